@@ -1,0 +1,65 @@
+/* array.h - arrays in files: safetensors (case files, model files) and .npy.
+ *
+ * Files are not trusted: header sizes, offsets, overlaps, shapes and types are
+ * checked before anything is allocated.  Data are held as double or float.
+ */
+#ifndef ARRAY_H
+#define ARRAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "error.h"
+
+enum array_type { ARRAY_F32, ARRAY_F64, ARRAY_F16, ARRAY_BF16 };
+enum { ARRAY_DIMS = 8 };
+
+typedef struct array {
+    char *name;
+    enum array_type type; /* as stored in the file                          */
+    int dims;
+    size_t dim[ARRAY_DIMS];
+    size_t elements;
+    const void *data;     /* raw little-endian bytes inside the archive      */
+} array;
+
+/* A whole safetensors file in memory. */
+typedef struct archive {
+    char *path;
+    array *items;
+    int count;
+    struct { char *key, *value; } *metadata; /* of __metadata__              */
+    int metadata_count;
+    char *bytes;
+} archive;
+
+int archive_read(archive *a, const char *path, error *e);
+void archive_free(archive *a);
+const array *archive_find(const archive *a, const char *name);
+const char *archive_metadata(const archive *a, const char *key); /* or NULL  */
+
+/* Copies all elements, converted. */
+void array_to_double(const array *a, double *out);
+void array_to_float(const array *a, float *out);
+
+/* Writing: describe all tensors, then write them in order. */
+typedef struct archive_item {
+    const char *name;
+    enum array_type type;  /* F32 or F64: as `data`; F16, BF16: converted    */
+    int dims;
+    size_t dim[ARRAY_DIMS];
+    const void *data;      /* float for F32, F16, BF16; double for F64       */
+} archive_item;
+
+/* metadata: NULL-terminated list key, value, key, value ...  Atomic. */
+int archive_write(const char *path, const archive_item *items, int count,
+                  const char *const *metadata, error *e);
+
+/* .npy version 1.0, C order, little-endian float32 or float64.  Atomic. */
+int npy_write(const char *path, enum array_type type, int dims,
+              const size_t *dim, const void *data, error *e);
+/* Reads '<f4', '<f8', '|u1', '|b1', '<i4', '<i8' as double; caller frees. */
+int npy_read(const char *path, int *dims, size_t dim[ARRAY_DIMS],
+             double **data, error *e);
+
+#endif

@@ -1,0 +1,1 @@
+/* simd.h - placeholder, being written */
