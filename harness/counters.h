@@ -1,0 +1,29 @@
+/* counters.h - event counts of a call: hardware counters, software-defined
+ * events, kernel software events; and the reason where there is none.
+ */
+#ifndef COUNTERS_H
+#define COUNTERS_H
+
+#include "../kernels/plan.h"
+#include "json.h"
+
+/* The call to be counted.  run(arg) executes it once with `threads` threads of
+ * the calling thread's OpenMP pool. */
+typedef struct counters_job {
+    void (*run)(void *arg);
+    void *arg;
+    int threads;
+    const att_cost *cost; /* of one call; published as sde:::attnbench::...  */
+    size_t workspace;     /* bytes, published likewise                       */
+} counters_job;
+
+/* Runs the job once per group of events and returns the `counters` object of a
+ * case row: {name: {value, source, scope, passes}} or {value: null, reason}.
+ * Never fails; what cannot be counted says why. */
+json *counters_measure(const counters_job *job);
+
+/* For `list counters` and `doctor`: array of {name, event, source, available,
+ * reason, remedy}. */
+json *counters_describe(void);
+
+#endif

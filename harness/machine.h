@@ -1,0 +1,22 @@
+/* machine.h - where a number was measured. */
+#ifndef MACHINE_H
+#define MACHINE_H
+
+#include <stddef.h>
+
+#include "json.h"
+
+/* The machine's part of an env row: cpu, levels, caches and topology, memory,
+ * frequency, governor, turbo, smt, thp, kernel, virtualisation, compiler, flags,
+ * libraries with versions, blas core, git revision, binding, load, and
+ * `warnings`, an array of {text, remedy}.  No host name, no user name. */
+json *machine_describe(void);
+
+size_t machine_memory_free(void);           /* bytes available now            */
+int machine_cores(void);                    /* physical cores we may run on   */
+size_t machine_cache(int level);            /* bytes of L1d, L2, L3; 0: none  */
+
+/* Ticks of /proc/stat's steal column; 0 where there is none. */
+unsigned long long machine_steal(void);
+
+#endif
