@@ -76,6 +76,11 @@ int file_read(const char *path, size_t limit, char **data, size_t *size,
 int file_begin(file_writer *w, const char *path, error *e)
 {
     char suffix[32];
+    struct stat about;
+    /* the rename would put a file in the place of a device or pipe */
+    if (stat(path, &about) == 0 && !S_ISREG(about.st_mode))
+        return error_set(e, "%s: is not a regular file: choose another name",
+                         path);
     snprintf(suffix, sizeof suffix, ".%ld.tmp", (long)getpid());
     w->path = sure(strdup(path));
     w->temporary = sure(malloc(strlen(path) + sizeof suffix));
