@@ -90,3 +90,5 @@ $(foreach l,$(LEVELS),$(eval $(call LEVEL_RULE,$(l))))
 .PHONY: clean
 clean:
 	rm -rf build
+
+-include tests/tests.mk
