@@ -11,7 +11,12 @@
 
 #include "error.h"
 
-enum array_type { ARRAY_F32, ARRAY_F64, ARRAY_F16, ARRAY_BF16 };
+/* The last ones are read only. */
+enum array_type {
+    ARRAY_F32, ARRAY_F64, ARRAY_F16, ARRAY_BF16,
+    ARRAY_U8, ARRAY_I8, ARRAY_BOOL, ARRAY_U16, ARRAY_I16, ARRAY_U32, ARRAY_I32,
+    ARRAY_U64, ARRAY_I64
+};
 enum { ARRAY_DIMS = 8 };
 
 typedef struct array {
@@ -33,12 +38,13 @@ typedef struct archive {
     char *bytes;
 } archive;
 
+/* 0; or -1 with e naming file and tensor, and nothing to free. */
 int archive_read(archive *a, const char *path, error *e);
 void archive_free(archive *a);
-const array *archive_find(const archive *a, const char *name);
+const array *archive_find(const archive *a, const char *name); /* or NULL    */
 const char *archive_metadata(const archive *a, const char *key); /* or NULL  */
 
-/* Copies all elements, converted. */
+/* Copies all elements, converted (64-bit integers may be rounded). */
 void array_to_double(const array *a, double *out);
 void array_to_float(const array *a, float *out);
 
@@ -51,14 +57,16 @@ typedef struct archive_item {
     const void *data;      /* float for F32, F16, BF16; double for F64       */
 } archive_item;
 
-/* metadata: NULL-terminated list key, value, key, value ...  Atomic. */
+/* metadata: NULL-terminated list key, value, key, value ..., or NULL.  Atomic:
+ * the file is complete or not there.  Names must differ. */
 int archive_write(const char *path, const archive_item *items, int count,
                   const char *const *metadata, error *e);
 
 /* .npy version 1.0, C order, little-endian float32 or float64.  Atomic. */
 int npy_write(const char *path, enum array_type type, int dims,
               const size_t *dim, const void *data, error *e);
-/* Reads '<f4', '<f8', '|u1', '|b1', '<i4', '<i8' as double; caller frees. */
+/* Reads '<f4', '<f8', '<f2', '|u1', '|b1', '<i4', '<i8' as double; caller frees
+ * *data. */
 int npy_read(const char *path, int *dims, size_t dim[ARRAY_DIMS],
              double **data, error *e);
 
