@@ -47,11 +47,9 @@ OBJ := $(CORE:%.c=$(B)/%.o) $(PROGRAM_SRC:%.c=$(B)/%.o) \
 .PHONY: all
 all: $(PROGRAM)
 
-ifeq ($(FLAVOUR),release)
+ifneq ($(PROGRAM),$(B)/attnbench)
 $(PROGRAM): $(B)/attnbench
-	@ln -sf release/attnbench $@
-else
-$(PROGRAM): $(B)/attnbench
+	@ln -sf $(notdir $(B))/attnbench $@
 endif
 
 $(B)/attnbench: $(OBJ)

@@ -1,0 +1,511 @@
+/* softmax.flash - tiled attention with an online softmax; no N x M matrix.
+ *
+ *     m' = max(m, max_J S)   a = 2^(m - m')   l = a l + sum_J 2^(S - m')
+ *     o  = a o + 2^(S - m') V_J   ...   o / l       [milakov2018, dao2022]
+ *
+ * Lanes are queries.  A block of up to TILE_N queries is transposed once, with
+ * log2(e) * scale folded in, so that S, P and the output block are
+ * [key or channel][query]: maximum and sum over keys are vertical, K and V are
+ * only broadcast in their own layout, never packed.  Up to SUB query blocks share
+ * each block of KEYS keys while it is in the second cache.
+ *
+ * Bound by the FMA pipes at d >= 64; at d = 32 the softmax pass shows (one vector
+ * of scores costs 2 d FMA against some 9 operations for 2^x).
+ *
+ * Forward saves lse (in base 2).  Backward recomputes P from it and does five
+ * products, all on natural layouts but for Q and dO transposed per query block:
+ *
+ *     S = K Q'  P = 2^(S - lse)  dP = V dO'  dS = P (dP - rowsum(dO O))
+ *     dV += P dO    dK += dS Q    dQ += dS' K
+ */
+#include "../att.h"
+
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "../tile.h"
+
+enum {
+    KEYS = 128,      /* keys a block; flat from 64 on                        */
+    SUB = 4,         /* query blocks that share a key block                  */
+    KEYS_BACK = 64,  /* backward: P and dS of 64 x 96 fit the first cache    */
+    QUERIES_BACK = 2 * TILE_N
+};
+
+static const float log2e = 1.44269504f;
+
+static size_t up(size_t n, size_t step)
+{
+    return (n + step - 1) / step * step;
+}
+
+static size_t min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t maps_of(const att_problem *p)
+{
+    return (size_t)p->batch * (size_t)p->heads;
+}
+
+static float scale_of(const att_problem *p)
+{
+    return p->scale != 0 ? (float)p->scale : 1 / sqrtf((float)p->head_dim);
+}
+
+/* Sizes of one map, and what is constant over a call. */
+typedef struct shape {
+    size_t n, m, d, dv;
+    bool causal;
+    float scale;
+} shape;
+
+static shape shape_of(const att_problem *p)
+{
+    return (shape){ att_tokens(p),         att_keys(p),
+                    (size_t)p->head_dim,   att_value_dim(p),
+                    att_at(&p->causal, 0, 0), scale_of(p) };
+}
+
+/* Keys that queries before `end` may see. */
+static size_t seen(const shape *s, size_t end)
+{
+    return s->causal ? min(s->m, end + s->m - s->n) : s->m;
+}
+
+/* ---- forward ------------------------------------------------------------------- */
+
+/* One block of queries, its running state and its place in scratch. */
+typedef struct block {
+    size_t first, count, lanes; /* lanes: count rounded up to vectors        */
+    float *qt;                  /* [d][lanes]                                */
+    float *ot;                  /* [dv][lanes]                               */
+    float *max, *sum;           /* [lanes]                                   */
+} block;
+
+static size_t thread_floats(const shape *s)
+{
+    const size_t per_block = TILE_N * (s->d + s->dv + 2);
+    return up(SUB * per_block + 2 * KEYS * TILE_N, 16);
+}
+
+/* S[key][query] of a block of keys. */
+static void scores(const block *b, const shape *s, const float *k, size_t keys,
+                   float *S)
+{
+    tile_gemm(keys, b->lanes, s->d, k, s->d, 1, b->qt, b->lanes, S, b->lanes,
+              false);
+}
+
+/* Adds log2(e) * bias[query][key], where bias is that of the block's queries. */
+static void add_bias(const block *b, const shape *s, const float *bias,
+                     size_t keys, float *S, float *scratch)
+{
+    tile_transpose(bias, s->m, b->count, keys, scratch, b->lanes, b->lanes,
+                   log2e);
+    for (size_t i = 0; i < keys * b->lanes; i += VL) {
+        const vf x = v_load(S + i) + v_load(scratch + i);
+        v_store(S + i, v_max(x, v_set1(V_LOWEST))); /* masks may be -inf */
+    }
+}
+
+/* Key j0 + t is hidden from queries before j0 + t - (m - n). */
+static void mask_causal(const block *b, const shape *s, size_t j0, size_t keys,
+                        float *S)
+{
+    for (size_t t = 0; t < keys; t++) {
+        const size_t key = j0 + t + s->n;
+        const size_t from = key > s->m ? key - s->m : 0; /* that sees it */
+        for (size_t i = 0; b->first + i < from && i < b->lanes; i++)
+            S[t * b->lanes + i] = V_LOWEST;
+    }
+}
+
+/* Online softmax of one block of keys: P overwrites S, the old output is scaled
+ * down to the new maximum. */
+SIMD_INLINE void soften(const block *b, const shape *s, const int v,
+                        size_t keys, float *S)
+{
+    const size_t lanes = (size_t)v * VL;
+    vf max[TILE_V], sum[TILE_V], shrink[TILE_V];
+    UNROLL for (int j = 0; j < v; j++) max[j] = v_load(b->max + j * VL);
+    for (size_t t = 0; t < keys; t++)
+        UNROLL for (int j = 0; j < v; j++)
+            max[j] = v_max(max[j], v_load(S + t * lanes + (size_t)j * VL));
+    UNROLL for (int j = 0; j < v; j++) {
+        shrink[j] = v_exp2(v_load(b->max + j * VL) - max[j]);
+        sum[j] = v_load(b->sum + j * VL) * shrink[j];
+        v_store(b->max + j * VL, max[j]);
+    }
+    for (size_t t = 0; t < keys; t++)
+        UNROLL for (int j = 0; j < v; j++) {
+            float *at = S + t * lanes + (size_t)j * VL;
+            const vf e = v_exp2(v_load(at) - max[j]);
+            sum[j] += e;
+            v_store(at, e);
+        }
+    UNROLL for (int j = 0; j < v; j++) v_store(b->sum + j * VL, sum[j]);
+    for (size_t c = 0; c < s->dv; c++)
+        UNROLL for (int j = 0; j < v; j++) {
+            float *at = b->ot + c * lanes + (size_t)j * VL;
+            v_store(at, v_load(at) * shrink[j]);
+        }
+}
+
+static void soften_block(const block *b, const shape *s, size_t keys, float *S)
+{
+    switch (b->lanes / VL) {
+    case 1: soften(b, s, 1, keys, S); break;
+    case 2: soften(b, s, 2, keys, S); break;
+    default: soften(b, s, 3, keys, S); break;
+    }
+}
+
+/* A block of keys [j0, j0 + keys) for one block of queries. */
+static void visit(const block *b, const shape *s, const float *k,
+                  const float *v, const float *bias, size_t j0, size_t keys,
+                  float *S)
+{
+    keys = min(keys, seen(s, b->first + b->count) - j0);
+    scores(b, s, k + j0 * s->d, keys, S);
+    if (bias)
+        add_bias(b, s, bias + b->first * s->m + j0, keys, S,
+                 S + KEYS * TILE_N);
+    if (s->causal && j0 + keys > seen(s, b->first + 1))
+        mask_causal(b, s, j0, keys, S);
+    soften_block(b, s, keys, S);
+    tile_gemm(s->dv, b->lanes, keys, v + j0 * s->dv, 1, s->dv, S, b->lanes,
+              b->ot, b->lanes, true);
+}
+
+static void open_block(block *b, const shape *s, const float *q)
+{
+    tile_transpose(q + b->first * s->d, s->d, b->count, s->d, b->qt, b->lanes,
+                   b->lanes, log2e * s->scale);
+    memset(b->ot, 0, s->dv * b->lanes * sizeof(float));
+    for (size_t i = 0; i < b->lanes; i++) {
+        b->max[i] = V_LOWEST;
+        b->sum[i] = 0;
+    }
+}
+
+/* o = ot / sum, transposed back; a query that saw only -inf gets zeros. */
+static void close_block(const block *b, const shape *s, float *o, float *lse2)
+{
+    for (size_t i = 0; i < b->lanes; i += VL) {
+        const vf seen_any = v_load(b->max + i), sum = v_load(b->sum + i);
+        const vf inverse = v_select(seen_any > 0.5f * V_LOWEST, 1.0f / sum,
+                                    v_zero());
+        for (size_t c = 0; c < s->dv; c++) {
+            float *at = b->ot + c * b->lanes + i;
+            v_store(at, v_load(at) * inverse);
+        }
+    }
+    tile_transpose(b->ot, b->lanes, s->dv, b->count, o + b->first * s->dv,
+                   s->dv, s->dv, 1);
+    for (size_t i = 0; lse2 && i < b->count; i++)
+        lse2[b->first + i] = b->max[i] > 0.5f * V_LOWEST
+                                 ? b->max[i] + log2f(b->sum[i])
+                                 : -INFINITY;
+}
+
+/* Queries of vectors [from, to) of one map. */
+static void forward_task(const shape *s, size_t from, size_t to, const float *q,
+                         const float *k, const float *v, const float *bias,
+                         float *o, float *lse2, float *work)
+{
+    block blocks[SUB];
+    const size_t count = (to - from + TILE_V - 1) / TILE_V;
+    size_t last = 0;
+    for (size_t i = 0; i < count; i++) {
+        block *b = &blocks[i];
+        const size_t a = from + (to - from) * i / count;
+        const size_t z = from + (to - from) * (i + 1) / count;
+        *b = (block){ .first = a * VL, .lanes = (z - a) * VL };
+        b->count = min(b->lanes, s->n - b->first);
+        b->qt = work;
+        b->ot = b->qt + s->d * TILE_N;
+        b->max = b->ot + s->dv * TILE_N;
+        b->sum = b->max + TILE_N;
+        work = b->sum + TILE_N;
+        open_block(b, s, q);
+        last = b->first + b->count;
+    }
+    for (size_t j = 0; j < seen(s, last); j += KEYS)
+        for (size_t i = 0; i < count; i++) {
+            const block *b = &blocks[i];
+            if (j < seen(s, b->first + b->count))
+                visit(b, s, k, v, bias, j, min(KEYS, s->m - j), work);
+        }
+    for (size_t i = 0; i < count; i++) close_block(&blocks[i], s, o, lse2);
+}
+
+/* Tasks a map: small enough for SUB blocks, even, and at least four a thread. */
+static size_t tasks_per_map(const shape *s, size_t maps, int threads)
+{
+    const size_t vectors = (s->n + VL - 1) / VL;
+    size_t tasks = (vectors + SUB * TILE_V - 1) / (SUB * TILE_V);
+    if (threads > 1)
+        while (maps * tasks < 4 * (size_t)threads &&
+               (tasks + 1) * TILE_V <= vectors)
+            tasks++;
+    return tasks;
+}
+
+static void forward(const att_call *c)
+{
+    const att_problem *p = c->p;
+    const shape s = shape_of(p);
+    const size_t maps = maps_of(p), vectors = (s.n + VL - 1) / VL;
+    const size_t tasks = tasks_per_map(&s, maps, c->threads);
+    float *lse2 = c->save;
+
+    #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
+    for (size_t t = 0; t < maps * tasks; t++) {
+        /* the longest causal tasks first */
+        const size_t map = t % maps, part = tasks - 1 - t / maps;
+        const float *bias = c->param[0];
+        if (bias) bias += map % (size_t)p->heads * s.n * s.m;
+        float *lse = c->extra[0] ? c->extra[0] : lse2;
+        forward_task(&s, vectors * part / tasks, vectors * (part + 1) / tasks,
+                     (const float *)c->q + map * s.n * s.d,
+                     (const float *)c->k + map * s.m * s.d,
+                     (const float *)c->v + map * s.m * s.dv, bias,
+                     (float *)c->o + map * s.n * s.dv,
+                     lse ? lse + map * s.n : NULL,
+                     (float *)c->work +
+                         (size_t)omp_get_thread_num() * thread_floats(&s));
+    }
+    if (!c->extra[0]) return;
+    if (lse2) memcpy(lse2, c->extra[0], maps * s.n * sizeof *lse2);
+    for (size_t i = 0; i < maps * s.n; i++) c->extra[0][i] /= log2e;
+}
+
+/* ---- backward ------------------------------------------------------------------- */
+
+/* What a thread needs for one block of queries. */
+typedef struct back {
+    size_t first, count, lanes;
+    float *qt, *gt;       /* Q (times log2(e) scale) and dO, [channel][lanes] */
+    float *lse, *mean;    /* lse2 and rowsum(dO O), [lanes]                   */
+    float *P, *dS;        /* [KEYS_BACK][lanes]                               */
+    float *scratch;       /* [KEYS_BACK][lanes], for the bias                 */
+} back;
+
+static size_t back_floats(const shape *s)
+{
+    return QUERIES_BACK * (s->d + s->dv + 2 + 3 * KEYS_BACK);
+}
+
+static back back_new(const shape *s, float *work)
+{
+    back b = { .qt = work };
+    b.gt = b.qt + QUERIES_BACK * s->d;
+    b.lse = b.gt + QUERIES_BACK * s->dv;
+    b.mean = b.lse + QUERIES_BACK;
+    b.P = b.mean + QUERIES_BACK;
+    b.dS = b.P + QUERIES_BACK * KEYS_BACK;
+    b.scratch = b.dS + QUERIES_BACK * KEYS_BACK;
+    return b;
+}
+
+/* Tensors of one map. */
+typedef struct map {
+    const float *q, *k, *v, *o, *g, *lse2, *bias;
+    float *dq, *dk, *dv, *dbias;
+} map;
+
+static void back_open(back *b, const shape *s, const map *t)
+{
+    tile_transpose(t->q + b->first * s->d, s->d, b->count, s->d, b->qt,
+                   b->lanes, b->lanes, log2e * s->scale);
+    tile_transpose(t->g + b->first * s->dv, s->dv, b->count, s->dv, b->gt,
+                   b->lanes, b->lanes, 1);
+    for (size_t i = 0; i < b->lanes; i++) {
+        const size_t row = b->first + i;
+        float mean = 0;
+        for (size_t c = 0; i < b->count && c < s->dv; c++)
+            mean += t->g[row * s->dv + c] * t->o[row * s->dv + c];
+        b->mean[i] = mean;
+        /* a row that saw nothing: 2^(S - huge) = 0 */
+        const float lse = i < b->count ? t->lse2[row] : -INFINITY;
+        b->lse[i] = isfinite(lse) ? lse : -V_LOWEST;
+    }
+}
+
+/* P = 2^(S - lse), dS = P (dP - mean); dP arrives in b->dS. */
+static void back_soften(const back *b, size_t keys)
+{
+    for (size_t i = 0; i < b->lanes; i += VL) {
+        const vf lse = v_load(b->lse + i), mean = v_load(b->mean + i);
+        for (size_t t = 0; t < keys; t++) {
+            float *P = b->P + t * b->lanes + i, *dS = b->dS + t * b->lanes + i;
+            const vf e = v_exp2(v_load(P) - lse);
+            v_store(P, e);
+            v_store(dS, e * (v_load(dS) - mean));
+        }
+    }
+}
+
+static void back_bias(const back *b, const shape *s, float *dbias, size_t j,
+                      size_t keys)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        float *row = dbias + (b->first + i) * s->m + j;
+        for (size_t t = 0; t < keys; t++) row[t] += b->dS[t * b->lanes + i];
+    }
+}
+
+static void back_visit(const back *b, const shape *s, const map *t, size_t j,
+                       size_t keys, bool first)
+{
+    const block as = { .first = b->first, .count = b->count,
+                       .lanes = b->lanes, .qt = b->qt };
+    const float *k = t->k + j * s->d, *v = t->v + j * s->dv;
+
+    scores(&as, s, k, keys, b->P);
+    if (t->bias)
+        add_bias(&as, s, t->bias + b->first * s->m + j, keys, b->P, b->scratch);
+    if (s->causal && j + keys > seen(s, b->first + 1))
+        mask_causal(&as, s, j, keys, b->P);
+    tile_gemm(keys, b->lanes, s->dv, v, s->dv, 1, b->gt, b->lanes, b->dS,
+              b->lanes, false);
+    back_soften(b, keys);
+    if (t->dbias) back_bias(b, s, t->dbias, j, keys);
+    if (t->dv)
+        tile_gemm(keys, s->dv, b->count, b->P, b->lanes, 1,
+                  t->g + b->first * s->dv, s->dv, t->dv + j * s->dv, s->dv,
+                  true);
+    if (t->dk)
+        tile_gemm(keys, s->d, b->count, b->dS, b->lanes, 1,
+                  t->q + b->first * s->d, s->d, t->dk + j * s->d, s->d, true);
+    if (t->dq)
+        tile_gemm(b->count, s->d, keys, b->dS, 1, b->lanes, k, s->d,
+                  t->dq + b->first * s->d, s->d, !first);
+}
+
+/* Query blocks `part`, part + parts, ... of one map. */
+static void back_map(const shape *s, const map *t, size_t part, size_t parts,
+                     float *work)
+{
+    back b = back_new(s, work);
+    for (size_t i = part * QUERIES_BACK; i < s->n; i += parts * QUERIES_BACK) {
+        b.first = i;
+        b.count = min(QUERIES_BACK, s->n - i);
+        b.lanes = up(b.count, VL);
+        back_open(&b, s, t);
+        const size_t end = seen(s, i + b.count);
+        for (size_t j = 0; j < end; j += KEYS_BACK)
+            back_visit(&b, s, t, j, min(KEYS_BACK, end - j), j == 0);
+        for (size_t c = 0; t->dq && c < b.count * s->d; c++)
+            t->dq[i * s->d + c] *= s->scale;
+    }
+}
+
+/* Parts that a map is split into, so that the threads share the work evenly. */
+static size_t parts_of(const shape *s, size_t maps, int threads)
+{
+    const size_t n = (size_t)threads, blocks = up(s->n, QUERIES_BACK) /
+                                               QUERIES_BACK;
+    size_t parts = 1;
+    while (maps * parts % n && maps * parts < 4 * n && parts < blocks &&
+           parts < n)
+        parts++;
+    return parts;
+}
+
+static size_t partial_floats(const shape *s)
+{
+    return up(s->m * (s->d + s->dv), 16);
+}
+
+static void sizes(const att_problem *p, int threads, att_sizes *out)
+{
+    const shape s = shape_of(p);
+    const size_t maps = maps_of(p), parts = parts_of(&s, maps, threads);
+    const size_t n = (size_t)threads;
+    *out = (att_sizes){
+        .save = maps * s.n * sizeof(float),
+        .work = n * thread_floats(&s) * sizeof(float),
+        .work_backward = (n * up(back_floats(&s), 16) +
+                          maps * parts * partial_floats(&s)) *
+                         sizeof(float),
+    };
+}
+
+/* Sum of the parts' dK and dV into the gradients; K's still lacks its scale. */
+static void reduce(const shape *s, const float *partial, size_t parts,
+                   float *dk, float *dv)
+{
+    const size_t nk = s->m * s->d, nv = s->m * s->dv;
+    for (size_t i = 0; i < nk + nv; i++) {
+        float sum = 0;
+        for (size_t t = 0; t < parts; t++)
+            sum += partial[t * partial_floats(s) + i];
+        if (i < nk && dk) dk[i] = sum * s->scale;
+        if (i >= nk && dv) dv[i - nk] = sum;
+    }
+}
+
+static void backward(const att_call *c, const att_grad *g)
+{
+    const att_problem *p = c->p;
+    const shape s = shape_of(p);
+    const size_t maps = maps_of(p), heads = (size_t)p->heads;
+    const size_t parts = parts_of(&s, maps, c->threads);
+    float *const dbias = g->dparam[0];
+    /* Entries of a batch add to one dbias, so one task does them in turn. */
+    const size_t turns = dbias ? (size_t)p->batch : 1;
+    float *partial = (float *)c->work +
+                     (size_t)c->threads * up(back_floats(&s), 16);
+    memset(partial, 0, maps * parts * partial_floats(&s) * sizeof(float));
+    if (dbias) memset(dbias, 0, heads * s.n * s.m * sizeof(float));
+
+    #pragma omp parallel num_threads(c->threads)
+    {
+        float *work = (float *)c->work +
+                      (size_t)omp_get_thread_num() * up(back_floats(&s), 16);
+        #pragma omp for schedule(dynamic)
+        for (size_t task = 0; task < maps / turns * parts; task++)
+            for (size_t turn = 0; turn < turns; turn++) {
+                const size_t part = task % parts;
+                const size_t i = task / parts + turn * heads;
+                float *mine = partial + (i * parts + part) * partial_floats(&s);
+                const map t = {
+                    .q = (const float *)c->q + i * s.n * s.d,
+                    .k = (const float *)c->k + i * s.m * s.d,
+                    .v = (const float *)c->v + i * s.m * s.dv,
+                    .o = (const float *)c->o + i * s.n * s.dv,
+                    .g = g->dout + i * s.n * s.dv,
+                    .lse2 = (const float *)c->save + i * s.n,
+                    .bias = c->param[0]
+                                ? c->param[0] + i % heads * s.n * s.m
+                                : NULL,
+                    .dq = g->dq ? g->dq + i * s.n * s.d : NULL,
+                    .dk = g->dk ? mine : NULL,
+                    .dv = g->dv ? mine + s.m * s.d : NULL,
+                    .dbias = dbias ? dbias + i % heads * s.n * s.m : NULL,
+                };
+                back_map(&s, &t, part, parts, work);
+            }
+        #pragma omp for
+        for (size_t i = 0; i < maps; i++)
+            reduce(&s, partial + i * parts * partial_floats(&s), parts,
+                   g->dk ? g->dk + i * s.m * s.d : NULL,
+                   g->dv ? g->dv + i * s.m * s.dv : NULL);
+    }
+}
+
+ATT_KERNELS = {
+    {
+        .name = "softmax.flash",
+        .mechanism = "softmax",
+        .brief = "tiles and online softmax, lanes are queries",
+        .sizes = sizes,
+        .forward = forward,
+        .backward = backward,
+    },
+    { 0 },
+};
