@@ -13,7 +13,7 @@
 typedef struct check_result {
     double nmse;     /* sum (x - ref)^2 / sum ref^2, worst tensor            */
     double max_abs;  /* max |x - ref| / (1 + |ref|), worst tensor            */
-    char worst[32];  /* that tensor: "o", "dq", "drpb" ...                   */
+    char worst[32];  /* that tensor: "out", "dq", "drpb" ...                 */
     bool pass;       /* every value within the tolerance, none NaN           */
 } check_result;
 
@@ -28,5 +28,78 @@ double check_tolerance(const att_problem *p, enum att_pass pass);
 int check_kernel(const att_entry *entry, const att_problem *p, int threads,
                  enum att_pass pass, uint64_t seed, enum inputs_family family,
                  check_result *out, error *e);
+
+/* ---- the steps of check_kernel, for case files and tests -------------------- */
+
+/* One result: o, an extra output or a gradient. */
+typedef struct check_output {
+    char name[32];   /* as in case files: "out", "lse", "dq", "drpb"         */
+    size_t elements; /* whole batch                                          */
+    double *value;
+    bool gradient;
+    double shaky;    /* see check_conditioning(); 0 until then               */
+} check_output;
+
+enum { CHECK_OUTPUTS = 1 + ATT_EXTRAS + 3 + ATT_PARAMS };
+
+/* All that goes into a mechanism and comes out of it, in double. */
+typedef struct check_values {
+    const att_mechanism *mechanism;
+    att_problem problem;
+    bool grad;
+    size_t elements[ATT_SLOTS];    /* whole batch                            */
+    double *in[3];                 /* NULL where the mechanism has none      */
+    double *dout;                  /* NULL unless grad                       */
+    int parameters, extras;
+    att_tensor parameter[ATT_PARAMS];
+    att_tensor extra[ATT_EXTRAS];
+    double *param[ATT_PARAMS];     /* NULL where it has no elements          */
+    int outputs;
+    check_output output[CHECK_OUTPUTS];
+    double *o, *extra_value[ATT_EXTRAS], *din[3], *dparam[ATT_PARAMS];
+} check_values;
+
+/* Everything zero; outputs NaN.  The problem must not be refused by att_reject.
+ * Abandon with check_values_free(), also after a failure. */
+int check_values_make(check_values *v, const att_mechanism *m,
+                      const att_problem *p, bool grad, error *e);
+void check_values_free(check_values *v);
+
+/* Seeded inputs and parameters, rounded to the storage that a kernel sees. */
+int check_values_fill(check_values *v, uint64_t seed,
+                      enum inputs_family family, error *e);
+
+/* Outputs of the mechanism's reference from the inputs in v.  tally: see
+ * att_ref; may be NULL. */
+void check_reference(check_values *v, att_cost tally[2]);
+
+/* Estimates into output[].shaky how far each result moves (on the scale of
+ * check_difference) when every input moves by half a float's precision at
+ * random: what an exact kernel with float inside cannot be blamed for.  Costs
+ * another run of the reference. */
+int check_conditioning(check_values *v, error *e);
+
+/* Where the buffers of a call come from; aligned to ATT_ALIGN.  Tests give
+ * pages with guards. */
+typedef struct check_memory {
+    void *(*take)(size_t bytes);
+    void (*release)(void *block);
+} check_memory;
+
+extern const check_memory check_heap;
+
+/* Outputs of a kernel from the inputs in v.  Outputs and scratch are poisoned
+ * with NaN before each pass.  NULL, or why the kernel refuses. */
+const char *check_run(const att_entry *entry, int threads,
+                      const check_memory *memory, check_values *v);
+
+/* max |x - ref| / (1 + |ref|); equal infinities differ by 0, other infinities
+ * and what is not a number by infinity. */
+double check_difference(const double *x, const double *ref, size_t n);
+
+/* All outputs of `got` with those of `want`.  An output passes if its difference
+ * is at most its tolerance, or eight times how shaky it is (2 % at most). */
+void check_compare(const check_values *got, const check_values *want,
+                   double tolerance, double tolerance_grad, check_result *out);
 
 #endif

@@ -1,0 +1,424 @@
+#include "check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tolerances ------------------------------------------------------------ */
+
+/* float: sums of a few hundred terms with random rounding stay below 100 units
+ * of 2^-24 on the scale of 1 + |ref|; gradients multiply three such sums.
+ * Halves: their own rounding, 2^-11 and 2^-8, and a few of it in gradients,
+ * which start from the rounded o. */
+double check_tolerance(const att_problem *p, enum att_pass pass)
+{
+    static const double tolerance[][2] = {
+        [ATT_F32] = { 2e-5, 2e-4 },
+        [ATT_F16] = { 1e-3, 1e-2 },
+        [ATT_BF16] = { 8e-3, 8e-2 },
+    };
+    return tolerance[p->dtype][pass];
+}
+
+/* ---- values ------------------------------------------------------------------ */
+
+static double *numbers(size_t n)
+{
+    return calloc(n ? n : 1, sizeof(double));
+}
+
+static bool add_output(check_values *v, const char *prefix, const char *name,
+                       size_t elements, double **where)
+{
+    check_output *out = &v->output[v->outputs++];
+    snprintf(out->name, sizeof out->name, "%s%s", prefix, name);
+    out->elements = elements;
+    out->gradient = prefix[0] != 0;
+    out->value = *where = numbers(elements);
+    for (size_t i = 0; out->value && i < elements; i++) out->value[i] = NAN;
+    return out->value != NULL;
+}
+
+static bool make_slots(check_values *v)
+{
+    const att_mechanism *m = v->mechanism;
+    bool made = true;
+    for (enum att_slot s = ATT_Q; s <= ATT_O; s++) {
+        att_shape shape;
+        att_shape_of(m, &v->problem, s, &shape);
+        const size_t n = v->elements[s] =
+            (size_t)v->problem.batch * att_shape_elements(&shape);
+        if (n == 0) continue;
+        if (s == ATT_O) {
+            made &= add_output(v, "", "out", n, &v->o);
+            if (v->grad) made &= (v->dout = numbers(n)) != NULL;
+            continue;
+        }
+        made &= (v->in[s] = numbers(n)) != NULL;
+        if (v->grad)
+            made &= add_output(v, "d", att_input_name(m, &v->problem, s), n,
+                               &v->din[s]);
+    }
+    return made;
+}
+
+static bool make_tensors(check_values *v)
+{
+    bool made = true;
+    v->parameters = att_parameters(v->mechanism, &v->problem, v->parameter);
+    for (int i = 0; i < v->parameters; i++) {
+        const att_tensor *t = &v->parameter[i];
+        const size_t n = att_elements(t);
+        if (n == 0) continue;
+        made &= (v->param[i] = numbers(n)) != NULL;
+        if (v->grad && !t->fixed)
+            made &= add_output(v, "d", t->name, n, &v->dparam[i]);
+    }
+    v->extras = att_extras(v->mechanism, &v->problem, v->extra);
+    for (int i = 0; i < v->extras; i++) {
+        const size_t n = att_elements(&v->extra[i]);
+        if (n == 0) continue;
+        made &= add_output(v, "", v->extra[i].name,
+                           (size_t)v->problem.batch * n, &v->extra_value[i]);
+    }
+    return made;
+}
+
+int check_values_make(check_values *v, const att_mechanism *m,
+                      const att_problem *p, bool grad, error *e)
+{
+    memset(v, 0, sizeof *v);
+    v->mechanism = m;
+    v->problem = *p;
+    v->grad = grad;
+    if (make_slots(v) && make_tensors(v)) return 0;
+    return error_set(e, "out of memory for a check of %s: use a smaller problem",
+                     m->name);
+}
+
+void check_values_free(check_values *v)
+{
+    for (int i = 0; i < v->outputs; i++) free(v->output[i].value);
+    for (int i = 0; i < v->parameters; i++) free(v->param[i]);
+    for (int s = 0; s < 3; s++) free(v->in[s]);
+    free(v->dout);
+    memset(v, 0, sizeof *v);
+}
+
+/* Learned tensors move away from zeros and ones, where a kernel that ignores
+ * them or their neighbours could pass; given ones keep their meaning. */
+static int fill_parameter(check_values *v, int index, uint64_t seed)
+{
+    const att_tensor *t = &v->parameter[index];
+    const size_t n = att_elements(t);
+    float *x = malloc(n * sizeof *x);
+    if (!x) return -1;
+    att_parameter_fill(v->mechanism, &v->problem, index, t, x);
+    seed = seed * 64 + 32 + (uint64_t)index;
+    const float std = t->fixed || t->init == ATT_INIT_FILL ? 0 : 0.3f;
+    for (size_t i = 0; i < n; i++)
+        v->param[index][i] = (float)(x[i] + std * (float)att_normal(&seed));
+    free(x);
+    return 0;
+}
+
+int check_values_fill(check_values *v, uint64_t seed, enum inputs_family family,
+                      error *e)
+{
+    inputs in;
+    if (inputs_make(&in, v->mechanism, &v->problem, seed, family, v->grad, e))
+        return -1;
+    int rc = 0;
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++) {
+        const size_t bytes = att_dtype_bytes(v->problem.dtype);
+        for (size_t i = 0; v->in[s] && i < v->elements[s]; i++) {
+            float x;
+            att_fetch(v->problem.dtype, &x, (char *)in.value[s] + i * bytes, 1);
+            v->in[s][i] = x;
+        }
+    }
+    for (size_t i = 0; v->grad && i < v->elements[ATT_O]; i++)
+        v->dout[i] = in.dout[i];
+    for (int i = 0; !rc && i < v->parameters; i++)
+        if (v->param[i]) rc = fill_parameter(v, i, seed);
+    inputs_free(&in);
+    return rc ? error_set(e, "out of memory for the parameters of %s",
+                          v->mechanism->name)
+              : 0;
+}
+
+/* ---- reference ---------------------------------------------------------------- */
+
+void check_reference(check_values *v, att_cost tally[2])
+{
+    att_ref r = { .p = &v->problem,
+                  .q = v->in[ATT_Q],
+                  .k = v->in[ATT_K],
+                  .v = v->in[ATT_V],
+                  .o = v->o,
+                  .tally = tally ? &tally[ATT_FORWARD] : NULL };
+    for (int i = 0; i < v->parameters; i++) r.param[i] = v->param[i];
+    for (int i = 0; i < v->extras; i++) r.extra[i] = v->extra_value[i];
+    att_reference_forward(v->mechanism, &r);
+    if (!v->grad) return;
+
+    r.tally = tally ? &tally[ATT_BACKWARD] : NULL;
+    r.dout = v->dout;
+    r.dq = v->din[ATT_Q];
+    r.dk = v->din[ATT_K];
+    r.dv = v->din[ATT_V];
+    for (int i = 0; i < v->parameters; i++) r.dparam[i] = v->dparam[i];
+    att_reference_backward(v->mechanism, &r);
+}
+
+/* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
+ * larger half of the floats and 2^-25 of the others. */
+static void jitter(double *to, const double *from, size_t n, uint64_t *seed)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[i] * (1 + 0x1p-23 * (2 * att_uniform(seed) - 1));
+}
+
+int check_conditioning(check_values *v, error *e)
+{
+    check_values moved;
+    uint64_t seed = 1;
+    int rc = check_values_make(&moved, v->mechanism, &v->problem, v->grad, e);
+    if (!rc) {
+        for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+            if (v->in[s]) jitter(moved.in[s], v->in[s], v->elements[s], &seed);
+        for (int i = 0; i < v->parameters; i++)
+            if (v->param[i] && v->parameter[i].fixed)
+                memcpy(moved.param[i], v->param[i],
+                       att_elements(&v->parameter[i]) * sizeof(double));
+            else if (v->param[i])
+                jitter(moved.param[i], v->param[i],
+                       att_elements(&v->parameter[i]), &seed);
+        if (v->grad) jitter(moved.dout, v->dout, v->elements[ATT_O], &seed);
+        check_reference(&moved, NULL);
+        for (int i = 0; i < v->outputs; i++)
+            v->output[i].shaky = check_difference(
+                moved.output[i].value, v->output[i].value,
+                v->output[i].elements);
+    }
+    check_values_free(&moved);
+    return rc;
+}
+
+/* ---- kernel ---------------------------------------------------------------------- */
+
+static void *heap_take(size_t bytes)
+{
+    const size_t n = (bytes / ATT_ALIGN + 1) * ATT_ALIGN;
+    void *x = aligned_alloc(ATT_ALIGN, n);
+    if (!x) abort(); /* as references do: sizes were predicted by the caller */
+    return x;
+}
+
+const check_memory check_heap = { heap_take, free };
+
+/* Everything that one call points to. */
+typedef struct buffers {
+    const check_memory *memory;
+    void *block[8 + 2 * ATT_PARAMS + ATT_EXTRAS + 8];
+    int blocks;
+} buffers;
+
+static void *take(buffers *b, size_t bytes)
+{
+    void *x = b->block[b->blocks++] = b->memory->take(bytes);
+    memset(x, 0xff, bytes); /* NaN in every dtype */
+    return x;
+}
+
+static float *take_floats(buffers *b, const double *from, size_t n)
+{
+    float *x = take(b, n * sizeof *x);
+    for (size_t i = 0; from && i < n; i++) x[i] = (float)from[i];
+    return x;
+}
+
+static void *take_stored(buffers *b, int dtype, const double *from, size_t n)
+{
+    char *x = take(b, n * att_dtype_bytes(dtype));
+    for (size_t i = 0; from && i < n; i++) {
+        const float value = (float)from[i];
+        att_store(dtype, x + i * att_dtype_bytes(dtype), &value, 1);
+    }
+    return x;
+}
+
+static void give_floats(double *to, const float *from, size_t n)
+{
+    for (size_t i = 0; to && i < n; i++) to[i] = from[i];
+}
+
+static void give_stored(double *to, int dtype, const void *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x;
+        att_fetch(dtype, &x, (const char *)from + i * att_dtype_bytes(dtype), 1);
+        to[i] = x;
+    }
+}
+
+static void set_call(att_plan *plan, const check_values *v, buffers *b)
+{
+    const int dtype = v->problem.dtype;
+    att_call *c = &plan->call;
+    const void *in[3] = { NULL };
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+        if (v->in[s]) in[s] = take_stored(b, dtype, v->in[s], v->elements[s]);
+    c->q = in[ATT_Q];
+    c->k = in[ATT_K];
+    c->v = in[ATT_V];
+    c->o = take_stored(b, dtype, NULL, v->elements[ATT_O]);
+    for (int i = 0; i < v->parameters; i++)
+        c->param[i] = v->param[i]
+                          ? take_floats(b, v->param[i],
+                                        att_elements(&v->parameter[i]))
+                          : NULL;
+    for (int i = 0; i < v->extras; i++)
+        c->extra[i] = v->extra_value[i]
+                          ? take_floats(b, NULL,
+                                        (size_t)v->problem.batch *
+                                            att_elements(&v->extra[i]))
+                          : NULL;
+    c->state = take(b, plan->sizes.state);
+    c->save = plan->sizes.save ? take(b, plan->sizes.save) : NULL;
+    c->work = take(b, plan->sizes.work);
+}
+
+static void run_backward(att_plan *plan, check_values *v, buffers *b)
+{
+    att_grad g = { .dout = take_floats(b, v->dout, v->elements[ATT_O]) };
+    float *din[3] = { NULL };
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+        if (v->din[s]) din[s] = take_floats(b, NULL, v->elements[s]);
+    g.dq = din[ATT_Q];
+    g.dk = din[ATT_K];
+    g.dv = din[ATT_V];
+    for (int i = 0; i < v->parameters; i++)
+        if (v->dparam[i])
+            g.dparam[i] = take_floats(b, NULL, att_elements(&v->parameter[i]));
+
+    plan->call.work = take(b, plan->sizes.work_backward);
+    att_plan_backward(plan, &g);
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+        give_floats(v->din[s], din[s], v->elements[s]);
+    for (int i = 0; i < v->parameters; i++)
+        if (v->dparam[i])
+            give_floats(v->dparam[i], g.dparam[i],
+                        att_elements(&v->parameter[i]));
+}
+
+const char *check_run(const att_entry *entry, int threads,
+                      const check_memory *memory, check_values *v)
+{
+    att_plan plan;
+    const char *why =
+        att_plan_create(&plan, entry, &v->problem, threads, v->grad, true);
+    if (why) return why;
+
+    buffers b = { .memory = memory };
+    set_call(&plan, v, &b);
+    att_plan_prepare(&plan);
+    att_plan_forward(&plan);
+    give_stored(v->o, v->problem.dtype, plan.call.o, v->elements[ATT_O]);
+    for (int i = 0; i < v->extras; i++)
+        if (v->extra_value[i])
+            give_floats(v->extra_value[i], plan.call.extra[i],
+                        (size_t)v->problem.batch * att_elements(&v->extra[i]));
+    if (v->grad) run_backward(&plan, v, &b);
+    while (b.blocks > 0) memory->release(b.block[--b.blocks]);
+    return NULL;
+}
+
+/* ---- comparison --------------------------------------------------------------------- */
+
+/* No input is so ill conditioned that a result without two digits passes. */
+#define MOST_SHAKY 0.02
+
+static double difference(double x, double ref)
+{
+    if (x == ref) return 0;
+    if (!isfinite(x) || !isfinite(ref)) return INFINITY;
+    return fabs(x - ref) / (1 + fabs(ref));
+}
+
+double check_difference(const double *x, const double *ref, size_t n)
+{
+    double worst = 0;
+    for (size_t i = 0; i < n; i++)
+        worst = fmax(worst, difference(x[i], ref[i]));
+    return worst;
+}
+
+/* Infinities that agree are left out. */
+static double normalised_error(const double *x, const double *ref, size_t n)
+{
+    double off = 0, power = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] == ref[i] && !isfinite(ref[i])) continue;
+        off += (x[i] - ref[i]) * (x[i] - ref[i]);
+        power += ref[i] * ref[i];
+    }
+    return off == 0 ? 0 : off / power;
+}
+
+void check_compare(const check_values *got, const check_values *want,
+                   double tolerance, double tolerance_grad, check_result *out)
+{
+    double worst = -1;
+    *out = (check_result){ .pass = true };
+    for (int i = 0; i < want->outputs; i++) {
+        const check_output *g = &got->output[i], *w = &want->output[i];
+        const double tol = w->gradient ? tolerance_grad : tolerance;
+        const double d = check_difference(g->value, w->value, w->elements);
+        out->nmse = fmax(out->nmse,
+                         normalised_error(g->value, w->value, w->elements));
+        const double shaky = fmin(8 * w->shaky, MOST_SHAKY);
+        if (!(d <= fmax(tol, shaky))) out->pass = false;
+        if (d / tol <= worst) continue;
+        worst = d / tol;
+        out->max_abs = d;
+        snprintf(out->worst, sizeof out->worst, "%s", w->name);
+    }
+}
+
+int check_kernel(const att_entry *entry, const att_problem *p, int threads,
+                 enum att_pass pass, uint64_t seed, enum inputs_family family,
+                 check_result *out, error *e)
+{
+    const att_mechanism *m = entry->mechanism;
+    const bool grad = pass == ATT_BACKWARD;
+    check_values want = { 0 }, got = { 0 };
+    const char *why = att_reject(m, p);
+    int rc = -1;
+
+    if (why) return error_set(e, "%s: %s", entry->kernel->name, why);
+    if (check_values_make(&want, m, p, grad, e) ||
+        check_values_fill(&want, seed, family, e) ||
+        check_values_make(&got, m, p, grad, e) ||
+        check_values_fill(&got, seed, family, e))
+        goto out;
+    why = check_run(entry, threads, &check_heap, &got);
+    if (why) {
+        error_set(e, "%s: %s", entry->kernel->name, why);
+        goto out;
+    }
+    check_reference(&want, NULL);
+    const double tol = check_tolerance(p, ATT_FORWARD);
+    const double tol_grad = check_tolerance(p, ATT_BACKWARD);
+    check_compare(&got, &want, tol, tol_grad, out);
+    if (!out->pass) {
+        if (check_conditioning(&want, e)) goto out;
+        check_compare(&got, &want, tol, tol_grad, out);
+    }
+    rc = 0;
+out:
+    check_values_free(&want);
+    check_values_free(&got);
+    return rc;
+}
