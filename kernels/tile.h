@@ -27,6 +27,9 @@ enum {
     TILE_N = TILE_V * VL /* columns of a full tile                           */
 };
 
+/* Makes the compiler forget how x was computed. */
+#define TILE_FORGET(x) __asm__("" : "+r"(x))
+
 /* C[i][j] (+)= sum_k A(i, k) B[k][j] for i < m, j < v vectors of which the last
  * has `last` lanes (VL: all).  A(i, k) = a[i * am + k * ak].  m and v must be
  * constants where this is inlined. */
@@ -36,13 +39,8 @@ SIMD_INLINE void tile_micro(const int m, const int v, const bool masked,
                             size_t ldc, bool add)
 {
     vf sum[TILE_M][TILE_V];
-    UNROLL for (int i = 0; i < m; i++) {
-        float *row = c + (size_t)i * ldc;
-        UNROLL for (int j = 0; j < v; j++)
-            sum[i][j] = !add ? v_zero()
-                        : masked && j == v - 1 ? v_load_n(row + j * VL, last)
-                                               : v_load(row + j * VL);
-    }
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int j = 0; j < v; j++) sum[i][j] = v_zero();
     for (size_t t = 0; t < k; t++, a += ak, b += ldb) {
         vf x[TILE_V];
         UNROLL for (int j = 0; j < v; j++)
@@ -55,10 +53,18 @@ SIMD_INLINE void tile_micro(const int m, const int v, const bool masked,
         }
     }
     UNROLL for (int i = 0; i < m; i++) {
-        float *row = c + (size_t)i * ldc;
-        UNROLL for (int j = 0; j < v; j++)
-            if (masked && j == v - 1) v_store_n(row + j * VL, sum[i][j], last);
-            else v_store(row + j * VL, sum[i][j]);
+        UNROLL for (int j = 0; j < v; j++) {
+            float *at = c + j * VL;
+            if (masked && j == v - 1) {
+                if (add) sum[i][j] += v_load_n(at, last);
+                v_store_n(at, sum[i][j], last);
+            } else {
+                if (add) sum[i][j] += v_load(at);
+                v_store(at, sum[i][j]);
+            }
+        }
+        c += ldc;
+        TILE_FORGET(c); /* else m row addresses are spilled around the loop */
     }
 }
 
@@ -102,26 +108,32 @@ TILE_ROWS(tile_rows_2_masked, 2, true)
 TILE_ROWS(tile_rows_1_masked, 1, true)
 
 /* C[m][n] (+)= A B for any sizes; C is overwritten unless add.  Keep k below a
- * few hundred so that a panel of B (k x TILE_N) stays in the first cache. */
+ * few hundred so that a panel of B (k x TILE_N) stays in the first cache.  Four
+ * vectors go as 2 + 2, since a single one has too few accumulators. */
 static inline __attribute__((unused)) void
 tile_gemm(size_t m, size_t n, size_t k, const float *a, size_t am, size_t ak,
           const float *b, size_t ldb, float *c, size_t ldc, bool add)
 {
-    for (; n >= TILE_N; n -= TILE_N, b += TILE_N, c += TILE_N)
-        tile_rows_3(m, VL, k, a, am, ak, b, ldb, c, ldc, add);
-    const size_t last = n % VL;
-    switch ((n + VL - 1) / VL) {
-    case 3:
-        tile_rows_3_masked(m, last, k, a, am, ak, b, ldb, c, ldc, add);
-        break;
-    case 2:
-        if (last) tile_rows_2_masked(m, last, k, a, am, ak, b, ldb, c, ldc, add);
-        else tile_rows_2(m, VL, k, a, am, ak, b, ldb, c, ldc, add);
-        break;
-    case 1:
-        if (last) tile_rows_1_masked(m, last, k, a, am, ak, b, ldb, c, ldc, add);
-        else tile_rows_1(m, VL, k, a, am, ak, b, ldb, c, ldc, add);
-        break;
+    while (n > 0) {
+        const size_t left = (n + VL - 1) / VL, last = n % VL;
+        const size_t v = left == 4 ? 2 : left < 3 ? left : 3;
+        const bool masked = v == left && last;
+        switch (masked ? v + 3 : v) {
+        case 1: tile_rows_1(m, VL, k, a, am, ak, b, ldb, c, ldc, add); break;
+        case 2: tile_rows_2(m, VL, k, a, am, ak, b, ldb, c, ldc, add); break;
+        case 3: tile_rows_3(m, VL, k, a, am, ak, b, ldb, c, ldc, add); break;
+        case 4:
+            tile_rows_1_masked(m, last, k, a, am, ak, b, ldb, c, ldc, add);
+            break;
+        case 5:
+            tile_rows_2_masked(m, last, k, a, am, ak, b, ldb, c, ldc, add);
+            break;
+        case 6:
+            tile_rows_3_masked(m, last, k, a, am, ak, b, ldb, c, ldc, add);
+            break;
+        }
+        if (v == left) break;
+        n -= v * VL, b += v * VL, c += v * VL;
     }
 }
 
