@@ -61,8 +61,9 @@ static void weights(const att_problem *p, const float *q, const float *k,
         a[j] = scale_of(p) * dot(q, k + j * d, d) + (bias ? bias[j] : 0);
         max = fmaxf(max, a[j]);
     }
+    if (max == -INFINITY) max = 0; /* all masked by the bias: a zero row */
     for (size_t j = 0; j < end; j++) sum += a[j] = expf(a[j] - max);
-    for (size_t j = 0; j < end; j++) a[j] /= sum;
+    for (size_t j = 0; j < end; j++) a[j] /= sum > 0 ? sum : 1;
     for (size_t j = end; j < m; j++) a[j] = 0;
 }
 
