@@ -1,48 +1,56 @@
-# attnbench: see README.md.  Two targets do the main job: `make sweep`, `make test`.
+# attnbench.  Two targets do the main job on a fresh machine:
+#
+#     make sweep    packages, build, default suite, figures, tables, maps
+#     make test     packages, build, all tests
+#
+# `make help` lists the others.  Nothing in this file names a kernel: sources are
+# found by wildcard, and every kernel file is compiled once per level.
 
 CC      ?= gcc
 FLAVOUR ?= release
 B       := build/$(FLAVOUR)
-PROGRAM := build/attnbench
+PROGRAM := $(if $(filter release,$(FLAVOUR)),build/attnbench,$(B)/attnbench)
+PREFIX  ?= /usr/local
+OUT     ?= results/run
+
+# ---- what it is built with ---------------------------------------------------------
 
 PACKAGES := libpng papi libcjson openblas lapacke hwloc cmocka zlib
-CFLAGS_COMMON := -std=gnu17 -g -Wall -Wextra -Wshadow -Wstrict-prototypes \
-	-Wmissing-prototypes -Wno-unknown-pragmas -fopenmp -fPIC $(WERROR)
-CFLAGS_release := -O2
-CFLAGS_asan := -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
-	-fno-sanitize-recover=undefined
-CFLAGS_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer
-PLAIN  := $(CFLAGS_COMMON) $(CFLAGS_$(FLAVOUR)) -ffp-contract=off
-# Kernels: vector code at full tilt, but masks are infinities: no -ffast-math.
-KERNEL := $(CFLAGS_COMMON) $(if $(filter release,$(FLAVOUR)),-O3,$(CFLAGS_$(FLAVOUR))) \
-	-ffp-contract=fast -fno-math-errno -fno-trapping-math
+PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
+# PAPI's software-defined events need libsde even if the linker sees no use.
 LDLIBS = $(shell pkg-config --libs $(filter-out cmocka,$(PACKAGES))) \
 	-Wl,--no-as-needed -lsde -Wl,--as-needed -ldl -lm
-PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
 
-ifeq ($(shell uname -m),x86_64)
-LEVELS := v2 v3 v4
-else
-LEVELS := base
-endif
-MARCH_base :=
+COMMON := -std=gnu17 -g -Wall -Wextra -Wshadow -Wstrict-prototypes \
+	-Wmissing-prototypes -Wno-unknown-pragmas -fopenmp -fPIC $(WERROR)
+SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-fno-omit-frame-pointer
+SANITIZE_tsan := -fsanitize=thread -fno-omit-frame-pointer
+SANITIZE := $(SANITIZE_$(FLAVOUR))
+# References and everything that is not a kernel: plain, nothing contracted.
+PLAIN  := $(COMMON) $(SANITIZE) $(if $(SANITIZE),-O1,-O2) -ffp-contract=off
+# Kernels: FMA, but no -ffast-math: masks are infinities.
+KERNEL := $(COMMON) $(SANITIZE) $(if $(SANITIZE),-O1,-O3) -ffp-contract=fast \
+	-fno-math-errno -fno-trapping-math
+
+LEVELS := $(if $(filter x86_64,$(shell uname -m)),v2 v3 v4,base)
 MARCH_v2 := -march=x86-64-v2
 MARCH_v3 := -march=x86-64-v3
 MARCH_v4 := -march=x86-64-v4 -mprefer-vector-width=512
 
-# ---- sources: nothing below names a kernel ------------------------------------
+# ---- sources ------------------------------------------------------------------------
 
-UNITS   := $(sort $(wildcard kernels/*/*.c))
-MECHS   := $(shell grep -l '^ATT_MECHANISMS' $(UNITS))
-KERNS   := $(shell grep -l '^ATT_KERNELS' $(UNITS))
-CORE    := $(wildcard kernels/*.c)
-PEAK    := harness/peak.c
-PROGRAM_SRC := $(filter-out $(PEAK),$(wildcard harness/*.c analysis/*.c plots/*.c))
-unit     = $(subst /,_,$(patsubst kernels/%.c,%,$(1)))
+UNITS := $(sort $(wildcard kernels/*/*.c))
+MECHS := $(shell grep -l '^ATT_MECHANISMS' $(UNITS))
+KERNS := $(shell grep -l '^ATT_KERNELS' $(UNITS))
+CORE  := $(wildcard kernels/*.c)
+# The machine's peaks are measured at every level too.
+LEVELLED := $(KERNS) harness/peak.c
+REST  := $(filter-out harness/peak.c,$(wildcard harness/*.c analysis/*.c plots/*.c))
+unit   = $(subst /,_,$(patsubst kernels/%,%,$(1:.c=)))
 
-OBJ := $(CORE:%.c=$(B)/%.o) $(PROGRAM_SRC:%.c=$(B)/%.o) \
-	$(MECHS:%.c=$(B)/%.plain.o) \
-	$(foreach l,$(LEVELS),$(KERNS:%.c=$(B)/%.$(l).o) $(patsubst %.c,$(B)/%.$(l).o,$(wildcard $(PEAK))))
+OBJECTS := $(CORE:%.c=$(B)/%.o) $(REST:%.c=$(B)/%.o) $(MECHS:%.c=$(B)/%.plain.o) \
+	$(foreach l,$(LEVELS),$(LEVELLED:%.c=$(B)/%.$(l).o))
 
 .PHONY: all
 all: $(PROGRAM)
@@ -52,41 +60,97 @@ $(PROGRAM): $(B)/attnbench
 	@ln -sf $(notdir $(B))/attnbench $@
 endif
 
-$(B)/attnbench: $(OBJ)
-	$(CC) $(CFLAGS_COMMON) $(CFLAGS_$(FLAVOUR)) -rdynamic $(filter %.o,$^) $(LDLIBS) -o $@
+$(B)/attnbench: $(OBJECTS)
+	$(CC) $(COMMON) $(SANITIZE) -rdynamic $^ $(LDLIBS) -o $@
 
-$(B)/registry.inc: Makefile $(MECHS) $(KERNS) | $(B)/flags
-	@printf '%s\n' $(foreach u,$(MECHS),'M(att_mechanisms_$(call unit,$(u))_plain)') \
-	  $(foreach l,$(LEVELS),$(foreach u,$(KERNS),'K(att_kernels_$(call unit,$(u))_$(l), ATT_$(shell echo $(l) | tr a-z A-Z))')) > $@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+# ---- rules ----------------------------------------------------------------------------
 
-# Recompile when the flags change.
+# $(B)/flags and $(B)/revision change only when their text does.
+.PHONY: FORCE
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(PLAIN) $(KERNEL)' | cmp -s - $@ || echo '$(CC) $(PLAIN) $(KERNEL)' > $@
-.PHONY: FORCE
+	@echo '$(CC) $(PLAIN) $(KERNEL) $(LEVELS)' | cmp -s - $@ || \
+		echo '$(CC) $(PLAIN) $(KERNEL) $(LEVELS)' > $@
+REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+$(B)/revision: FORCE
+	@mkdir -p $(@D)
+	@echo '$(REVISION)' | cmp -s - $@ || echo '$(REVISION)' > $@
 
+upper = $(shell echo $(1) | tr a-z A-Z)
+$(B)/registry.inc: $(MECHS) $(KERNS) $(B)/flags
+	@printf '%s\n' \
+	  $(foreach u,$(MECHS),'M(att_mechanisms_$(call unit,$(u))_plain)') \
+	  $(foreach l,$(LEVELS),$(foreach u,$(KERNS),'K(att_kernels_$(call unit,$(u))_$(l), ATT_$(call upper,$(l)))')) > $@
 $(B)/kernels/registry.o: $(B)/registry.inc
+$(B)/kernels/registry.o: PLAIN += -I$(B)
+$(B)/harness/machine.o: $(B)/revision
+$(B)/harness/machine.o: PLAIN += -DATT_GIT_REVISION='"$(REVISION)"' \
+	-DATT_BUILD_FLAGS='"$(KERNEL)"'
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(PLAIN) $(PKG_CFLAGS) -I$(B) -MMD -MP -c $< -o $@
-
+	$(CC) $(PLAIN) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
 $(B)/%.plain.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(PLAIN) -DATT_UNIT=$(call unit,$<)_plain -MMD -MP -c $< -o $@
-
 define LEVEL_RULE
 $(B)/%.$(1).o: %.c $(B)/flags
 	@mkdir -p $$(@D)
 	$$(CC) $$(KERNEL) $$(PKG_CFLAGS) $$(MARCH_$(1)) -DATT_UNIT=$$(call unit,$$<)_$(1) -MMD -MP -c $$< -o $$@
 endef
 $(foreach l,$(LEVELS),$(eval $(call LEVEL_RULE,$(l))))
+-include $(OBJECTS:.o=.d)
 
--include $(OBJ:.o=.d)
+# ---- packages --------------------------------------------------------------------------
 
-.PHONY: clean
+DEBIAN := gcc make pkg-config gnuplot-nox fontconfig fonts-dejavu-core libpng-dev \
+	libpapi-dev libcjson-dev libopenblas-dev liblapacke-dev libhwloc-dev \
+	libcmocka-dev zlib1g-dev
+
+.PHONY: deps
+deps:
+	@if pkg-config --exists $(PACKAGES) 2>/dev/null && command -v gnuplot >/dev/null && \
+	    command -v $(CC) >/dev/null && test -e /usr/include/sde_lib.h; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "attnbench needs these libraries and programs (Debian's names): $(DEBIAN)"; \
+	    echo "install them with your package manager, then run make again"; exit 3; fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	if [ -n "$$sudo" ] && ! command -v sudo >/dev/null; then \
+	    echo "run as root: apt-get update && apt-get install -y $(DEBIAN)"; exit 3; fi; \
+	echo "installing with apt-get: $(DEBIAN)"; \
+	$$sudo apt-get update -q && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DEBIAN)
+
+# ---- the main jobs ------------------------------------------------------------------------
+
+.PHONY: sweep figures maps
+sweep: deps
+	@$(MAKE) --no-print-directory all
+	$(PROGRAM) sweep --suite default --out $(OUT)
+	@$(MAKE) --no-print-directory figures maps
+
+figures: all
+	$(PROGRAM) plot $(OUT)
+	$(PROGRAM) table $(OUT) --format md --out $(OUT)/table.md
+	$(PROGRAM) table $(OUT) --format csv --out $(OUT)/table.csv
+	$(PROGRAM) table $(OUT) --format tex --out $(OUT)/table.tex
+
+.PHONY: install clean help
+install: all
+	install -D $(B)/attnbench $(DESTDIR)$(PREFIX)/bin/attnbench
+
 clean:
 	rm -rf build
+
+help:
+	@echo "make sweep     packages, build, default suite into $(OUT), figures, tables, maps"
+	@echo "make test      packages, build, all tests"
+	@echo "make           build $(PROGRAM)"
+	@echo "make deps      install what is missing (apt-get)"
+	@echo "make figures   draw figures and tables of $(OUT) again"
+	@echo "make maps      attention maps of the built-in picture into results/maps"
+	@echo "make asan tsan fuzz lint    more checks"
+	@echo "make install   program and data into PREFIX ($(PREFIX))"
+	@echo "make clean"
 
 -include tests/tests.mk
