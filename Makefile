@@ -6,7 +6,9 @@
 # `make help` lists the others.  Nothing in this file names a kernel: sources are
 # found by wildcard, and every kernel file is compiled once per level.
 
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 FLAVOUR ?= release
 B       := build/$(FLAVOUR)
 PROGRAM := $(if $(filter release,$(FLAVOUR)),build/attnbench,$(B)/attnbench)
@@ -45,7 +47,7 @@ MECHS := $(shell grep -l '^ATT_MECHANISMS' $(UNITS))
 KERNS := $(shell grep -l '^ATT_KERNELS' $(UNITS))
 CORE  := $(wildcard kernels/*.c)
 # The machine's peaks are measured at every level too.
-LEVELLED := $(KERNS) harness/peak.c
+LEVELLED := $(KERNS) $(wildcard harness/peak.c)
 REST  := $(filter-out harness/peak.c,$(wildcard harness/*.c analysis/*.c plots/*.c))
 unit   = $(subst /,_,$(patsubst kernels/%,%,$(1:.c=)))
 
