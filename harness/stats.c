@@ -1,0 +1,170 @@
+/* stats.c - order statistics, bootstrap, least squares. */
+#include "stats.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../kernels/plan.h" /* the random generator of the project */
+
+/* ---- one set of values ---------------------------------------------------------------- */
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double *sorted_copy(const double *x, int n)
+{
+    double *s = malloc((size_t)(n ? n : 1) * sizeof *s);
+    if (!s) abort();
+    memcpy(s, x, (size_t)n * sizeof *s);
+    qsort(s, (size_t)n, sizeof *s, ascending);
+    return s;
+}
+
+static double middle(const double *sorted, int n)
+{
+    return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+}
+
+/* Largest k for which the k-th smallest and k-th largest of n values enclose the
+ * median with at least 95 %: the number of values below the median is binomial
+ * (n, 1/2), so the tail below k must not exceed 2.5 %. */
+static int interval_rank(int n)
+{
+    if (n > 500) return (int)((n - 1.96 * sqrt(n)) / 2);
+    double p = pow(0.5, n), tail = 0;
+    int k = 0;
+    while (tail + p <= 0.025) {
+        tail += p;
+        p *= (double)(n - k) / (k + 1);
+        k++;
+    }
+    return k;
+}
+
+void stats_summarise(const double *x, int n, stats_summary *out)
+{
+    *out = (stats_summary){ n, NAN, NAN, NAN, NAN, NAN };
+    if (n == 0) return;
+    double *s = sorted_copy(x, n);
+    out->median = middle(s, n);
+    out->min = s[0];
+    if (n >= STATS_LEAST) {
+        const int k = interval_rank(n);
+        out->lo = s[k - 1];
+        out->hi = s[n - k];
+    }
+    for (int i = 0; i < n; i++) s[i] = fabs(s[i] - out->median);
+    qsort(s, (size_t)n, sizeof *s, ascending);
+    out->mad = middle(s, n);
+    free(s);
+}
+
+double stats_half_width(const stats_summary *s)
+{
+    const double w = (s->hi - s->lo) / 2 / s->median;
+    return isnan(w) ? INFINITY : w;
+}
+
+/* ---- processes ------------------------------------------------------------------------- */
+
+static int below(uint64_t *state, int n)
+{
+    return (int)(att_uniform(state) * n);
+}
+
+/* One resample: processes with replacement, then as many values of each. */
+static int resample(const double *x, const int *count, const int *first,
+                    int processes, uint64_t *state, double *out)
+{
+    int n = 0;
+    for (int p = 0; p < processes; p++) {
+        const int from = below(state, processes);
+        for (int i = 0; i < count[from]; i++)
+            out[n++] = x[first[from] + below(state, count[from])];
+    }
+    return n;
+}
+
+void stats_processes(const double *x, const int *count, int processes,
+                     uint64_t seed, stats_summary *out)
+{
+    enum { RESAMPLES = 1000 };
+    double medians[RESAMPLES];
+    int n = 0, most = 0;
+    int *first = malloc((size_t)(processes + 1) * sizeof *first);
+
+    if (!first) abort();
+    for (int p = 0; p < processes; p++) {
+        first[p] = n;
+        n += count[p];
+        if (count[p] > most) most = count[p];
+    }
+    stats_summarise(x, n, out);
+    double *s = malloc(((size_t)most * (size_t)processes + 1) * sizeof *s);
+    if (!s) abort();
+    if (processes > 1 && n >= STATS_LEAST) {
+        for (int r = 0; r < RESAMPLES; r++) {
+            int m = 0;
+            while (m == 0) /* a process may have no value at all */
+                m = resample(x, count, first, processes, &seed, s);
+            qsort(s, (size_t)m, sizeof *s, ascending);
+            medians[r] = middle(s, m);
+        }
+        qsort(medians, RESAMPLES, sizeof *medians, ascending);
+        out->lo = fmin(medians[RESAMPLES / 40], out->median);
+        out->hi = fmax(medians[RESAMPLES - 1 - RESAMPLES / 40], out->median);
+    }
+    free(s);
+    free(first);
+}
+
+/* ---- fit --------------------------------------------------------------------------------- */
+
+double stats_student(int degrees_of_freedom)
+{
+    static const double t[] = { 12.706, 4.303, 3.182, 2.776, 2.571,
+                                2.447,  2.365, 2.306, 2.262, 2.228 };
+    const double z = 1.959964, v = degrees_of_freedom;
+    if (degrees_of_freedom < 1) return INFINITY;
+    if (degrees_of_freedom <= 10) return t[degrees_of_freedom - 1];
+    /* Cornish-Fisher expansion in 1/v: 4 digits from v = 11 on */
+    const double z3 = z * z * z, z5 = z3 * z * z;
+    return z + (z3 + z) / (4 * v) +
+           (5 * z5 + 16 * z3 + 3 * z) / (96 * v * v);
+}
+
+bool stats_power_law(const double *n, const double *t, int points,
+                     stats_fit *out)
+{
+    double x = 0, y = 0, xx = 0, xy = 0, rest = 0;
+    if (points < 3) return false;
+    for (int i = 0; i < points; i++) {
+        if (!(n[i] > 0 && t[i] > 0)) return false;
+        x += log(n[i]) / points;
+        y += log(t[i]) / points;
+    }
+    for (int i = 0; i < points; i++) {
+        xx += (log(n[i]) - x) * (log(n[i]) - x);
+        xy += (log(n[i]) - x) * (log(t[i]) - y);
+    }
+    if (!(xx > 1e-12)) return false;
+    const double slope = xy / xx;
+    for (int i = 0; i < points; i++) {
+        const double d = log(t[i]) - y - slope * (log(n[i]) - x);
+        rest += d * d;
+    }
+    const double error = sqrt(rest / (points - 2) / xx);
+    *out = (stats_fit){
+        .points = points,
+        .exponent = slope,
+        .lo = slope - stats_student(points - 2) * error,
+        .hi = slope + stats_student(points - 2) * error,
+        .factor = exp(y - slope * x),
+        .residual = sqrt(rest / points),
+    };
+    return true;
+}

@@ -1,0 +1,49 @@
+/* stats.h - medians, their 95 % intervals, and fits of time over size. */
+#ifndef STATS_H
+#define STATS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Fewest samples for which the median has a 95 % interval at all:
+ * 1 - 2 / 2^6 = 96.9 %. */
+enum { STATS_LEAST = 6 };
+
+typedef struct stats_summary {
+    int n;
+    double median, min;
+    double mad;    /* median absolute deviation, not scaled                 */
+    double lo, hi; /* 95 % interval of the median; NaN below STATS_LEAST    */
+} stats_summary;
+
+/* Of n values in any order; all NaN if n is 0.  The interval is that of order
+ * statistics (no assumption on the distribution). */
+void stats_summarise(const double *x, int n, stats_summary *out);
+
+/* Values of several processes one after the other, count[p] of each.  Median,
+ * min and mad of all of them; the interval is the percentile interval of a
+ * hierarchical bootstrap (processes, then values inside each), since values of
+ * one process are not independent.  With one process: stats_summarise(). */
+void stats_processes(const double *x, const int *count, int processes,
+                     uint64_t seed, stats_summary *out);
+
+/* Half the interval's width over the median; infinity if there is none. */
+double stats_half_width(const stats_summary *s);
+
+/* t = factor * n^exponent by least squares of ln t over ln n. */
+typedef struct stats_fit {
+    int points;
+    double exponent, lo, hi; /* 95 % interval by Student's t                */
+    double factor;
+    double residual;         /* root mean square of ln t - fit              */
+} stats_fit;
+
+/* False if there are fewer than 3 points, fewer than 2 different n, or a value
+ * that is not positive. */
+bool stats_power_law(const double *n, const double *t, int points,
+                     stats_fit *out);
+
+/* 97.5 % quantile of Student's t. */
+double stats_student(int degrees_of_freedom);
+
+#endif
