@@ -11,7 +11,8 @@
 #include "inputs.h"
 
 typedef struct check_result {
-    double nmse;     /* sum (x - ref)^2 / sum ref^2, worst tensor            */
+    double nmse;     /* sum (x - ref)^2 / sum ref^2, worst tensor; an rms of
+                        ref below 1e-3 counts as 1e-3                        */
     double max_abs;  /* max |x - ref| / (1 + |ref|), worst tensor            */
     char worst[32];  /* that tensor: "out", "dq", "drpb" ...                 */
     bool pass;       /* every value within the tolerance, none NaN           */
@@ -54,7 +55,7 @@ typedef struct check_values {
     att_tensor parameter[ATT_PARAMS];
     att_tensor extra[ATT_EXTRAS];
     double *param[ATT_PARAMS];     /* NULL where it has no elements          */
-    int outputs;
+    int outputs;                   /* o, extras, then gradients              */
     check_output output[CHECK_OUTPUTS];
     double *o, *extra_value[ATT_EXTRAS], *din[3], *dparam[ATT_PARAMS];
 } check_values;
@@ -97,8 +98,9 @@ const char *check_run(const att_entry *entry, int threads,
  * and what is not a number by infinity. */
 double check_difference(const double *x, const double *ref, size_t n);
 
-/* All outputs of `got` with those of `want`.  An output passes if its difference
- * is at most its tolerance, or eight times how shaky it is (2 % at most). */
+/* All outputs of `got` with those of `want`, which may have gradients that got
+ * lacks.  An output passes if its difference is at most its tolerance, or eight
+ * times how shaky it is (2 % at most). */
 void check_compare(const check_values *got, const check_values *want,
                    double tolerance, double tolerance_grad, check_result *out);
 

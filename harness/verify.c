@@ -3,6 +3,8 @@
 #include "casefile.h"
 #include "check.h"
 #include "commands.h"
+#include "progress.h"
+#include "shapes.h"
 
 #include <argp.h>
 #include <fnmatch.h>
@@ -14,7 +16,8 @@ typedef struct selection {
     const char *kernel;    /* patterns with commas; NULL: all, and references */
     const char *mechanism; /* likewise                                       */
     int level;             /* -1: every level of this machine                */
-    int threads;
+    int threads;           /* 0: 2 on case files, 1 to 3 in turn on shapes   */
+    enum shapes_amount amount;
 } selection;
 
 typedef struct tally {
@@ -173,14 +176,164 @@ static void verify_file(const char *path, const selection *s, tally *t)
         return;
     }
     if (matches(s->mechanism, c.mechanism->name)) {
-        if (reference_selected(s)) verify_one(&c, NULL, s->threads, t);
+        if (reference_selected(s)) verify_one(&c, NULL, 1, t);
         const att_entry *entry;
         const size_t n = att_entries(&entry);
         for (size_t i = 0; i < n; i++)
             if (entry[i].mechanism == c.mechanism && selected(s, &entry[i]))
-                verify_one(&c, &entry[i], s->threads, t);
+                verify_one(&c, &entry[i], s->threads ? s->threads : 2, t);
     }
     case_file_free(&c);
+}
+
+/* ---- shapes ---------------------------------------------------------------------- */
+
+/* What became of one kernel at one level. */
+typedef struct record {
+    const att_entry *entry;
+    int passed, failed, refused, forward_only;
+    char reason[128]; /* of the last refusal                                 */
+    double worst;     /* nmse                                                */
+} record;
+
+static void print_wrong(const record *r, const shape *x, bool grad,
+                        const check_result *result)
+{
+    char name[ATT_NAME], text[ATT_NAME + 200];
+    att_case_name(r->entry, &x->problem, x->threads,
+                  grad ? ATT_BACKWARD : ATT_FORWARD, name);
+    snprintf(text, sizeof text,
+             "FAIL  %.1e in %s: %s inputs, seed %llu", result->max_abs,
+             result->worst, inputs_family_name(x->family),
+             (unsigned long long)x->seed);
+    printf("%s %s\n", name, text);
+}
+
+/* One kernel on the problem of `want`, whose reference results are there. */
+static int check_entry(record *r, const shape *x, check_values *want,
+                       bool *conditioned, error *e)
+{
+    const double tol = check_tolerance(&x->problem, ATT_FORWARD);
+    const double tol_grad = check_tolerance(&x->problem, ATT_BACKWARD);
+    check_values got = { 0 };
+    check_result result;
+    const char *why = "has no backward";
+    bool grad = want->grad;
+    int rc = -1;
+
+    for (int tries = 0; why && tries < 1 + want->grad; tries++) {
+        grad = want->grad && tries == 0; /* at least the forward pass */
+        check_values_free(&got);
+        if (check_values_make(&got, want->mechanism, &x->problem, grad, e) ||
+            check_values_fill(&got, x->seed, x->family, e))
+            goto out;
+        why = check_run(r->entry, x->threads, &check_heap, &got);
+    }
+    rc = 0;
+    if (why) {
+        r->refused++;
+        snprintf(r->reason, sizeof r->reason, "%s", why);
+        goto out;
+    }
+    check_compare(&got, want, tol, tol_grad, &result);
+    if (!result.pass && !*conditioned) {
+        rc = check_conditioning(want, e);
+        *conditioned = true;
+        if (rc) goto out;
+    }
+    if (!result.pass) check_compare(&got, want, tol, tol_grad, &result);
+    r->forward_only += want->grad && !grad;
+    if (result.nmse > r->worst) r->worst = result.nmse;
+    if (result.pass) r->passed++;
+    else {
+        r->failed++;
+        print_wrong(r, x, grad, &result);
+    }
+out:
+    check_values_free(&got);
+    return rc;
+}
+
+static int check_shape(record *records, int count, const shape *x, error *e)
+{
+    const att_mechanism *m = records->entry->mechanism;
+    check_values want = { 0 };
+    bool conditioned = false;
+    int rc = check_values_make(&want, m, &x->problem, m->backward != NULL, e);
+    if (!rc) rc = check_values_fill(&want, x->seed, x->family, e);
+    if (!rc) check_reference(&want, NULL);
+    for (int i = 0; !rc && i < count; i++)
+        rc = check_entry(&records[i], x, &want, &conditioned, e);
+    check_values_free(&want);
+    return rc;
+}
+
+/* A kernel that refuses everything is of no use to anybody: that fails. */
+static void print_record(const record *r, tally *t)
+{
+    char text[400];
+    const bool fails = r->failed || !r->passed;
+    snprintf(text, sizeof text,
+             "%s  %d passed, %d failed, %d refused%s%s%s, nmse %.1e",
+             fails ? "FAIL" : "PASS", r->passed, r->failed, r->refused,
+             r->refused ? " (" : "", r->refused ? r->reason : "",
+             r->refused ? ")" : "", r->worst);
+    printf("%-28s %-4s %s\n", r->entry->kernel->name,
+           att_level_name(r->entry->level), text);
+    if (r->forward_only)
+        printf("%-28s %-4s SKIP  backward of %d shapes\n",
+               r->entry->kernel->name, att_level_name(r->entry->level),
+               r->forward_only);
+    t->passed += r->passed;
+    t->failed += r->failed + (!r->passed && !r->failed);
+    t->skipped += r->refused + r->forward_only;
+}
+
+static int verify_mechanism(const att_mechanism *m, const selection *s,
+                            progress *bar, tally *t, error *e)
+{
+    const att_entry *entry;
+    const size_t n = att_entries(&entry);
+    record *records = calloc(n + 1, sizeof *records);
+    shapes list = { 0 };
+    int count = 0, rc = -1;
+
+    if (!records) {
+        error_set(e, "out of memory");
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (entry[i].mechanism == m && selected(s, &entry[i]))
+            records[count++].entry = &entry[i];
+    if (count && shapes_make(&list, m, s->amount, e)) goto out;
+    for (int i = 0; i < list.count; i++) {
+        if (s->threads) list.item[i].threads = s->threads;
+        progress_show(bar, bar->done, m->name);
+        if (check_shape(records, count, &list.item[i], e)) goto out;
+    }
+    progress_clear(bar);
+    for (int i = 0; i < count; i++) print_record(&records[i], t);
+    fflush(stdout);
+    rc = 0;
+out:
+    shapes_free(&list);
+    free(records);
+    return rc;
+}
+
+static int verify_shapes(const selection *s, tally *t, error *e)
+{
+    const att_mechanism *const *mechanism;
+    const size_t n = att_mechanisms(&mechanism);
+    progress bar;
+    int rc = 0;
+    progress_begin(&bar, (double)n);
+    for (size_t i = 0; !rc && i < n; i++) {
+        bar.done = (double)i;
+        rc = verify_mechanism(mechanism[i], s, &bar, t, e);
+    }
+    progress_clear(&bar);
+    return rc;
 }
 
 /* ---- command --------------------------------------------------------------------- */
@@ -200,7 +353,8 @@ static const struct argp_option options[] = {
       "only these, with commas; patterns like 'na2d.*'; 'reference' is one", 0 },
     { "mechanism", 'm', "NAMES", 0, "only these mechanisms", 0 },
     { "level", 'l', "LEVEL", 0, "only v2, v3, v4, base or best", 0 },
-    { "threads", 't', "N", 0, "threads of the kernels (default 2)", 0 },
+    { "threads", 't', "N", 0, "threads of the kernels (default 2; without files 1, 2, 3 in turn)", 0 },
+    { "many", 'M', NULL, 0, "without files: more shapes", 0 },
     { 0 },
 };
 
@@ -234,6 +388,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
         a->selection.threads = (int)n;
         break;
     }
+    case 'M': a->selection.amount = SHAPES_MANY; break;
     case ARGP_KEY_ARGS:
         a->files = state->argv + state->next;
         a->count = state->argc - state->next;
@@ -247,7 +402,7 @@ int command_verify(int argc, char **argv)
 {
     static const struct argp argp = { options, parse, "[CASEFILE...]", doc,
                                       NULL,    NULL,  NULL };
-    arguments a = { .selection = { .level = -1, .threads = 2 } };
+    arguments a = { .selection = { .level = -1, .amount = SHAPES_FEW } };
     tally t = { 0 };
     error e;
 
@@ -258,6 +413,10 @@ int command_verify(int argc, char **argv)
         return EXIT_USAGE;
     }
     for (int i = 0; i < a.count; i++) verify_file(a.files[i], &a.selection, &t);
+    if (a.count == 0 && verify_shapes(&a.selection, &t, &e)) {
+        fprintf(stderr, "%s: %s\n", argv[0], e.text);
+        return EXIT_SOME_FAILED;
+    }
     printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
     if (fflush(stdout) || ferror(stdout)) {
         fprintf(stderr, "%s: cannot write the results to standard output\n",
