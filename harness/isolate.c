@@ -1,0 +1,308 @@
+/* isolate.c - fork, watch, collect. */
+#define _GNU_SOURCE /* pipe2, close_range */
+#include "isolate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    STAGE_SIZE = 64,
+    WORDS_SIZE = 4096,       /* kept of what a child prints                  */
+    ANSWER_LIMIT = 64 << 20, /* a child that writes more is broken           */
+    TICK_MS = 100
+};
+
+/* Shared with the child. */
+static char *stage;
+
+void isolate_stage(const char *text)
+{
+    if (stage) snprintf(stage, STAGE_SIZE, "%s", text);
+}
+
+/* ---- child ------------------------------------------------------------------------- */
+
+/* Output to descriptor 1, answer to 3, nothing else open: a kernel that writes
+ * to stray descriptors, or outlives us, must not hold the journal. */
+static void keep_only(int words, int answer)
+{
+    const int nothing = open("/dev/null", O_RDONLY);
+    /* first out of the way of 0 to 3 */
+    words = fcntl(words, F_DUPFD, 10);
+    answer = fcntl(answer, F_DUPFD, 10);
+    dup2(nothing, 0);
+    dup2(words, 1);
+    dup2(words, 2);
+    dup2(answer, 3);
+    close_range(4, ~0U, 0);
+}
+
+static void die_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+}
+
+/* The kernel's memory killer shall take this process, not its neighbours. */
+static void offer_to_memory_killer(void)
+{
+    const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    if (write(fd, "1000", 4) < 0) errno = 0; /* a wish, not a need */
+    close(fd);
+}
+
+static void become_child(pid_t parent, int words, int answer)
+{
+    static const int reset[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ };
+    const struct rlimit no_core = { 0, 0 };
+    sigset_t none;
+    for (size_t i = 0; i < sizeof reset / sizeof *reset; i++)
+        signal(reset[i], SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setpgid(0, 0); /* ^C in the terminal is for the parent */
+    die_with(parent);
+    setrlimit(RLIMIT_CORE, &no_core);
+    offer_to_memory_killer();
+    keep_only(words, answer);
+}
+
+_Noreturn static void answer_and_exit(json *(*function)(void *), void *arg)
+{
+    char *text = json_print(function(arg), false);
+    size_t left = strlen(text);
+    isolate_stage("handing over the result");
+    for (const char *at = text; left > 0;) {
+        const ssize_t n = write(3, at, left);
+        if (n <= 0) _exit(1);
+        at += n;
+        left -= (size_t)n;
+    }
+    _exit(0);
+}
+
+/* ---- parent -------------------------------------------------------------------------- */
+
+typedef struct watch {
+    pid_t child;
+    int words, answer; /* reading ends; -1: closed                          */
+    char said[WORDS_SIZE];
+    size_t said_size;
+    char *text;
+    size_t text_size;
+    const char *killed; /* status, if it was us                             */
+    int status;
+} watch;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static size_t resident(pid_t child)
+{
+    char path[64];
+    unsigned long all, pages = 0;
+    snprintf(path, sizeof path, "/proc/%ld/statm", (long)child);
+    FILE *f = fopen(path, "re");
+    if (!f) return 0;
+    if (fscanf(f, "%lu %lu", &all, &pages) != 2) pages = 0;
+    fclose(f);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void kill_child(watch *w, const char *why)
+{
+    if (w->killed) return;
+    w->killed = why;
+    if (kill(-w->child, SIGKILL) < 0) kill(w->child, SIGKILL);
+}
+
+/* Keeps the beginning and drops the rest, so that the child never blocks. */
+static void hear(watch *w)
+{
+    char block[1024];
+    const ssize_t n = read(w->words, block, sizeof block);
+    if (n == 0) {
+        close(w->words);
+        w->words = -1;
+    }
+    if (n <= 0) return;
+    size_t keep = WORDS_SIZE - 1 - w->said_size;
+    if (keep > (size_t)n) keep = (size_t)n;
+    memcpy(w->said + w->said_size, block, keep);
+    w->said_size += keep;
+}
+
+static void take_answer(watch *w)
+{
+    enum { BLOCK = 1 << 16 };
+    char *more = realloc(w->text, w->text_size + BLOCK);
+    if (!more) abort();
+    w->text = more;
+    const ssize_t n = read(w->answer, more + w->text_size, BLOCK);
+    if (n > 0) w->text_size += (size_t)n;
+    if (n == 0 || w->text_size > ANSWER_LIMIT) {
+        close(w->answer);
+        w->answer = -1;
+    }
+}
+
+/* One round of waiting; false when there was nothing to read in time. */
+static bool listen_once(watch *w, int timeout_ms)
+{
+    struct pollfd fds[] = { { w->words, POLLIN, 0 }, { w->answer, POLLIN, 0 } };
+    if (poll(fds, 2, timeout_ms) <= 0) return false;
+    if (fds[0].revents) hear(w);
+    if (fds[1].revents) take_answer(w);
+    return true;
+}
+
+static void enforce(watch *w, const isolate_limits *limits, double start)
+{
+    if (limits->stop && *limits->stop) kill_child(w, "interrupted");
+    if (now() - start > limits->seconds) kill_child(w, "timeout");
+    if (limits->memory && resident(w->child) > limits->memory)
+        kill_child(w, "oom");
+}
+
+/* Until the child has ended and its pipes are empty. */
+static void attend(watch *w, const isolate_limits *limits, double start)
+{
+    double ticked = start;
+    while (waitpid(w->child, &w->status, WNOHANG) == 0) {
+        if (w->words < 0 && w->answer < 0) usleep(1000);
+        else listen_once(w, TICK_MS);
+        if (now() - ticked < TICK_MS / 1e3) continue;
+        ticked = now();
+        enforce(w, limits, start);
+        if (limits->tick && !w->killed) limits->tick(limits->arg);
+    }
+    kill(-w->child, SIGKILL); /* what it may have started */
+    while ((w->words >= 0 || w->answer >= 0) && listen_once(w, 0)) continue;
+    if (w->words >= 0) close(w->words);
+    if (w->answer >= 0) close(w->answer);
+}
+
+/* ---- reasons ------------------------------------------------------------------------- */
+
+/* The line with "ERROR:" (sanitizers), else the last one. */
+static void last_words(watch *w, char *out, size_t size)
+{
+    char *save = NULL, *best = NULL;
+    w->said[w->said_size] = 0;
+    for (char *line = strtok_r(w->said, "\r\n", &save); line;
+         line = strtok_r(NULL, "\r\n", &save)) {
+        best = line;
+        if (strstr(line, "ERROR:") || strstr(line, "runtime error:")) break;
+    }
+    snprintf(out, size, "%s%.150s", best ? ": " : "", best ? best : "");
+    for (char *c = out; *c; c++)
+        if ((unsigned char)*c < ' ' || (unsigned char)*c > '~') *c = '?';
+}
+
+static void tell_death(watch *w, const isolate_limits *limits,
+                       isolate_result *out)
+{
+    char words[160], during[STAGE_SIZE + 16] = "";
+    last_words(w, words, sizeof words);
+    stage[STAGE_SIZE - 1] = 0;
+    if (*stage) snprintf(during, sizeof during, " while %s", stage);
+
+    if (w->killed) {
+        snprintf(out->status, sizeof out->status, "%s", w->killed);
+        if (!strcmp(w->killed, "timeout"))
+            snprintf(out->reason, sizeof out->reason,
+                     "not finished after %g s%s", limits->seconds, during);
+        else if (!strcmp(w->killed, "oom"))
+            snprintf(out->reason, sizeof out->reason,
+                     "used more than %zu MiB%s", limits->memory >> 20, during);
+        else
+            snprintf(out->reason, sizeof out->reason, "stopped by a signal");
+    } else if (WIFSIGNALED(w->status)) {
+        const int signal = WTERMSIG(w->status);
+        const bool oom = signal == SIGKILL;
+        if (oom) snprintf(out->status, sizeof out->status, "oom");
+        else snprintf(out->status, sizeof out->status, "signal:%d", signal);
+        snprintf(out->reason, sizeof out->reason, "%s%s%s",
+                 oom ? "killed from outside, most likely for want of memory,"
+                     : strsignal(signal),
+                 during, words);
+    } else {
+        snprintf(out->status, sizeof out->status, "interrupted");
+        snprintf(out->reason, sizeof out->reason,
+                 "the process ended by itself with exit code %d%s%s",
+                 WEXITSTATUS(w->status), during, words);
+    }
+}
+
+static void conclude(watch *w, const isolate_limits *limits,
+                     isolate_result *out)
+{
+    const bool done = !w->killed && WIFEXITED(w->status) &&
+                      WEXITSTATUS(w->status) == 0;
+    if (done && w->text)
+        out->value = json_parse(w->text, w->text_size, "child", NULL);
+    if (out->value) snprintf(out->status, sizeof out->status, "ok");
+    else tell_death(w, limits, out);
+}
+
+/* ---- run -------------------------------------------------------------------------------- */
+
+static int make_stage(void)
+{
+    if (!stage) {
+        void *page = mmap(NULL, STAGE_SIZE, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED) return -1;
+        stage = page;
+    }
+    *stage = 0;
+    return 0;
+}
+
+int isolate_run(json *(*function)(void *), void *arg,
+                const isolate_limits *limits, isolate_result *out, error *e)
+{
+    int words[2] = { -1, -1 }, answer[2] = { -1, -1 };
+    const pid_t parent = getpid();
+    const double start = now();
+    pid_t child = -1;
+
+    *out = (isolate_result){ 0 };
+    if (make_stage() == 0 && pipe2(words, O_CLOEXEC) == 0 &&
+        pipe2(answer, O_CLOEXEC) == 0)
+        child = fork();
+    if (child == 0) {
+        become_child(parent, words[1], answer[1]);
+        answer_and_exit(function, arg);
+    }
+    const int why = errno;
+    close(words[1]);
+    close(answer[1]);
+    if (child < 0) {
+        close(words[0]);
+        close(answer[0]);
+        return error_set(e, "cannot start a process: %s", strerror(why));
+    }
+    setpgid(child, child); /* whoever comes first, parent or child */
+    watch w = { .child = child, .words = words[0], .answer = answer[0] };
+    attend(&w, limits, start);
+    conclude(&w, limits, out);
+    free(w.text);
+    out->seconds = now() - start;
+    return 0;
+}
