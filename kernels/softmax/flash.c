@@ -24,6 +24,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "../store.h"
 #include "../tile.h"
 
 enum {
@@ -50,23 +51,35 @@ static size_t maps_of(const att_problem *p)
     return (size_t)p->batch * (size_t)p->heads;
 }
 
-static float scale_of(const att_problem *p)
-{
-    return p->scale != 0 ? (float)p->scale : 1 / sqrtf((float)p->head_dim);
-}
-
 /* Sizes of one map, and what is constant over a call. */
 typedef struct shape {
     size_t n, m, d, dv;
     bool causal;
+    int dtype;
     float scale;
 } shape;
 
+/* Rows of one map in a tensor of any storage type. */
+typedef struct rows {
+    const void *tensor;
+    size_t first, width; /* first row in the tensor, channels               */
+} rows;
+
+static const float *view(const shape *s, rows r, size_t from, size_t count,
+                         float *scratch)
+{
+    return store_view(s->dtype, r.tensor, (r.first + from) * r.width,
+                      count * r.width, scratch);
+}
+
 static shape shape_of(const att_problem *p)
 {
-    return (shape){ att_tokens(p),         att_keys(p),
-                    (size_t)p->head_dim,   att_value_dim(p),
-                    att_at(&p->causal, 0, 0), scale_of(p) };
+    return (shape){
+        att_tokens(p),           att_keys(p),
+        (size_t)p->head_dim,     att_value_dim(p),
+        att_at(&p->causal, 0, 0), p->dtype,
+        p->scale != 0 ? (float)p->scale : 1 / sqrtf((float)p->head_dim),
+    };
 }
 
 /* Keys that queries before `end` may see. */
@@ -88,7 +101,10 @@ typedef struct block {
 static size_t thread_floats(const shape *s)
 {
     const size_t per_block = TILE_N * (s->d + s->dv + 2);
-    return up(SUB * per_block + 2 * KEYS * TILE_N, 16);
+    const size_t converted = (KEYS + TILE_N) * (s->d + s->dv);
+    return up(SUB * per_block + 2 * KEYS * TILE_N +
+                  (s->dtype == ATT_F32 ? 0 : converted),
+              16);
 }
 
 /* S[key][query] of a block of keys. */
@@ -163,27 +179,27 @@ static void soften_block(const block *b, const shape *s, size_t keys, float *S)
     }
 }
 
-/* A block of keys [j0, j0 + keys) for one block of queries. */
+/* Keys [j0, j0 + keys), rows k and v, for one block of queries. */
 static void visit(const block *b, const shape *s, const float *k,
                   const float *v, const float *bias, size_t j0, size_t keys,
                   float *S)
 {
     keys = min(keys, seen(s, b->first + b->count) - j0);
-    scores(b, s, k + j0 * s->d, keys, S);
+    scores(b, s, k, keys, S);
     if (bias)
         add_bias(b, s, bias + b->first * s->m + j0, keys, S,
                  S + KEYS * TILE_N);
     if (s->causal && j0 + keys > seen(s, b->first + 1))
         mask_causal(b, s, j0, keys, S);
     soften_block(b, s, keys, S);
-    tile_gemm(s->dv, b->lanes, keys, v + j0 * s->dv, 1, s->dv, S, b->lanes,
-              b->ot, b->lanes, true);
+    tile_gemm(s->dv, b->lanes, keys, v, 1, s->dv, S, b->lanes, b->ot, b->lanes,
+              true);
 }
 
-static void open_block(block *b, const shape *s, const float *q)
+static void open_block(block *b, const shape *s, rows q, float *scratch)
 {
-    tile_transpose(q + b->first * s->d, s->d, b->count, s->d, b->qt, b->lanes,
-                   b->lanes, log2e * s->scale);
+    tile_transpose(view(s, q, b->first, b->count, scratch), s->d, b->count,
+                   s->d, b->qt, b->lanes, b->lanes, log2e * s->scale);
     memset(b->ot, 0, s->dv * b->lanes * sizeof(float));
     for (size_t i = 0; i < b->lanes; i++) {
         b->max[i] = V_LOWEST;
@@ -192,8 +208,12 @@ static void open_block(block *b, const shape *s, const float *q)
 }
 
 /* o = ot / sum, transposed back; a query that saw only -inf gets zeros. */
-static void close_block(const block *b, const shape *s, float *o, float *lse2)
+static void close_block(const block *b, const shape *s, void *o, size_t row,
+                        float *lse2, float *scratch)
 {
+    const size_t place = (row + b->first) * s->dv;
+    float *out = s->dtype == ATT_F32 ? (float *)o + place : scratch;
+
     for (size_t i = 0; i < b->lanes; i += VL) {
         const vf seen_any = v_load(b->max + i), sum = v_load(b->sum + i);
         const vf inverse = v_select(seen_any > 0.5f * V_LOWEST, 1.0f / sum,
@@ -203,43 +223,69 @@ static void close_block(const block *b, const shape *s, float *o, float *lse2)
             v_store(at, v_load(at) * inverse);
         }
     }
-    tile_transpose(b->ot, b->lanes, s->dv, b->count, o + b->first * s->dv,
-                   s->dv, s->dv, 1);
+    tile_transpose(b->ot, b->lanes, s->dv, b->count, out, s->dv, s->dv, 1);
+    if (out == scratch) store_put(s->dtype, o, place, b->count * s->dv, out);
     for (size_t i = 0; lse2 && i < b->count; i++)
         lse2[b->first + i] = b->max[i] > 0.5f * V_LOWEST
                                  ? b->max[i] + log2f(b->sum[i])
                                  : -INFINITY;
 }
 
-/* Queries of vectors [from, to) of one map. */
-static void forward_task(const shape *s, size_t from, size_t to, const float *q,
-                         const float *k, const float *v, const float *bias,
-                         float *o, float *lse2, float *work)
+/* What a task reads and writes: one map. */
+typedef struct map {
+    rows q, k, v, o;
+    const float *g; /* dO                                                   */
+    const float *bias;
+    float *lse2;
+    float *dq, *dk, *dv, *dbias;
+} map;
+
+static map map_of(const att_call *c, const shape *s, size_t i)
+{
+    const size_t head = i % (size_t)c->p->heads;
+    return (map){
+        .q = { c->q, i * s->n, s->d },
+        .k = { c->k, i * s->m, s->d },
+        .v = { c->v, i * s->m, s->dv },
+        .o = { c->o, i * s->n, s->dv },
+        .bias = c->param[0] ? c->param[0] + head * s->n * s->m : NULL,
+    };
+}
+
+/* Queries of vectors [from, to). */
+static void forward_task(const shape *s, size_t from, size_t to, const map *t,
+                         void *o, float *work)
 {
     block blocks[SUB];
+    float *S = work, *scratch = S + 2 * KEYS * TILE_N;
+    if (s->dtype != ATT_F32) work = scratch + (KEYS + TILE_N) * (s->d + s->dv);
+    else work = scratch;
     const size_t count = (to - from + TILE_V - 1) / TILE_V;
     size_t last = 0;
+
     for (size_t i = 0; i < count; i++) {
         block *b = &blocks[i];
         const size_t a = from + (to - from) * i / count;
         const size_t z = from + (to - from) * (i + 1) / count;
-        *b = (block){ .first = a * VL, .lanes = (z - a) * VL };
+        *b = (block){ .first = a * VL, .lanes = (z - a) * VL, .qt = work };
         b->count = min(b->lanes, s->n - b->first);
-        b->qt = work;
         b->ot = b->qt + s->d * TILE_N;
         b->max = b->ot + s->dv * TILE_N;
         b->sum = b->max + TILE_N;
         work = b->sum + TILE_N;
-        open_block(b, s, q);
+        open_block(b, s, t->q, scratch);
         last = b->first + b->count;
     }
-    for (size_t j = 0; j < seen(s, last); j += KEYS)
-        for (size_t i = 0; i < count; i++) {
-            const block *b = &blocks[i];
-            if (j < seen(s, b->first + b->count))
-                visit(b, s, k, v, bias, j, min(KEYS, s->m - j), work);
-        }
-    for (size_t i = 0; i < count; i++) close_block(&blocks[i], s, o, lse2);
+    for (size_t j = 0; j < seen(s, last); j += KEYS) {
+        const size_t keys = min(KEYS, s->m - j);
+        const float *k = view(s, t->k, j, keys, scratch);
+        const float *v = view(s, t->v, j, keys, scratch + KEYS * s->d);
+        for (size_t i = 0; i < count; i++)
+            if (j < seen(s, blocks[i].first + blocks[i].count))
+                visit(&blocks[i], s, k, v, t->bias, j, keys, S);
+    }
+    for (size_t i = 0; i < count; i++)
+        close_block(&blocks[i], s, o, t->o.first, t->lse2, scratch);
 }
 
 /* Tasks a map: small enough for SUB blocks, even, and at least four a thread. */
@@ -260,26 +306,21 @@ static void forward(const att_call *c)
     const shape s = shape_of(p);
     const size_t maps = maps_of(p), vectors = (s.n + VL - 1) / VL;
     const size_t tasks = tasks_per_map(&s, maps, c->threads);
-    float *lse2 = c->save;
+    float *lse2 = c->extra[0] ? c->extra[0] : c->save;
 
     #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-    for (size_t t = 0; t < maps * tasks; t++) {
+    for (size_t task = 0; task < maps * tasks; task++) {
         /* the longest causal tasks first */
-        const size_t map = t % maps, part = tasks - 1 - t / maps;
-        const float *bias = c->param[0];
-        if (bias) bias += map % (size_t)p->heads * s.n * s.m;
-        float *lse = c->extra[0] ? c->extra[0] : lse2;
+        const size_t i = task % maps, part = tasks - 1 - task / maps;
+        map t = map_of(c, &s, i);
+        t.lse2 = lse2 ? lse2 + i * s.n : NULL;
         forward_task(&s, vectors * part / tasks, vectors * (part + 1) / tasks,
-                     (const float *)c->q + map * s.n * s.d,
-                     (const float *)c->k + map * s.m * s.d,
-                     (const float *)c->v + map * s.m * s.dv, bias,
-                     (float *)c->o + map * s.n * s.dv,
-                     lse ? lse + map * s.n : NULL,
+                     &t, c->o,
                      (float *)c->work +
                          (size_t)omp_get_thread_num() * thread_floats(&s));
     }
     if (!c->extra[0]) return;
-    if (lse2) memcpy(lse2, c->extra[0], maps * s.n * sizeof *lse2);
+    if (c->save) memcpy(c->save, lse2, maps * s.n * sizeof *lse2);
     for (size_t i = 0; i < maps * s.n; i++) c->extra[0][i] /= log2e;
 }
 
@@ -292,11 +333,13 @@ typedef struct back {
     float *lse, *mean;    /* lse2 and rowsum(dO O), [lanes]                   */
     float *P, *dS;        /* [KEYS_BACK][lanes]                               */
     float *scratch;       /* [KEYS_BACK][lanes], for the bias                 */
+    float *q, *o, *k, *v; /* room for converted rows                         */
 } back;
 
 static size_t back_floats(const shape *s)
 {
-    return QUERIES_BACK * (s->d + s->dv + 2 + 3 * KEYS_BACK);
+    return QUERIES_BACK * (s->d + s->dv + 2 + 3 * KEYS_BACK) +
+           (QUERIES_BACK + KEYS_BACK) * (s->d + s->dv);
 }
 
 static back back_new(const shape *s, float *work)
@@ -308,26 +351,25 @@ static back back_new(const shape *s, float *work)
     b.P = b.mean + QUERIES_BACK;
     b.dS = b.P + QUERIES_BACK * KEYS_BACK;
     b.scratch = b.dS + QUERIES_BACK * KEYS_BACK;
+    b.q = b.scratch + QUERIES_BACK * KEYS_BACK;
+    b.o = b.q + QUERIES_BACK * s->d;
+    b.k = b.o + QUERIES_BACK * s->dv;
+    b.v = b.k + KEYS_BACK * s->d;
     return b;
 }
 
-/* Tensors of one map. */
-typedef struct map {
-    const float *q, *k, *v, *o, *g, *lse2, *bias;
-    float *dq, *dk, *dv, *dbias;
-} map;
-
 static void back_open(back *b, const shape *s, const map *t)
 {
-    tile_transpose(t->q + b->first * s->d, s->d, b->count, s->d, b->qt,
-                   b->lanes, b->lanes, log2e * s->scale);
+    const float *o = view(s, t->o, b->first, b->count, b->o);
+    tile_transpose(view(s, t->q, b->first, b->count, b->q), s->d, b->count,
+                   s->d, b->qt, b->lanes, b->lanes, log2e * s->scale);
     tile_transpose(t->g + b->first * s->dv, s->dv, b->count, s->dv, b->gt,
                    b->lanes, b->lanes, 1);
     for (size_t i = 0; i < b->lanes; i++) {
         const size_t row = b->first + i;
         float mean = 0;
         for (size_t c = 0; i < b->count && c < s->dv; c++)
-            mean += t->g[row * s->dv + c] * t->o[row * s->dv + c];
+            mean += t->g[row * s->dv + c] * o[i * s->dv + c];
         b->mean[i] = mean;
         /* a row that saw nothing: 2^(S - huge) = 0 */
         const float lse = i < b->count ? t->lse2[row] : -INFINITY;
@@ -363,7 +405,9 @@ static void back_visit(const back *b, const shape *s, const map *t, size_t j,
 {
     const block as = { .first = b->first, .count = b->count,
                        .lanes = b->lanes, .qt = b->qt };
-    const float *k = t->k + j * s->d, *v = t->v + j * s->dv;
+    const float *k = view(s, t->k, j, keys, b->k);
+    const float *v = view(s, t->v, j, keys, b->v);
+    const float *q = view(s, t->q, b->first, b->count, b->q);
 
     scores(&as, s, k, keys, b->P);
     if (t->bias)
@@ -379,8 +423,8 @@ static void back_visit(const back *b, const shape *s, const map *t, size_t j,
                   t->g + b->first * s->dv, s->dv, t->dv + j * s->dv, s->dv,
                   true);
     if (t->dk)
-        tile_gemm(keys, s->d, b->count, b->dS, b->lanes, 1,
-                  t->q + b->first * s->d, s->d, t->dk + j * s->d, s->d, true);
+        tile_gemm(keys, s->d, b->count, b->dS, b->lanes, 1, q, s->d,
+                  t->dk + j * s->d, s->d, true);
     if (t->dq)
         tile_gemm(b->count, s->d, keys, b->dS, 1, b->lanes, k, s->d,
                   t->dq + b->first * s->d, s->d, !first);
@@ -419,6 +463,13 @@ static size_t parts_of(const shape *s, size_t maps, int threads)
 static size_t partial_floats(const shape *s)
 {
     return up(s->m * (s->d + s->dv), 16);
+}
+
+/* Storage of any type; everything that the mechanism is defined for. */
+static const char *reject(const att_problem *p, enum att_pass pass)
+{
+    (void)p, (void)pass;
+    return NULL;
 }
 
 static void sizes(const att_problem *p, int threads, att_sizes *out)
@@ -473,21 +524,13 @@ static void backward(const att_call *c, const att_grad *g)
                 const size_t part = task % parts;
                 const size_t i = task / parts + turn * heads;
                 float *mine = partial + (i * parts + part) * partial_floats(&s);
-                const map t = {
-                    .q = (const float *)c->q + i * s.n * s.d,
-                    .k = (const float *)c->k + i * s.m * s.d,
-                    .v = (const float *)c->v + i * s.m * s.dv,
-                    .o = (const float *)c->o + i * s.n * s.dv,
-                    .g = g->dout + i * s.n * s.dv,
-                    .lse2 = (const float *)c->save + i * s.n,
-                    .bias = c->param[0]
-                                ? c->param[0] + i % heads * s.n * s.m
-                                : NULL,
-                    .dq = g->dq ? g->dq + i * s.n * s.d : NULL,
-                    .dk = g->dk ? mine : NULL,
-                    .dv = g->dv ? mine + s.m * s.d : NULL,
-                    .dbias = dbias ? dbias + i % heads * s.n * s.m : NULL,
-                };
+                map t = map_of(c, &s, i);
+                t.g = g->dout + i * s.n * s.dv;
+                t.lse2 = (float *)c->save + i * s.n;
+                if (g->dq) t.dq = g->dq + i * s.n * s.d;
+                if (g->dk) t.dk = mine;
+                if (g->dv) t.dv = mine + s.m * s.d;
+                if (dbias) t.dbias = dbias + i % heads * s.n * s.m;
                 back_map(&s, &t, part, parts, work);
             }
         #pragma omp for
@@ -503,6 +546,7 @@ ATT_KERNELS = {
         .name = "softmax.flash",
         .mechanism = "softmax",
         .brief = "tiles and online softmax, lanes are queries",
+        .reject = reject,
         .sizes = sizes,
         .forward = forward,
         .backward = backward,
