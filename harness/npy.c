@@ -1,9 +1,10 @@
 /* npy.c - one array in a file that numpy.load() reads.
  *
- *     "\x93NUMPY" major minor   length of the header: 2 bytes (4 from version 2)
+ *     "\x93NUMPY" major minor   then the length of the header: 2 bytes, or 4
+ *                               from version 2 on
  *     header                    {'descr': '<f8', 'fortran_order': False,
  *                                'shape': (3, 4), }, spaces, newline
- *     data                      C order, little-endian    [NEP 1, numpy.lib.format]
+ *     data                      C order, little-endian       [numpy.lib.format]
  */
 #include "array.h"
 
@@ -18,7 +19,7 @@
 #define FILE_LIMIT ((size_t)1 << 33)
 enum { HEADER_LIMIT = 4096, ALIGNMENT = 64 };
 
-/* ---- writing --------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------- */
 
 int npy_write(const char *path, enum array_type type, int dims,
               const size_t *dim, const void *data, error *e)
@@ -51,7 +52,7 @@ int npy_write(const char *path, enum array_type type, int dims,
     return file_commit(&w, e);
 }
 
-/* ---- reading ----------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------- */
 
 static const struct type {
     const char *descr;
