@@ -48,7 +48,7 @@ typedef struct att_list {
  * one means `absent`. */
 static inline int att_at(const att_list *list, int a, int absent)
 {
-    return list->n == 0 ? absent : list->v[a < list->n ? a : list->n - 1];
+    return list->n <= 0 ? absent : list->v[a < list->n ? a : list->n - 1];
 }
 
 /* The axes of a problem:
