@@ -109,6 +109,7 @@ static inline int att_at(const att_list *list, int a, int absent)
     X(REAL, r0, "r0", "", 1, "PRepBN first weight of LayerNorm")               \
     X(REAL, eps, "eps", "", 1e-5, "of a normalisation")                        \
     X(REAL, ln_eps, "lne", "", 1e-5, "of PRepBN's LayerNorm")                  \
+    X(ENUM, gelu, "gelu", "", 0, "erf|tanh: form of the GELU")                 \
     X(INT, heads, "h", "", 1, "attention heads")                               \
     X(INT, batch, "b", "", 1, "independent maps")                              \
     X(ENUM, dtype, "dt", "", 0, "f32|f16|bf16: storage of q, k, v, o")         \
