@@ -29,8 +29,7 @@ enum net_kind {
     NET_CONV,      /* cross-correlation        weight [out][in/groups][k][k] */
     NET_PATCH,     /* p x p patches side by side: [channel][y][x]           */
     NET_MERGE,     /* 2 x 2 tokens side by side (Swin's order)              */
-    NET_MECHANISM, /* attention, or a normalisation                         */
-    NET_GELU,
+    NET_MECHANISM, /* attention, a normalisation, or GELU                   */
     NET_RELU,
     NET_ADD,       /* x + scale * y, scale [channels] or absent             */
     NET_TOKEN,     /* a learned token in front                              */
@@ -70,8 +69,7 @@ typedef struct net_op {
     att_problem problem;     /* for batch 1                                  */
     int parameter[ATT_PARAMS]; /* tensors; -1: absent                        */
     int parameters;
-    bool normalises;         /* a normalisation: sees all tokens as rows     */
-    bool tanh_gelu;
+    bool normalises;         /* sees the tokens of the batch as its rows     */
 } net_op;
 
 typedef struct network {
