@@ -1,0 +1,305 @@
+/* fast.h - what the forms of AFT with factorised exponentials share.
+ *
+ *     exp(k_jf + b_tj) = exp(k_jf - top_f) exp(b_tj - max_t) * const_tf
+ *
+ * so that numerator and denominator of all tokens are two matrix products, of
+ * exp(b - max) with X v and with X = exp(k - top).  Both are done as one, with
+ * the rows [X v | X], 2 width long.
+ *
+ * top is the maximum of k over all tokens or, when causal, over the panels of
+ * AFT_PANEL tokens up to and including that of j: a later, larger key must not
+ * flush earlier rows.  Sums made with the top of one panel are scaled by
+ * exp(difference of the tops) <= 1 when a later panel joins them.
+ *
+ * Where the denominator stays below AFT_TINY, terms may have been lost, and the
+ * features are evaluated exactly (aft.h); their saved denominator is 0.
+ */
+#ifndef AFT_FAST_H
+#define AFT_FAST_H
+
+#include "../tile.h"
+#include "aft.h"
+
+enum { AFT_PANEL = 256 };
+
+/* Terms below 2^-126 vanish; n 2^-126 / 2^-80 is nothing for any n. */
+#define AFT_TINY 0x1p-80f
+
+static inline size_t aft_round(size_t floats)
+{
+    return (floats + 15) / 16 * 16;
+}
+
+/* Stride of rows of 2 width floats: not a multiple of 256 bytes, so that the
+ * rows of a tile do not share cache sets. */
+static inline size_t aft_stride(size_t width)
+{
+    const size_t ld = aft_round(2 * width);
+    return ld % 64 ? ld : ld + 16;
+}
+
+typedef struct aft_keys {
+    size_t n, width, ld, panels;
+    bool causal;
+    float *x;   /* [n][ld]: X v in the first `width` entries, then X          */
+    float *top; /* [panels][width]                                            */
+} aft_keys;
+
+static inline size_t aft_panels(size_t n)
+{
+    return (n + AFT_PANEL - 1) / AFT_PANEL;
+}
+
+static inline float *aft_top(const aft_keys *k, size_t t)
+{
+    return k->top + t / AFT_PANEL * k->width;
+}
+
+static inline void aft_panel_top(const float *k, size_t width, size_t n,
+                                 float *top)
+{
+    for (size_t f = 0; f < width; f += VL) {
+        const size_t lanes = aft_lanes(width, f);
+        vf max = aft_load(k + f, lanes);
+        for (size_t j = 1; j < n; j++)
+            max = v_max(max, aft_load(k + j * width + f, lanes));
+        aft_store(top + f, max, lanes);
+    }
+}
+
+/* Each panel's maximum becomes that of all panels so far; without causality,
+ * that of all. */
+static inline void aft_merge_tops(const aft_keys *k)
+{
+    for (size_t p = 1; p < k->panels; p++)
+        for (size_t f = 0; f < k->width; f++) {
+            float *top = k->top + p * k->width + f;
+            *top = fmaxf(*top, top[-(ptrdiff_t)k->width]);
+        }
+    for (size_t p = 0; !k->causal && p + 1 < k->panels; p++)
+        memcpy(k->top + p * k->width, k->top + (k->panels - 1) * k->width,
+               k->width * sizeof(float));
+}
+
+/* Fills k->x and k->top from the keys and values of batch entry b. */
+static inline __attribute__((unused)) void
+aft_keys_make(const att_call *c, size_t b, const aft_keys *keys)
+{
+    const size_t n = keys->n, width = keys->width;
+    const float *k = (const float *)c->k + b * n * width;
+    const float *v = (const float *)c->v + b * n * width;
+
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t p = 0; p < keys->panels; p++) {
+        const size_t first = p * AFT_PANEL;
+        const size_t left = n - first < AFT_PANEL ? n - first : AFT_PANEL;
+        aft_panel_top(k + first * width, width, left, keys->top + p * width);
+    }
+    aft_merge_tops(keys);
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t j = 0; j < n; j++) {
+        const float *top = aft_top(keys, j);
+        float *x = keys->x + j * keys->ld;
+        for (size_t f = 0; f < width; f += VL) {
+            const size_t lanes = aft_lanes(width, f), at = j * width + f;
+            const vf e = aft_exp(aft_load(k + at, lanes) -
+                                 aft_load(top + f, lanes));
+            aft_store(x + f, e * aft_load(v + at, lanes), lanes);
+            aft_store(x + width + f, e, lanes);
+        }
+    }
+}
+
+/* Scales sums of 2 width features from the top of token `from` to that of `to`,
+ * a later one. */
+static inline __attribute__((unused)) void
+aft_rescale(const aft_keys *k, size_t from, size_t to, float *c, size_t rows)
+{
+    const float *a = aft_top(k, from), *b = aft_top(k, to);
+    if (a == b || !k->causal) return;
+    for (size_t f = 0; f < k->width; f += VL) {
+        const size_t lanes = aft_lanes(k->width, f);
+        const vf s = aft_exp(aft_load(a + f, lanes) - aft_load(b + f, lanes));
+        for (size_t r = 0; r < rows; r++) {
+            float *x = c + r * k->ld + f;
+            aft_store(x, s * aft_load(x, lanes), lanes);
+            x += k->width;
+            aft_store(x, s * aft_load(x, lanes), lanes);
+        }
+    }
+}
+
+/* ---- what forward leaves for backward ----------------------------------------------- */
+
+typedef struct aft_saved {
+    float *exact;      /* [16]: 1 if any feature was evaluated exactly       */
+    float *max;        /* [n]: of b_tj                                       */
+    float *mean, *den; /* [batch][n][width]                                  */
+} aft_saved;
+
+static inline size_t aft_saved_floats(const att_problem *p)
+{
+    const size_t n = att_tokens(p);
+    return 16 + aft_round(n) +
+           2 * (size_t)p->batch * n * (size_t)p->head_dim;
+}
+
+static inline __attribute__((unused)) aft_saved aft_saved_of(const att_call *c)
+{
+    const size_t n = att_tokens(c->p);
+    float *s = c->save;
+    if (!s) return (aft_saved){ 0 };
+    return (aft_saved){ .exact = s,
+                        .max = s + 16,
+                        .mean = s + 16 + aft_round(n),
+                        .den = s + 16 + aft_round(n) +
+                               (size_t)c->p->batch * n *
+                                   (size_t)c->p->head_dim };
+}
+
+SIMD_INLINE bool aft_any(vi mask)
+{
+    return v_hmax((vf)(mask & 0x3f800000)) > 0;
+}
+
+/* Output of token t from sums = [num | den] in the scale of its top and of the
+ * maximum of its bias.  b: its bias, b[j] for j < aft_seen().  True if a feature
+ * had to be evaluated exactly. */
+static inline __attribute__((unused)) bool
+aft_finish(const att_call *c, size_t batch, size_t t, const float *sums,
+           const float *b)
+{
+    const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
+    const size_t row = batch * n + t;
+    const float *k = (const float *)c->k + batch * n * width;
+    const float *v = (const float *)c->v + batch * n * width;
+    const aft_saved s = aft_saved_of(c);
+    bool exact = false;
+
+    for (size_t f = 0; f < width; f += VL) {
+        const size_t lanes = aft_lanes(width, f), at = row * width + f;
+        vf den = aft_load(sums + width + f, lanes);
+        vf mean = aft_load(sums + f, lanes) / den;
+        if (lanes < VL) /* idle lanes are never tiny */
+            for (size_t i = lanes; i < VL; i++) den[i] = 1;
+        if (aft_any(~(den >= AFT_TINY))) {
+            mean = aft_exact(k + f, v + f, width, lanes, b,
+                             aft_seen(c->p, t)).mean;
+            den = v_zero();
+            exact = true;
+        }
+        const vf q = aft_load((const float *)c->q + at, lanes);
+        aft_store((float *)c->o + at, mean * v_sigmoid(q), lanes);
+        if (!s.mean) continue;
+        aft_store(s.mean + at, mean, lanes);
+        aft_store(s.den + at, den, lanes);
+    }
+    return exact;
+}
+
+/* ---- backward ------------------------------------------------------------------------ */
+
+/* With G = g sigmoid(q) and p = G / den: rows [p | p mean] of batch entry b into
+ * out [n][ld], and dq. */
+static inline __attribute__((unused)) void
+aft_gates(const att_call *c, const att_grad *g, size_t b, size_t ld, float *out)
+{
+    const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
+    const aft_saved s = aft_saved_of(c);
+
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t t = 0; t < n; t++)
+        for (size_t f = 0; f < width; f += VL) {
+            const size_t lanes = aft_lanes(width, f);
+            const size_t at = (b * n + t) * width + f;
+            const vf gate =
+                v_sigmoid(aft_load((const float *)c->q + at, lanes));
+            const vf dout = aft_load(g->dout + at, lanes);
+            const vf mean = aft_load(s.mean + at, lanes);
+            const vf den = aft_load(s.den + at, lanes);
+            const vf p = v_select(den > 0.0f, dout * gate / den, v_zero());
+            aft_store(out + t * ld + f, p, lanes);
+            aft_store(out + t * ld + width + f, p * mean, lanes);
+            if (g->dq)
+                aft_store(g->dq + at, dout * mean * gate * (1.0f - gate),
+                          lanes);
+        }
+}
+
+/* dk and dv of token j from a = [sum_t E_tj p | sum_t E_tj p mean]. */
+static inline __attribute__((unused)) void
+aft_key_gradients(const att_call *c, const att_grad *g, size_t b,
+                  const aft_keys *keys, size_t j, const float *a)
+{
+    const size_t width = keys->width;
+    const float *x = keys->x + j * keys->ld + width;
+    for (size_t f = 0; f < width; f += VL) {
+        const size_t lanes = aft_lanes(width, f);
+        const size_t at = (b * keys->n + j) * width + f;
+        const vf e = aft_load(x + f, lanes), p = aft_load(a + f, lanes);
+        const vf v = aft_load((const float *)c->v + at, lanes);
+        const vf mean = aft_load(a + width + f, lanes);
+        if (g->dv) aft_store(g->dv + at, e * p, lanes);
+        if (g->dk) aft_store(g->dk + at, e * (v * p - mean), lanes);
+    }
+}
+
+/* Adds what features with a saved denominator of 0, those evaluated exactly,
+ * send to dk, dv and the bias: one thread, since it is rare and sums cross.
+ * b: scratch of n floats. */
+static inline __attribute__((unused)) void
+aft_exact_backward(const att_call *c, const att_grad *g, enum aft_kind kind,
+                   float *b)
+{
+    const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
+    const size_t factor = (size_t)c->p->factor;
+    const aft_saved s = aft_saved_of(c);
+
+    for (size_t row = 0; row < (size_t)c->p->batch * n; row++) {
+        const size_t t = row % n, keys = row - t, end = aft_seen(c->p, t);
+        bool known = false; /* the bias row is made on first need */
+        for (size_t f = 0; f < width; f += VL) {
+            const size_t lanes = aft_lanes(width, f), at = row * width + f;
+            const float *k = (const float *)c->k + keys * width + f;
+            const float *v = (const float *)c->v + keys * width + f;
+            vf den = aft_load(s.den + at, lanes);
+            if (lanes < VL)
+                for (size_t i = lanes; i < VL; i++) den[i] = 1;
+            if (!aft_any(den == 0.0f)) continue;
+            for (size_t j = 0; !known && j < end; j++)
+                b[j] = aft_bias(c, kind, t, j);
+            known = true;
+            const aft_row x = aft_exact(k, v, width, lanes, b, end);
+            const vf gate =
+                v_sigmoid(aft_load((const float *)c->q + at, lanes));
+            vf p = aft_load(g->dout + at, lanes) * gate / x.den;
+            if (lanes < VL)
+                for (size_t i = lanes; i < VL; i++) p[i] = 0;
+            for (size_t j = 0; j < end; j++) {
+                const size_t to = (keys + j) * width + f;
+                const vf kj = aft_load(k + j * width, lanes);
+                const vf dv = p * v_exp(aft_logit(kj, b[j]) - x.max);
+                const vf de = dv * (aft_load(v + j * width, lanes) - x.mean);
+                if (g->dv)
+                    aft_store(g->dv + to, aft_load(g->dv + to, lanes) + dv,
+                              lanes);
+                if (g->dk)
+                    aft_store(g->dk + to, aft_load(g->dk + to, lanes) + de,
+                              lanes);
+                if (!aft_kept(c->p, kind, t, j)) continue;
+                const float db = v_sum(de);
+                if (g->dparam[AFT_W]) g->dparam[AFT_W][t * n + j] += db;
+                for (size_t i = 0; i < factor; i++) {
+                    if (g->dparam[AFT_WU])
+                        g->dparam[AFT_WU][t * factor + i] +=
+                            db * c->param[AFT_WV][j * factor + i];
+                    if (g->dparam[AFT_WV])
+                        g->dparam[AFT_WV][j * factor + i] +=
+                            db * c->param[AFT_WU][t * factor + i];
+                }
+            }
+        }
+    }
+}
+
+#endif
