@@ -53,12 +53,51 @@ SIMD_INLINE void axpy(float *y, float a, const float *x, size_t n)
                   n - c);
 }
 
-/* s[t] = scale * a . x[index[t]]. */
-SIMD_INLINE void dots(const float *a, const float *x, const int32_t *index,
-                      size_t n, size_t d, float scale, float *s)
+/* s[t] (+)= a . x[index[t]] over v vectors of channels, the last cut to `last`
+ * lanes: a stays in registers. */
+SIMD_INLINE void dots_vectors(const int v, size_t last, const float *a,
+                              const float *x, const int32_t *index, size_t n,
+                              size_t d, float scale, bool add, float *s)
 {
-    for (size_t t = 0; t < n; t++)
-        s[t] = scale * dot(a, x + (size_t)index[t] * d, d);
+    vf y[4];
+    UNROLL for (int j = 0; j < v; j++)
+        y[j] = scale * (j == v - 1 ? v_load_n(a + j * VL, last)
+                                   : v_load(a + j * VL));
+    for (size_t t = 0; t < n; t++) {
+        const float *row = x + (size_t)index[t] * d;
+        vf sum = v_zero();
+        UNROLL for (int j = 0; j < v; j++)
+            sum = v_fma(y[j],
+                        j == v - 1 ? v_load_n(row + j * VL, last)
+                                   : v_load(row + j * VL),
+                        sum);
+        s[t] = add ? s[t] + v_sum(sum) : v_sum(sum);
+    }
+}
+
+/* s[t] = scale * a . x[index[t]], d channels. */
+static inline void dots(const float *a, const float *x, const int32_t *index,
+                        size_t n, size_t d, float scale, float *s)
+{
+    for (size_t c = 0; c < d; c += 4 * VL) {
+        const size_t left = d - c < 4 * VL ? d - c : 4 * VL;
+        const size_t last = (left - 1) % VL + 1;
+        const bool add = c > 0;
+        switch ((left - 1) / VL) {
+        case 0:
+            dots_vectors(1, last, a + c, x + c, index, n, d, scale, add, s);
+            break;
+        case 1:
+            dots_vectors(2, last, a + c, x + c, index, n, d, scale, add, s);
+            break;
+        case 2:
+            dots_vectors(3, last, a + c, x + c, index, n, d, scale, add, s);
+            break;
+        default:
+            dots_vectors(4, last, a + c, x + c, index, n, d, scale, add, s);
+            break;
+        }
+    }
 }
 
 /* o[0, v vectors) = scale * sum over t of w[t] x[index[t]], the last vector cut
@@ -138,6 +177,7 @@ static inline float soften(float *s, size_t n, float *max)
 typedef struct direct_row {
     int32_t *key, *tag;
     float *bias;
+    float *extra;   /* direct.extra floats of the kernel's own               */
     size_t keys, pads;
 } direct_row;
 
@@ -152,6 +192,7 @@ typedef struct direct {
     size_t pairs;             /* of a map                                    */
     const size_t *offset;     /* first pair of each query; NULL: i * most    */
     size_t table;             /* floats of one map's bias gradient           */
+    size_t extra;             /* floats of scratch for list() and relate()   */
 
     void (*list)(const struct direct *, size_t map, size_t i, direct_row *row);
     /* Queries that see key j: row->key, and in row->tag the place of j among
@@ -171,10 +212,15 @@ static inline size_t direct_up(size_t n)
     return (n + 15) / 16 * 16;
 }
 
-/* Scratch of a thread: key, tag, bias, scores. */
+/* Scratch of a thread: key, tag, bias, scores, extra. */
+static inline size_t direct_each(const direct *x)
+{
+    return direct_up(x->most > x->most_back ? x->most : x->most_back);
+}
+
 static inline size_t direct_row_floats(const direct *x)
 {
-    return 4 * direct_up(x->most > x->most_back ? x->most : x->most_back);
+    return 4 * direct_each(x) + direct_up(x->extra);
 }
 
 static inline void direct_sizes(const direct *x, int threads, att_sizes *out)
@@ -189,13 +235,14 @@ static inline void direct_sizes(const direct *x, int threads, att_sizes *out)
 
 static inline direct_row direct_row_of(const direct *x, float **scores)
 {
-    const size_t each = direct_row_floats(x) / 4;
+    const size_t each = direct_each(x);
     float *work = (float *)x->call->work +
                   (size_t)omp_get_thread_num() * direct_row_floats(x);
     *scores = work;
     return (direct_row){ .key = (int32_t *)(work + each),
                          .tag = (int32_t *)(work + 2 * each),
-                         .bias = work + 3 * each };
+                         .bias = work + 3 * each,
+                         .extra = work + 4 * each };
 }
 
 /* Logits of query i, in base 2. */
