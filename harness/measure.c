@@ -1,0 +1,186 @@
+/* measure.c - warm up, calibrate, sample until it suffices. */
+#include "measure.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "machine.h"
+#include "stats.h"
+
+/* 29 ns for reading the clock and 20 ns steps are 10^-5 of this. */
+#define SAMPLE_SECONDS 2e-3
+enum { LEAST_SAMPLES = 3, WARM_CALLS = 5 };
+
+double measure_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Best of a few short chains: whatever interrupts one of them is not the
+ * clock. */
+double measure_clock(void)
+{
+    enum { CHAINS = 8, STEPS = 20000 };
+    double best = 0;
+    for (int c = 0; c < CHAINS; c++) {
+        uint64_t x = 3;
+        const double start = measure_now();
+        for (int i = 0; i < STEPS; i++) {
+            x *= 0x9e3779b97f4a7c15u;
+            __asm__ volatile("" : "+r"(x)); /* no closed form, please */
+        }
+        best = fmax(best, STEPS / (measure_now() - start));
+    }
+    return best;
+}
+
+/* ---- one sample ------------------------------------------------------------------------ */
+
+typedef struct sampler {
+    const measure_job *job;
+    double start;
+    int calls;
+    int count, clean;
+    double ns[MEASURE_SAMPLES];
+    bool touched[MEASURE_SAMPLES];
+    double kept[MEASURE_SAMPLES]; /* the clean ones                         */
+    double steal, switches;       /* in all                                 */
+    double width_before;          /* half width at the last doubling        */
+    int stuck;                    /* doublings that did not narrow it       */
+} sampler;
+
+static double involuntary_switches(void)
+{
+    struct rusage use;
+    getrusage(RUSAGE_SELF, &use);
+    return (double)use.ru_nivcsw;
+}
+
+static double timed(const sampler *s, int calls)
+{
+    const double start = measure_now();
+    for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
+    return measure_now() - start;
+}
+
+/* What costs less than about 1 % of a sample does not spoil it: a tick of steal
+ * is 10 ms, a switch to another process about 3 ms. */
+static bool spoilt(double seconds, double steal, double switches)
+{
+    return steal > floor(seconds / 1.0) || switches > floor(seconds / 0.3);
+}
+
+static void sample(sampler *s)
+{
+    const double steal = (double)machine_steal();
+    const double switches = involuntary_switches();
+    const double seconds = timed(s, s->calls);
+    const double switched = involuntary_switches() - switches;
+    const double stolen = (double)machine_steal() - steal;
+    const int i = s->count++;
+
+    s->ns[i] = 1e9 * seconds / s->calls;
+    s->touched[i] = spoilt(seconds, stolen, switched);
+    s->steal += stolen;
+    s->switches += switched;
+    if (!s->touched[i]) s->kept[s->clean++] = s->ns[i];
+}
+
+/* ---- before ------------------------------------------------------------------------------ */
+
+/* Until two calls in a row agree within 5 %: caches, pages, clock and thread
+ * pool have settled. */
+static double warm_up(const sampler *s)
+{
+    double last = timed(s, 1);
+    for (int i = 1; i < WARM_CALLS; i++) {
+        if (measure_now() - s->start > s->job->seconds / 4) break;
+        const double t = timed(s, 1);
+        const bool settled = fabs(t - last) < 0.05 * last;
+        last = t;
+        if (settled) break;
+    }
+    return last;
+}
+
+static void calibrate(sampler *s, double seconds)
+{
+    s->calls = 1;
+    while (seconds < SAMPLE_SECONDS && s->calls < 1 << 24) {
+        const double more = 1.1 * SAMPLE_SECONDS / fmax(seconds, 1e-9);
+        s->calls = (int)fmax(s->calls + 1.0,
+                             ceil(s->calls * fmin(more, 100)));
+        seconds = timed(s, s->calls);
+    }
+}
+
+/* ---- enough? ------------------------------------------------------------------------------- */
+
+/* Noise that is independent from sample to sample shrinks by 0.71 when their
+ * number doubles.  If it did not even shrink to 0.9 twice in a row, more
+ * samples of this process are of no use. */
+static bool stopped_shrinking(sampler *s, double width)
+{
+    if (s->clean < 16 || (s->clean & (s->clean - 1)) ||
+        s->touched[s->count - 1])
+        return false;
+    if (s->width_before > 0 && width > 0.9 * s->width_before) s->stuck++;
+    else s->stuck = 0;
+    s->width_before = width;
+    return s->stuck >= 2;
+}
+
+static const char *enough(sampler *s)
+{
+    stats_summary now;
+    if (s->count < LEAST_SAMPLES) return NULL;
+    stats_summarise(s->kept, s->clean, &now);
+    const double width = stats_half_width(&now);
+    if (width <= s->job->ci) return "ci";
+    if (stopped_shrinking(s, width)) return "noise";
+    if (s->count == MEASURE_SAMPLES) return "noise";
+    if (measure_now() - s->start > s->job->seconds) return "time";
+    return NULL;
+}
+
+/* ---- result ---------------------------------------------------------------------------------- */
+
+/* 7 digits are enough, and the journal stays readable. */
+static double rounded(double ns)
+{
+    return ns < 1e5 ? round(ns * 100) / 100 : round(ns);
+}
+
+static json *describe(const sampler *s, const char *stop, double clock)
+{
+    json *j = json_object(), *ns = json_array(), *touched = json_array();
+    for (int i = 0; i < s->count; i++) {
+        json_push_number(ns, rounded(s->ns[i]));
+        if (s->touched[i]) json_push_number(touched, i);
+    }
+    json_put_number(j, "calls", s->calls);
+    json_put(j, "ns", ns);
+    json_put(j, "touched", touched);
+    json_put_text(j, "stop", stop);
+    json_put_number(j, "steal_ticks", s->steal);
+    json_put_number(j, "involuntary_switches", s->switches);
+    json_put_number(j, "clock_ratio", clock / s->job->clock);
+    return j;
+}
+
+json *measure_samples(const measure_job *job)
+{
+    sampler s = { .job = job, .start = measure_now() };
+    const char *stop;
+    calibrate(&s, warm_up(&s));
+    const double before = measure_clock();
+    do {
+        sample(&s);
+        stop = enough(&s);
+    } while (!stop);
+    return describe(&s, stop, (before + measure_clock()) / 2);
+}

@@ -1,0 +1,38 @@
+/* measure.h - samples of the time of one call, until they suffice.
+ *
+ * A sample is the time of `calls` calls in a row, at least 2 ms, divided by
+ * them.  Uses OpenMP if the call does: child processes only.
+ */
+#ifndef MEASURE_H
+#define MEASURE_H
+
+#include <stdbool.h>
+
+#include "json.h"
+
+enum { MEASURE_SAMPLES = 400 }; /* most samples of one process              */
+
+typedef struct measure_job {
+    void (*run)(void *arg);
+    void *arg;
+    double ci;      /* enough when half the 95 % interval over the median is
+                       below this                                            */
+    double seconds; /* most time for warming up and sampling; three samples
+                       are taken in any case                                 */
+    double clock;   /* measure_clock() of a quiet machine, for clock_ratio   */
+} measure_job;
+
+/* Samples as JSON, for a parent to read:
+ *     calls, ns [per call], touched [indices], stop "ci" | "time" | "noise",
+ *     steal_ticks, involuntary_switches, clock_ratio
+ * touched: the sample lost time to another guest (steal) or process. */
+json *measure_samples(const measure_job *job);
+
+/* Multiplications a second of a chain in which each waits for the one before:
+ * proportional to the core's clock.  Takes about 0.2 ms. */
+double measure_clock(void);
+
+/* Monotonic, in seconds. */
+double measure_now(void);
+
+#endif

@@ -1,0 +1,310 @@
+/* sweep.c - `attnbench sweep`: the loop over cases. */
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "isolate.h"
+#include "machine.h"
+#include "measure.h"
+#include "sweep_run.h"
+
+/* ---- signals ----------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int number)
+{
+    stopped = number;
+}
+
+static void catch_signals(void)
+{
+    const struct sigaction action = { .sa_handler = on_signal };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk to us */
+}
+
+/* ---- cases ------------------------------------------------------------------------- */
+
+static bool is_status(const json *row, const char *status)
+{
+    return !strcmp(json_text(json_get(row, "status")), status);
+}
+
+/* Rows of the same case, code and machine stay; failed ones and those that did
+ * not fit too, unless they are to be tried again. */
+static void keep_finished(sweep_run *r)
+{
+    for (int i = 0; i < r->cases.count; i++) {
+        const sweep_case *c = &r->cases.of[i];
+        const json *row = sweep_row_find(&r->before, &r->env, c);
+        if (!row || !json_text(json_get(row, "status")) ||
+            (r->o->retry && (sweep_is_failure(row) || is_status(row, "memory"))))
+            r->left += c->settings.processes;
+        else {
+            r->row[i] = row;
+            r->kept++;
+        }
+    }
+}
+
+static void tick(void *arg)
+{
+    sweep_run *r = arg;
+    progress_show(&r->bar, r->done, r->doing);
+}
+
+static size_t memory_limit(const sweep_run *r)
+{
+    return r->o->max_memory > 0 ? (size_t)r->o->max_memory
+                                : machine_memory_free() / 5 * 4;
+}
+
+/* One process of case i; its result goes into the outcome. */
+static int run_process(sweep_run *r, int i, bool first)
+{
+    enum { PROGRAM_MEMORY = 512 << 20 }; /* beside the data: code, check    */
+    const sweep_case *c = &r->cases.of[i];
+    sweep_job job = {
+        .what = c,
+        .max_memory = memory_limit(r),
+        .clock = r->clock,
+        .first = first,
+        .checks = r->checks,
+    };
+    const isolate_limits limits = {
+        .seconds = c->settings.timeout,
+        .memory = job.max_memory + PROGRAM_MEMORY,
+        .tick = tick,
+        .arg = r,
+        .stop = &stopped,
+    };
+    isolate_result result;
+    r->doing = c->name;
+    tick(r);
+    if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error) < 0)
+        return sweep_fail(r->o, EXIT_MISSING);
+    if (stopped) { /* what the process says now may be our own doing */
+        json_free(result.value);
+        return sweep_fail(r->o, EXIT_INTERRUPTED);
+    }
+    const char *checked = json_text(json_get(result.value, "checked"));
+    if (checked)
+        json_put(r->checks, checked,
+                 json_copy(json_get(result.value, "check")));
+    sweep_outcome_add(&r->outcome[i], &result);
+    r->done++;
+    return 0;
+}
+
+static int finish_case(sweep_run *r, int i)
+{
+    json *row = sweep_row(&r->cases.of[i], &r->env, &r->outcome[i]);
+    json_push(r->owned, row);
+    sweep_outcome_free(&r->outcome[i]);
+    if (journal_append(&r->writer, row, &r->o->error) < 0)
+        return sweep_fail(r->o, EXIT_MISSING);
+    r->row[i] = row;
+    progress_clear(&r->bar);
+    sweep_table_line(stdout, r->width, row);
+    fflush(stdout);
+    return 0;
+}
+
+/* The cases of one problem, round by round, one process of each case in a
+ * round.  The order is rotated, so that no kernel is always first or hottest;
+ * in the last round, where the rows appear, it is the natural one. */
+static int run_group(sweep_run *r, int from, int to)
+{
+    int rounds = 0;
+    for (int i = from; i < to; i++)
+        if (r->cases.of[i].settings.processes > rounds)
+            rounds = r->cases.of[i].settings.processes;
+    for (int round = 0; round < rounds; round++)
+        for (int k = 0; k < to - from; k++) {
+            const int i = from + (k + rounds - 1 - round) % (to - from);
+            const int processes = r->cases.of[i].settings.processes;
+            if (r->row[i] || round >= processes) continue;
+            if (run_process(r, i, round == 0)) return -1;
+            const bool ok = !strcmp(r->outcome[i].status, "ok");
+            if (!ok) r->done += processes - 1 - round;
+            if ((!ok || round == processes - 1) && finish_case(r, i)) return -1;
+        }
+    return 0;
+}
+
+static int run_groups(sweep_run *r)
+{
+    const sweep_case *c = r->cases.of;
+    for (int from = 0, to; from < r->cases.count; from = to) {
+        for (to = from + 1; to < r->cases.count; to++)
+            if (c[to].group != c[from].group) break;
+        if (run_group(r, from, to)) return -1;
+    }
+    return 0;
+}
+
+static json *settings_of(const sweep_run *r)
+{
+    json *j = json_object();
+    json_put_text(j, "suite", r->suite.name);
+    json_put_number(j, "suite_version", r->suite.version ? r->suite.version
+                                                          : NAN);
+    json_put_number(j, "shard", r->o->shard);
+    json_put_number(j, "shards", r->o->shards);
+    return j;
+}
+
+static int finish(sweep_run *r)
+{
+    char when[24];
+    json *row = json_object(), *counts = sweep_statuses(r);
+    json *fits = sweep_fits(r->row, r->cases.count);
+    sweep_time(when);
+    sweep_say_summary(r, counts, fits);
+    json_put_text(row, "kind", "end");
+    json_put_number(row, "schema", JOURNAL_SCHEMA);
+    json_put_text(row, "when", when);
+    json_put_text(row, "env", r->env.id);
+    json_put(row, "run", settings_of(r));
+    json_put_number(row, "cases", r->cases.count);
+    json_put_number(row, "kept", r->kept);
+    json_put(row, "statuses", counts);
+    json_put(row, "fits", fits);
+    const int rc = journal_append(&r->writer, row, &r->o->error);
+    json_free(row);
+    return rc < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;
+}
+
+/* ---- the command -------------------------------------------------------------------------------------------- */
+
+static int ascending(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* Different thread counts of the cases, sorted; allocated. */
+static int *thread_counts(const sweep_cases *c, int *count)
+{
+    int *threads = calloc((size_t)c->count + 1, sizeof *threads), n = 0;
+    if (!threads) abort();
+    for (int i = 0; i < c->count; i++) threads[i] = c->of[i].threads;
+    qsort(threads, (size_t)c->count, sizeof *threads, ascending);
+    for (int i = 0; i < c->count; i++)
+        if (n == 0 || threads[n - 1] != threads[i]) threads[n++] = threads[i];
+    *count = n;
+    return threads;
+}
+
+/* Ceilings and the env row, where there is something to measure. */
+static int prepare(sweep_run *r)
+{
+    enum { ROOFLINE_SECONDS = 3 };
+    int count;
+    int *threads = thread_counts(&r->cases, &count);
+    progress_show(&r->bar, 0, "measuring the ceilings of this machine");
+    int rc = sweep_env_complete(&r->env, &r->before, threads, count,
+                                ROOFLINE_SECONDS, &stopped, &r->o->error);
+    free(threads);
+    if (rc == 0 && !r->env.known)
+        rc = journal_append(&r->writer, r->env.row, &r->o->error);
+    if (rc < 0)
+        return sweep_fail(r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
+    r->clock = measure_clock();
+    progress_clear(&r->bar);
+    return 0;
+}
+
+static int go(sweep_run *r)
+{
+    const size_t n = (size_t)r->cases.count;
+    if (sweep_env_identify(&r->env, &stopped, &r->o->error) < 0)
+        return sweep_fail(r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
+    r->row = calloc(n, sizeof *r->row);
+    r->outcome = calloc(n, sizeof *r->outcome);
+    if (!r->row || !r->outcome) abort();
+    r->owned = json_array();
+    r->checks = json_object();
+    r->width = sweep_table_width(r->cases.of, r->cases.count);
+    keep_finished(r);
+    progress_begin(&r->bar, r->left);
+    sweep_say_warnings(r);
+    if (r->left && prepare(r) < 0) return -1;
+    sweep_say_legend(r);
+    if (run_groups(r) < 0) return -1;
+    return finish(r);
+}
+
+static void run_free(sweep_run *r)
+{
+    for (int i = 0; r->outcome && i < r->cases.count; i++)
+        sweep_outcome_free(&r->outcome[i]);
+    free(r->outcome);
+    free(r->row);
+    json_free(r->owned);
+    json_free(r->checks);
+    sweep_env_free(&r->env);
+    journal_free(&r->before);
+}
+
+/* Only the journal that is locked may be read: nobody adds to it then. */
+static int run(sweep_run *r)
+{
+    if (journal_open(&r->writer, r->o->out, &r->o->error) < 0)
+        return sweep_fail(r->o, EXIT_MISSING);
+    catch_signals();
+    if (journal_read(&r->before, r->o->out, &r->o->error) < 0)
+        sweep_fail(r->o, EXIT_MISSING);
+    else {
+        go(r);
+        progress_clear(&r->bar);
+        if (r->o->status == EXIT_INTERRUPTED) sweep_say_resume(r);
+        else if (r->o->status == 0) r->o->status = sweep_exit_code(r);
+        run_free(r);
+    }
+    journal_close(&r->writer);
+    return r->o->status;
+}
+
+/* ---- --dry-run -------------------------------------------------------------------------------------------- */
+
+static int list_only(sweep_run *r)
+{
+    const isolate_limits limits = { .seconds = 60 };
+    const int width = sweep_table_width(r->cases.of, r->cases.count);
+    sweep_list_header(stdout, width);
+    for (int i = 0; i < r->cases.count; i++) {
+        isolate_result result;
+        sweep_job job = { .what = &r->cases.of[i],
+                          .max_memory = memory_limit(r),
+                          .describe_only = true };
+        if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error))
+            return sweep_fail(r->o, EXIT_MISSING);
+        sweep_list_line(stdout, width, &r->cases.of[i], &result);
+        json_free(result.value);
+    }
+    printf("%d cases\n", r->cases.count);
+    return 0;
+}
+
+int command_sweep(int argc, char **argv)
+{
+    sweep_options o;
+    sweep_run r = { .o = &o };
+    sweep_options_read(&o, argc, argv);
+    if (o.status == 0) sweep_options_cases(&o, &r.suite, &r.cases);
+    if (o.status == 0) {
+        if (o.dry_run) list_only(&r);
+        else run(&r);
+    }
+    if (*o.error.text && o.status != EXIT_INTERRUPTED)
+        fprintf(stderr, "%s: %s\n", o.name, o.error.text);
+    sweep_cases_free(&r.cases);
+    sweep_suite_free(&r.suite);
+    sweep_options_free(&o);
+    return o.status;
+}

@@ -1,0 +1,348 @@
+/* sweep_case.c - what the child process of one case does: plan, check, warm up,
+ * sample, count. */
+#include "sweep_case.h"
+
+#include <malloc.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "counters.h"
+#include "inputs.h"
+#include "isolate.h"
+#include "measure.h"
+
+/* ---- what is known before it runs ------------------------------------------------------ */
+
+json *sweep_case_flop(const att_cost *c)
+{
+    json *j = json_object();
+    json_put_number(j, "mul_add", c->mul_add);
+    json_put_number(j, "add", c->add);
+    json_put_number(j, "mul", c->mul);
+    json_put_number(j, "div", c->div);
+    json_put_number(j, "exp", c->exp);
+    json_put_number(j, "total", att_flops(c));
+    return j;
+}
+
+static bool same_operations(const att_cost *a, const att_cost *b)
+{
+    return a->mul_add == b->mul_add && a->add == b->add && a->mul == b->mul &&
+           a->div == b->div && a->exp == b->exp;
+}
+
+/* Gradients of learned parameters, where backward() is to write them. */
+static size_t gradient_bytes(const att_plan *plan)
+{
+    size_t n = 0;
+    for (int i = 0; i < plan->parameters; i++)
+        if (!plan->parameter[i].fixed)
+            n += att_elements(&plan->parameter[i]) * sizeof(float) + ATT_ALIGN;
+    return n;
+}
+
+static void describe(json *out, const att_plan *plan, enum att_pass pass,
+                     size_t given, size_t memory)
+{
+    const att_cost *cost = &plan->cost[pass], *done = &plan->executed[pass];
+    json *bytes = json_object();
+    json_put(out, "flop", sweep_case_flop(cost));
+    if (!same_operations(cost, done))
+        json_put(out, "executed", sweep_case_flop(done));
+    json_put_number(out, "pairs", cost->pairs);
+    json_put_number(bytes, "compulsory", cost->read + cost->write);
+    json_put_number(bytes, "workspace",
+                    (double)(pass == ATT_FORWARD ? plan->sizes.work
+                                                 : plan->sizes.work_backward));
+    json_put_number(bytes, "state", (double)plan->sizes.state);
+    json_put_number(bytes, "saved", (double)plan->sizes.save);
+    json_put_number(bytes, "parameters", (double)plan->parameter_bytes);
+    json_put_number(bytes, "inputs", (double)given);
+    json_put_number(bytes, "predicted", (double)memory);
+    json_put_null(bytes, "peak_rss");
+    json_put_null(bytes, "baseline_rss");
+    json_put(out, "bytes", bytes);
+}
+
+static json *verdict(json *out, const char *status, const char *reason)
+{
+    json_put_text(out, "status", status);
+    json_put_text(out, "reason", reason);
+    return out;
+}
+
+/* ---- check ---------------------------------------------------------------------------------- */
+
+/* Whether the reference takes at most `most` operations.  Some references are
+ * quadratic where the definition is linear. */
+static bool affordable(const att_entry *e, const att_problem *p,
+                       enum att_pass pass, double most)
+{
+    att_plan plan;
+    const double width = (double)p->head_dim + (double)att_value_dim(p);
+    if (att_plan_create(&plan, e, p, 1, pass == ATT_BACKWARD, true))
+        return false;
+    double ops = att_flops(&plan.cost[ATT_FORWARD]);
+    if (pass == ATT_BACKWARD) ops += att_flops(&plan.cost[ATT_BACKWARD]);
+    return ops <= most && (double)att_tokens(p) * (double)att_keys(p) * width *
+                                  p->heads * p->batch <= 8 * most;
+}
+
+/* Halves the longest grid axis; false when nothing is left to halve. */
+static bool halve(att_problem *p)
+{
+    int longest = 0;
+    for (int a = 1; a < p->grid.n; a++)
+        if (p->grid.v[a] > p->grid.v[longest]) longest = a;
+    if (p->grid.v[longest] == 1) return false;
+    p->grid.v[longest] /= 2;
+    p->tokens_k = p->tokens_k / 2;
+    return true;
+}
+
+/* The problem itself, or the largest smaller one that can be checked. */
+static bool find_checkable(const sweep_case *c, att_problem *p)
+{
+    *p = c->problem;
+    if (affordable(&c->entry, p, c->pass, c->settings.check)) return true;
+    p->batch = 1;
+    do {
+        if (affordable(&c->entry, p, c->pass, c->settings.check)) return true;
+    } while (halve(p));
+    return false;
+}
+
+static json *no_check(const char *reason)
+{
+    json *j = json_object();
+    json_put_null(j, "nmse");
+    json_put_null(j, "max_abs");
+    json_put_text(j, "against", NULL);
+    json_put_text(j, "reason", reason);
+    return j;
+}
+
+static json *check_of(const sweep_case *c, const att_problem *p, bool reduced,
+                      const char *name)
+{
+    check_result r;
+    error e;
+    char against[ATT_NAME + 32];
+    json *j = json_object();
+    isolate_stage("checking it against the reference");
+    if (check_kernel(&c->entry, p, c->threads, c->pass, (uint64_t)p->seed,
+                     INPUTS_NORMAL, &r, &e) < 0) {
+        json_free(j);
+        return no_check(e.text);
+    }
+    snprintf(against, sizeof against, reduced ? "reference, on %s" : "reference",
+             strchr(name, '/') + 1);
+    json_put_number(j, "nmse", r.nmse);
+    json_put_number(j, "max_abs", r.max_abs);
+    if (!isfinite(r.max_abs))
+        json_put_text(j, "reason", "infinite or NaN where the reference is not");
+    json_put_text(j, "tensor", r.worst);
+    json_put_number(j, "tolerance", check_tolerance(p, c->pass));
+    json_put_bool(j, "pass", r.pass);
+    json_put_text(j, "against", against);
+    return j;
+}
+
+static void say_wrong(const json *check, char *out, size_t size)
+{
+    const char *tensor = json_text(json_get(check, "tensor"));
+    const char *against = json_text(json_get(check, "against"));
+    const double off = json_number(json_get(check, "max_abs"), INFINITY);
+    if (isfinite(off))
+        snprintf(out, size, "%s is off by %.3g, tolerance %.3g, against the "
+                            "%.90s", tensor, off,
+                 json_number(json_get(check, "tolerance"), 0), against);
+    else
+        snprintf(out, size, "%s is infinite or NaN, against the %.90s", tensor,
+                 against);
+}
+
+/* False if the results are wrong; the verdict is then in out. */
+static bool check(const sweep_job *job, json *out)
+{
+    const sweep_case *c = job->what;
+    char name[ATT_NAME], why[160];
+    att_problem p;
+    json *j;
+
+    if (c->settings.check <= 0) j = no_check("switched off (--check 0)");
+    else if (!find_checkable(c, &p))
+        j = no_check("no form of this problem is small enough (--check)");
+    else {
+        const bool reduced = memcmp(&p, &c->problem, sizeof p) != 0;
+        att_case_name(&c->entry, &p, c->threads, c->pass, name);
+        const json *known = json_get(job->checks, name);
+        j = known ? json_copy(known) : check_of(c, &p, reduced, name);
+        json_put_text(out, "checked", name);
+    }
+    json_put(out, "check", j);
+    if (json_is_null(json_get(j, "nmse")) || json_true(json_get(j, "pass")))
+        return true;
+    say_wrong(j, why, sizeof why);
+    verdict(out, "wrong", why);
+    return false;
+}
+
+/* ---- measurement ------------------------------------------------------------------------------ */
+
+typedef struct run {
+    att_plan plan;
+    att_grad grad;
+    inputs in;
+    float *gradients; /* of parameters                                       */
+} run;
+
+static void call_forward(void *arg)
+{
+    att_plan_forward(&((run *)arg)->plan);
+}
+
+static void call_backward(void *arg)
+{
+    run *r = arg;
+    att_plan_backward(&r->plan, &r->grad);
+}
+
+/* A value of /proc/self/status in bytes; 0: not there. */
+static double status_bytes(const char *key)
+{
+    char line[128];
+    double kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, strlen(key))) kib = atof(line + strlen(key));
+    if (f) fclose(f);
+    return 1024 * kib;
+}
+
+/* The high-water mark is inherited through fork(): writing 5 resets it. */
+static void reset_peak(void)
+{
+    malloc_trim(0);
+    FILE *f = fopen("/proc/self/clear_refs", "we");
+    if (!f) return;
+    fputs("5", f);
+    fclose(f);
+}
+
+static void put_bytes(json *out, const char *key, double value)
+{
+    json *bytes = (json *)json_get(out, "bytes");
+    if (value > 0) json_put_number(bytes, key, value);
+}
+
+/* Where backward() shall write the gradients. */
+static bool attach_gradients(run *r)
+{
+    const size_t bytes = gradient_bytes(&r->plan);
+    r->grad = (att_grad){ r->in.dout, r->in.grad[0], r->in.grad[1],
+                          r->in.grad[2], { NULL } };
+    if (bytes == 0) return true;
+    r->gradients = aligned_alloc(ATT_ALIGN, (bytes / ATT_ALIGN + 1) * ATT_ALIGN);
+    char *at = (char *)r->gradients;
+    for (int i = 0; at && i < r->plan.parameters; i++) {
+        const size_t n = att_elements(&r->plan.parameter[i]) * sizeof(float);
+        if (n == 0 || r->plan.parameter[i].fixed) continue;
+        r->grad.dparam[i] = (float *)at;
+        at += (n + ATT_ALIGN - 1) / ATT_ALIGN * ATT_ALIGN;
+    }
+    return r->gradients != NULL;
+}
+
+/* NULL, or why not. */
+static const char *set_up(run *r, const sweep_case *c)
+{
+    const bool grad = c->pass == ATT_BACKWARD;
+    error e;
+    isolate_stage("preparing the kernel and its inputs");
+    const char *why = att_plan_create(&r->plan, &c->entry, &c->problem,
+                                      c->threads, grad, false);
+    if (why) return why;
+    if (inputs_make(&r->in, c->entry.mechanism, &c->problem,
+                    (uint64_t)c->problem.seed, INPUTS_NORMAL, grad, &e) < 0)
+        return "out of memory";
+    inputs_attach(&r->in, &r->plan);
+    if (grad && !attach_gradients(r)) return "out of memory";
+    return NULL;
+}
+
+static json *count_events(run *r, const sweep_case *c, const measure_job *job)
+{
+    const att_sizes *sizes = &r->plan.sizes;
+    const counters_job counting = {
+        .run = job->run,
+        .arg = r,
+        .threads = c->threads,
+        .cost = &r->plan.executed[c->pass],
+        .workspace = c->pass == ATT_FORWARD ? sizes->work
+                                            : sizes->work_backward,
+    };
+    isolate_stage("counting events");
+    return counters_measure(&counting);
+}
+
+static json *measure(const sweep_job *job, json *out)
+{
+    const sweep_case *c = job->what;
+    run r = { 0 };
+    reset_peak();
+    put_bytes(out, "baseline_rss", status_bytes("VmRSS:"));
+    const char *why = set_up(&r, c);
+    if (why) return verdict(out, "oom", why);
+
+    const measure_job timing = {
+        .run = c->pass == ATT_FORWARD ? call_forward : call_backward,
+        .arg = &r,
+        .ci = c->settings.ci,
+        .seconds = c->settings.seconds,
+        .clock = job->clock,
+    };
+    isolate_stage("warming up and sampling");
+    if (c->pass == ATT_BACKWARD) call_forward(&r); /* fills `save` */
+    json_put(out, "samples", measure_samples(&timing));
+    put_bytes(out, "peak_rss", status_bytes("VmHWM:"));
+    if (job->first) json_put(out, "counters", count_events(&r, c, &timing));
+    return verdict(out, "ok", NULL); /* the process ends here: nothing to free */
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------ */
+
+json *sweep_case_run(void *arg)
+{
+    const sweep_job *job = arg;
+    const sweep_case *c = job->what;
+    const bool grad = c->pass == ATT_BACKWARD;
+    json *out = json_object();
+    att_plan plan;
+    char why[160];
+
+    omp_set_dynamic(0);
+    omp_set_num_threads(c->threads);
+    isolate_stage("planning");
+    const char *refused = att_plan_create(&plan, &c->entry, &c->problem,
+                                          c->threads, grad, true);
+    if (refused) return verdict(out, "unsupported", refused);
+
+    const size_t given = inputs_bytes(c->entry.mechanism, &c->problem, grad);
+    const size_t memory = plan.block_bytes + given +
+                          (grad ? gradient_bytes(&plan) : 0);
+    describe(out, &plan, c->pass, given, memory);
+    if (memory > job->max_memory) {
+        snprintf(why, sizeof why,
+                 "needs %zu MiB, the limit is %zu MiB (--max-memory)",
+                 memory >> 20, job->max_memory >> 20);
+        return verdict(out, "memory", why);
+    }
+    if (job->describe_only) return verdict(out, "ok", NULL);
+    if (job->first && !check(job, out)) return out;
+    return measure(job, out);
+}

@@ -1,0 +1,48 @@
+/* sweep_case.h - one case of a sweep, measured inside a child process. */
+#ifndef SWEEP_CASE_H
+#define SWEEP_CASE_H
+
+#include "../kernels/plan.h"
+#include "json.h"
+
+/* How to measure; from the command line or a suite's block. */
+typedef struct sweep_settings {
+    double ci;       /* target: half the 95 % interval over the median      */
+    double seconds;  /* of samples, per case and process                    */
+    double timeout;  /* per process                                         */
+    double check;    /* most operations of a reference check; 0: no checks  */
+    int processes;
+} sweep_settings;
+
+typedef struct sweep_case {
+    char name[ATT_NAME];
+    att_entry entry;
+    att_problem problem;
+    int threads;
+    enum att_pass pass;
+    sweep_settings settings;
+    int group; /* cases of one group share the problem                      */
+} sweep_case;
+
+typedef struct sweep_job {
+    const sweep_case *what;
+    size_t max_memory;  /* bytes                                            */
+    double clock;       /* measure_clock() at the start of the run          */
+    bool describe_only; /* --dry-run: no allocation                         */
+    bool first;         /* with check and counters                          */
+    const json *checks; /* results so far: {case name: check object}        */
+} sweep_job;
+
+/* For isolate_run(): arg is a sweep_job.  Returns
+ *     status   "ok", "unsupported", "memory", "oom", "wrong"
+ *     reason   why not ok
+ *     flop, executed, pairs, bytes, check, counters  as in a case row
+ *     checked  case name that `check` belongs to
+ *     samples  of measure_samples()
+ * as far as it came. */
+json *sweep_case_run(void *arg);
+
+/* {mul_add, add, mul, div, exp, total} */
+json *sweep_case_flop(const att_cost *cost);
+
+#endif

@@ -1,0 +1,341 @@
+/* sweep_options.c - what can be asked of `attnbench sweep`. */
+#include "sweep_options.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    KEY_AXIS = 1000, /* + number of the axis                                */
+    KEY_SUITE = 2000,
+    KEY_OUT,
+    KEY_NOT,
+    KEY_PLAIN,
+    KEY_CI,
+    KEY_TIME,
+    KEY_TIMEOUT,
+    KEY_PROCESSES,
+    KEY_CHECK,
+    KEY_MEMORY,
+    KEY_SHARD,
+    KEY_RETRY,
+    KEY_DRY
+};
+
+static const struct argp_option fixed_options[] = {
+    { NULL, 0, NULL, 0, "What to measure:", 1 },
+    { "suite", KEY_SUITE, "NAME|FILE", 0,
+      "a prepared set of cases; axes given beside it replace the suite's, "
+      "--kernel and --not select from it", 1 },
+    { "out", KEY_OUT, "DIR", 0, "folder of the journal (results/run)", 1 },
+    { "kernel", 'k', "PATTERN,...", 0,
+      "names of kernels or mechanisms, with * and ? (all)", 1 },
+    { "not", KEY_NOT, "PATTERN,...", 0, "but not these", 1 },
+    { "plain", KEY_PLAIN, "WHICH", 0,
+      "of the plain kernels of a mechanism: all, one, none, only (all)", 1 },
+    { "dry-run", KEY_DRY, NULL, 0,
+      "list the cases with their memory and operations", 1 },
+    { "retry", KEY_RETRY, NULL, 0, "measure again what failed before", 1 },
+    { "shard", KEY_SHARD, "I/N", 0,
+      "the I-th of N parts, for N machines; join them with merge", 1 },
+    { NULL, 0, NULL, 0, "How to measure:", 2 },
+    { "ci", KEY_CI, "P%", 0,
+      "enough when half the 95 % interval is below this part of the median "
+      "(2%)", 2 },
+    { "time", KEY_TIME, "S", 0,
+      "most seconds of sampling for a case and process (0.5)", 2 },
+    { "processes", KEY_PROCESSES, "P", 0,
+      "measure every case in so many processes (2)", 2 },
+    { "timeout", KEY_TIMEOUT, "S", 0,
+      "kill the process of a case after this (120)", 2 },
+    { "max-memory", KEY_MEMORY, "BYTES", 0,
+      "with K, M or G; larger cases are not tried (80 % of what is free)", 2 },
+    { "check", KEY_CHECK, "OPS", 0,
+      "most operations of comparing a case with its reference; larger ones are "
+      "checked on a smaller grid; 0: never (1e8)", 2 },
+    { NULL, 0, NULL, 0,
+      "Axes: values a,b,c or ranges lo..hi*k, lo..hi+k; combinations of all "
+      "are measured, each once for mechanisms that lack an axis:", 3 },
+};
+
+static const char doc[] =
+    "Measures kernels over axes, or a suite of cases: time with its 95 % "
+    "interval, operations, memory, counters, place below the roofline.  Each "
+    "case runs in a process of its own, so a crash, an endless loop or a wrong "
+    "result is one row.  Results are appended to DIR/journal.jsonl as they "
+    "come; the same command again measures what is missing."
+    "\v"
+    "Examples:\n"
+    "  attnbench sweep --suite default --out results/run\n"
+    "  attnbench sweep --kernel softmax.flash,na2d.* --seq 256..16384*4 "
+    "--head-dim 32,64\n"
+    "  attnbench sweep --kernel na2d --grid 14x14,28x28,56x56 --window "
+    "3,7,13 --threads 1,2\n"
+    "  attnbench sweep --kernel softmax --pass forward,backward --level all\n"
+    "  attnbench sweep --suite default --kernel 'aft*' --dry-run\n"
+    "\n"
+    "Without axes: --seq 1024 --head-dim 32 --window 7 --threads 1 --level best "
+    "--pass forward.  Every mechanism gets the same tokens and the same width "
+    "heads x head-dim.\n"
+    "\n"
+    "Exit codes: 0 done; 1 a kernel was wrong; 2 usage; 3 something needed is "
+    "missing; 4 some cases failed; 130 interrupted.";
+
+int sweep_fail(sweep_options *o, int status)
+{
+    if (o->status == 0) o->status = status;
+    return -1;
+}
+
+static bool read_number(const char *text, const char **end, double *out)
+{
+    char *stop;
+    *out = strtod(text, &stop);
+    *end = stop;
+    return stop != text && isfinite(*out);
+}
+
+static int set_number(sweep_options *o, const char *name, const char *text,
+                      double least, double most, double *out)
+{
+    const char *end;
+    if (read_number(text, &end, out) && !*end && *out >= least && *out <= most)
+        return 0;
+    error_set(&o->error, "--%s: '%s' is not a number from %g to %g", name, text,
+              least, most);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
+/* "2%" or "0.02". */
+static int set_ci(sweep_options *o, const char *text)
+{
+    const char *end;
+    double v;
+    if (read_number(text, &end, &v)) {
+        if (!strcmp(end, "%")) {
+            v /= 100;
+            end++;
+        }
+        if (!*end && v > 0 && v < 1) {
+            o->settings.ci = v;
+            return 0;
+        }
+    }
+    error_set(&o->error, "--ci: '%s' is not a part of the median: write 2%% or "
+                         "0.02", text);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
+static int set_memory(sweep_options *o, const char *text)
+{
+    const char *end;
+    static const char units[] = "KMGT";
+    double v;
+    if (read_number(text, &end, &v) && v > 0) {
+        const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
+        if (unit) {
+            v = ldexp(v, 10 * (int)(unit - units + 1));
+            end++;
+        }
+        if (!*end && v < 0x1p62) {
+            o->max_memory = v;
+            return 0;
+        }
+    }
+    error_set(&o->error, "--max-memory: '%s' is not a size: write 500M or 4G",
+              text);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
+static int set_shard(sweep_options *o, const char *text)
+{
+    char rest;
+    if (sscanf(text, "%d/%d%c", &o->shard, &o->shards, &rest) == 2 &&
+        o->shard >= 1 && o->shard <= o->shards)
+        return 0;
+    error_set(&o->error, "--shard: '%s' is not I/N with I from 1 to N", text);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
+static int set_plain(sweep_options *o, const char *text)
+{
+    o->plain = sweep_plain_parse(text);
+    if (o->plain >= 0) return 0;
+    error_set(&o->error, "--plain: '%s' is none of all, one, none, only", text);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
+static int set_axis(sweep_options *o, int number, const char *text)
+{
+    bool missing = false;
+    if (axes_set(&o->axes, number, text, &missing, &o->error) == 0) return 0;
+    return sweep_fail(o, missing ? EXIT_MISSING : EXIT_USAGE);
+}
+
+static int set_processes(sweep_options *o, const char *text)
+{
+    double n;
+    if (set_number(o, "processes", text, 1, 100, &n) < 0) return -1;
+    o->settings.processes = (int)n;
+    return 0;
+}
+
+static int add_patterns(sweep_options *o, sweep_patterns *p, const char *text)
+{
+    if (sweep_patterns_add(p, text, &o->error) == 0) return 0;
+    return sweep_fail(o, EXIT_USAGE);
+}
+
+static int set(sweep_options *o, int key, char *text)
+{
+    if (key >= KEY_AXIS && key < KEY_AXIS + AXES)
+        return set_axis(o, key - KEY_AXIS, text);
+    switch (key) {
+    case KEY_SUITE: o->suite = text; return 0;
+    case KEY_OUT: o->out = text; return 0;
+    case 'k': return add_patterns(o, &o->kernels, text);
+    case KEY_NOT: return add_patterns(o, &o->not, text);
+    case KEY_PLAIN: return set_plain(o, text);
+    case KEY_CI: return set_ci(o, text);
+    case KEY_TIME:
+        return set_number(o, "time", text, 0.001, 1e6, &o->settings.seconds);
+    case KEY_TIMEOUT:
+        return set_number(o, "timeout", text, 0.1, 1e6, &o->settings.timeout);
+    case KEY_PROCESSES: return set_processes(o, text);
+    case KEY_CHECK:
+        return set_number(o, "check", text, 0, 1e15, &o->settings.check);
+    case KEY_MEMORY: return set_memory(o, text);
+    case KEY_SHARD: return set_shard(o, text);
+    case KEY_RETRY: o->retry = true; return 0;
+    case KEY_DRY: o->dry_run = true; return 0;
+    case ARGP_KEY_ARG:
+        error_set(&o->error, "'%s' stands alone: options start with --, as in "
+                             "--suite %s or --kernel %s", text, text, text);
+        return sweep_fail(o, EXIT_USAGE);
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    const int rc = set(state->input, key, text);
+    return rc < 0 ? EINVAL : rc;
+}
+
+/* The fixed options and one for each axis; static storage. */
+static const struct argp_option *all_options(void)
+{
+    enum { FIXED = sizeof fixed_options / sizeof *fixed_options };
+    static struct argp_option all[FIXED + AXES + 1];
+    memcpy(all, fixed_options, sizeof fixed_options);
+    for (int a = 0; a < AXES; a++)
+        all[FIXED + a] = (struct argp_option){
+            axes_name(a), KEY_AXIS + a, "VALUES", 0, axes_help(a), 3
+        };
+    return all;
+}
+
+/* argp would only say that it does not know the option. */
+static int check_spelling(sweep_options *o, int argc, char **argv)
+{
+    static const char *const usual[] = { "help", "usage", "version" };
+    const struct argp_option *all = all_options();
+    const char *names[128];
+    int n = 0;
+    for (int i = 0; i < 3; i++) names[n++] = usual[i];
+    for (; (all->name || all->doc) && n < 128; all++)
+        if (all->name) names[n++] = all->name;
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        char typed[ATT_TEXT];
+        bool known = false;
+        if (strncmp(argv[i], "--", 2)) continue;
+        snprintf(typed, sizeof typed, "%.*s", (int)strcspn(argv[i] + 2, "="),
+                 argv[i] + 2);
+        for (int k = 0; k < n; k++)
+            known |= !strncmp(names[k], typed, strlen(typed));
+        if (known) continue;
+        const char *near = error_nearest(typed, names, n);
+        error_set(&o->error, "unknown option --%s%s%s%s; see --help", typed,
+                  near ? "; did you mean --" : "", near ? near : "",
+                  near ? "?" : "");
+        return sweep_fail(o, EXIT_USAGE);
+    }
+    return 0;
+}
+
+int sweep_options_read(sweep_options *o, int argc, char **argv)
+{
+    const struct argp argp = { all_options(), parse, "", doc, NULL, NULL, NULL };
+    *o = (sweep_options){
+        .name = argv[0],
+        .out = "results/run",
+        .plain = -1,
+        .settings = { NAN, NAN, NAN, NAN, 0 },
+        .shard = 1,
+        .shards = 1,
+    };
+    argp_err_exit_status = EXIT_USAGE;
+    if (check_spelling(o, argc, argv)) return o->status;
+    argp_parse(&argp, argc, argv, 0, NULL, o);
+    if (!o->status && o->axes.of[AXIS_SEQ].count &&
+        o->axes.of[ATT_FIELD_grid].count) {
+        error_set(&o->error, "--seq and --grid both set the tokens: keep one");
+        sweep_fail(o, EXIT_USAGE);
+    }
+    return o->status;
+}
+
+/* ---- from options to cases ------------------------------------------------------------------------ */
+
+static void override(sweep_settings *s, const sweep_settings *over)
+{
+    if (!isnan(over->ci)) s->ci = over->ci;
+    if (!isnan(over->seconds)) s->seconds = over->seconds;
+    if (!isnan(over->timeout)) s->timeout = over->timeout;
+    if (!isnan(over->check)) s->check = over->check;
+    if (over->processes) s->processes = over->processes;
+}
+
+/* The one block of a sweep that is all on the command line. */
+static void own_suite(sweep_suite *s)
+{
+    sweep_block *b = calloc(1, sizeof *b);
+    if (!b) abort();
+    b->settings = sweep_settings_default;
+    axes_set(&b->axes, AXIS_SEQ, "1024", NULL, NULL);
+    axes_set(&b->axes, ATT_FIELD_window, "7", NULL, NULL);
+    *s = (sweep_suite){ .block = b, .count = 1 };
+}
+
+int sweep_options_cases(sweep_options *o, sweep_suite *suite,
+                        sweep_cases *cases)
+{
+    if (!o->suite) own_suite(suite);
+    else if (sweep_suite_read(suite, o->suite, &o->error) < 0)
+        return sweep_fail(o, EXIT_USAGE);
+    for (int b = 0; b < suite->count; b++) {
+        sweep_block *block = &suite->block[b];
+        override(&block->settings, &o->settings);
+        if (!isnan(o->settings.seconds)) block->seconds = 0;
+        if (o->plain >= 0) block->plain = (enum sweep_plain)o->plain;
+    }
+    if (sweep_cases_list(suite, &o->axes, &o->kernels, &o->not, cases,
+                         &o->error) < 0)
+        return sweep_fail(o, EXIT_USAGE);
+    int kept = 0;
+    for (int i = 0; i < cases->count; i++)
+        if (cases->of[i].group % o->shards == o->shard - 1)
+            cases->of[kept++] = cases->of[i];
+    cases->count = kept;
+    return 0;
+}
+
+
+void sweep_options_free(sweep_options *o)
+{
+    axes_free(&o->axes);
+    sweep_patterns_free(&o->kernels);
+    sweep_patterns_free(&o->not);
+}

@@ -1,0 +1,35 @@
+/* sweep_options.h - the command line of `attnbench sweep`. */
+#ifndef SWEEP_OPTIONS_H
+#define SWEEP_OPTIONS_H
+
+#include "axes.h"
+#include "error.h"
+#include "sweep_plan.h"
+
+typedef struct sweep_options {
+    const char *name; /* "attnbench sweep"                                  */
+    const char *suite, *out;
+    axes axes;
+    sweep_patterns kernels, not;
+    int plain;               /* enum sweep_plain, -1: not given              */
+    sweep_settings settings; /* NaN, 0 processes: not given                  */
+    double max_memory;       /* bytes; 0: 80 % of what is free               */
+    int shard, shards;
+    bool retry, dry_run;
+    int status;              /* exit code, once something has failed ...     */
+    error error;             /* ... and why                                  */
+} sweep_options;
+
+/* Reads the command line; --help ends the program.  Returns the exit code, 0 if
+ * all is well. */
+int sweep_options_read(sweep_options *o, int argc, char **argv);
+void sweep_options_free(sweep_options *o);
+
+/* Notes an exit code, the first one wins; returns -1. */
+int sweep_fail(sweep_options *o, int status);
+
+/* The suite that the options ask for, and its cases.  Returns 0 or -1. */
+int sweep_options_cases(sweep_options *o, sweep_suite *suite,
+                        sweep_cases *cases);
+
+#endif

@@ -1,0 +1,51 @@
+/* sweep_row.h - what the processes of a case brought back, as a row of the
+ * journal and as a line for people. */
+#ifndef SWEEP_ROW_H
+#define SWEEP_ROW_H
+
+#include <stdio.h>
+
+#include "isolate.h"
+#include "journal.h"
+#include "sweep_case.h"
+#include "sweep_env.h"
+
+/* The results of a case so far. */
+typedef struct sweep_outcome {
+    json *first;      /* what the first process found out beside times       */
+    json *samples;    /* array: one object of measure_samples() per process  */
+    char status[16];  /* "" until a process has ended                        */
+    char reason[320];
+} sweep_outcome;
+
+/* Takes the result of one process over (and its value). */
+void sweep_outcome_add(sweep_outcome *o, isolate_result *r);
+void sweep_outcome_free(sweep_outcome *o);
+
+/* The case row; keys in results/README.md. */
+json *sweep_row(const sweep_case *c, const sweep_env *env,
+                const sweep_outcome *o);
+
+/* The last row of that case, measured by the same code on the same machine, or
+ * NULL. */
+const json *sweep_row_find(const journal *j, const sweep_env *env,
+                           const sweep_case *c);
+
+/* Table on a stream: a header, then lines; width is that of the case column. */
+int sweep_table_width(const sweep_case *cases, int count);
+void sweep_table_header(FILE *f, int width);
+void sweep_table_line(FILE *f, int width, const json *row);
+
+/* The same for --dry-run: memory and operations of a case that was only
+ * described. */
+void sweep_list_header(FILE *f, int width);
+void sweep_list_line(FILE *f, int width, const sweep_case *c,
+                     const isolate_result *r);
+
+/* Fits of time over tokens for every series of the rows that differ in nothing
+ * else: [{kernel, series, ..., exponent, lo, hi, points, ...}], as in the end
+ * row. */
+json *sweep_fits(const json *const *rows, int count);
+void sweep_fits_print(FILE *f, const json *fits);
+
+#endif

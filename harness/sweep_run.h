@@ -1,0 +1,46 @@
+/* sweep_run.h - the state of a sweep that is under way, and what is said about
+ * it. */
+#ifndef SWEEP_RUN_H
+#define SWEEP_RUN_H
+
+#include "journal.h"
+#include "progress.h"
+#include "sweep_env.h"
+#include "sweep_options.h"
+#include "sweep_row.h"
+
+typedef struct sweep_run {
+    sweep_options *o;
+    sweep_suite suite;
+    sweep_cases cases;
+    journal_writer writer;
+    journal before;         /* as it was when we came                        */
+    sweep_env env;
+    double clock;           /* measure_clock() now                           */
+    const json **row;       /* of each case; NULL: not yet                   */
+    sweep_outcome *outcome; /* of each case                                  */
+    json *owned;            /* array: the rows of this run                   */
+    json *checks;           /* {case name: check object}                     */
+    progress bar;           /* counts processes                              */
+    int kept;               /* cases that were there already                 */
+    int left, done;         /* processes of the others                       */
+    const char *doing;
+    int width;              /* of the table's first column                   */
+} sweep_run;
+
+/* Whether a case row means that something went wrong. */
+bool sweep_is_failure(const json *row);
+int sweep_exit_code(const sweep_run *r);
+/* {status: number of cases}. */
+json *sweep_statuses(const sweep_run *r);
+
+/* Warnings of the machine, rows of other builds (stderr). */
+void sweep_say_warnings(const sweep_run *r);
+/* How numbers were obtained, the header of the table. */
+void sweep_say_legend(const sweep_run *r);
+void sweep_say_summary(const sweep_run *r, const json *statuses,
+                       const json *fits);
+/* The command that goes on where this run stopped (stderr). */
+void sweep_say_resume(sweep_run *r);
+
+#endif

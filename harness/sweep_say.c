@@ -1,0 +1,152 @@
+/* sweep_say.c - what a sweep tells people. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "file.h"
+#include "sweep_run.h"
+
+bool sweep_is_failure(const json *row)
+{
+    const char *status = json_text(json_get(row, "status"));
+    return strcmp(status, "ok") && strcmp(status, "unsupported") &&
+           strcmp(status, "memory");
+}
+
+/* ---- before ---------------------------------------------------------------------- */
+
+/* Rows that the run leaves alone. */
+static void warn_foreign(const sweep_run *r)
+{
+    int foreign = 0;
+    for (int i = 0; i < r->before.count; i++) {
+        const json *row = r->before.rows[i];
+        const json *env = journal_env(&r->before, row);
+        const char *kind = json_text(json_get(row, "kind"));
+        const char *machine = json_text(json_get(env, "machine_id"));
+        const char *binary = json_text(json_get(env, "binary"));
+        if (!strcmp(kind, "case") &&
+            (!machine || strcmp(machine, r->env.machine) || !binary ||
+             strcmp(binary, r->env.binary)))
+            foreign++;
+    }
+    if (foreign)
+        fprintf(stderr, "%s: %d rows of %s are of another build or machine: "
+                        "they stay, and their cases are measured anew\n",
+                r->o->name, foreign, r->writer.path);
+}
+
+void sweep_say_warnings(const sweep_run *r)
+{
+    const json *warnings = json_get(r->env.row, "warnings");
+    for (const json *w = json_first(warnings); w; w = json_next(w)) {
+        const char *text = json_text(json_get(w, "text"));
+        const char *remedy = json_text(json_get(w, "remedy"));
+        if (text)
+            fprintf(stderr, "! %s%s%s\n", text, remedy ? ": " : "",
+                    remedy ? remedy : "");
+    }
+    warn_foreign(r);
+}
+
+void sweep_say_legend(const sweep_run *r)
+{
+    const sweep_settings *s = &r->cases.of[0].settings;
+    bool same = true;
+    for (int i = 1; i < r->cases.count; i++)
+        same &= r->cases.of[i].settings.seconds == s->seconds &&
+                r->cases.of[i].settings.processes == s->processes &&
+                r->cases.of[i].settings.ci == s->ci;
+    for (int i = 0; i < r->cases.notes; i++)
+        printf("# %s\n", r->cases.note[i]);
+    printf("# median: of the time of one call, +- half of its 95 %% interval; "
+           "samples with steal or involuntary switches left out\n");
+    if (same)
+        printf("# %d process%s each, order of kernels rotated; until +- %g %% "
+               "or %.3g s of samples\n",
+               s->processes, s->processes == 1 ? "" : "es", 100 * s->ci,
+               s->seconds);
+    printf("# GFLOP/s: operations of the definition; %% roof: of what this "
+           "machine's measured ceilings allow\n");
+    if (r->kept)
+        printf("# %d of %d cases are in %s already\n", r->kept, r->cases.count,
+               r->writer.path);
+    sweep_table_header(stdout, r->width);
+    fflush(stdout);
+}
+
+/* ---- after ----------------------------------------------------------------------- */
+
+/* For the shell: in quotes if need be. */
+static void print_word(FILE *f, const char *word)
+{
+    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST"
+                               "UVWXYZ0123456789-_./=,:+@%";
+    if (*word && word[strspn(word, safe)] == 0) {
+        fputs(word, f);
+        return;
+    }
+    fputc('\'', f);
+    for (; *word; word++)
+        if (*word == '\'') fputs("'\\''", f);
+        else fputc(*word, f);
+    fputc('\'', f);
+}
+
+/* The command as it was typed, options before "sweep" included. */
+void sweep_say_resume(sweep_run *r)
+{
+    char *words;
+    size_t size;
+    progress_clear(&r->bar);
+    fprintf(stderr, "%s: interrupted; finished cases are in %s; go on with:\n"
+                    "  ", r->o->name, r->writer.path);
+    if (file_read("/proc/self/cmdline", 1 << 20, &words, &size, NULL) < 0)
+        return;
+    for (size_t at = 0; at < size; at += strlen(words + at) + 1) {
+        if (at) fputc(' ', stderr);
+        print_word(stderr, words + at);
+    }
+    fputc('\n', stderr);
+    free(words);
+}
+
+/* {status: number of cases}, in the order in which they are met. */
+json *sweep_statuses(const sweep_run *r)
+{
+    json *counts = json_object();
+    for (int i = 0; i < r->cases.count; i++) {
+        const char *status =
+            r->row[i] ? json_text(json_get(r->row[i], "status")) : NULL;
+        if (!status) continue;
+        json_put_number(counts, status,
+                        1 + json_number(json_get(counts, status), 0));
+    }
+    return counts;
+}
+
+int sweep_exit_code(const sweep_run *r)
+{
+    int code = EXIT_OK;
+    for (int i = 0; i < r->cases.count; i++) {
+        if (!r->row[i] || !sweep_is_failure(r->row[i])) continue;
+        if (!strcmp(json_text(json_get(r->row[i], "status")), "wrong")) return EXIT_GATE;
+        code = EXIT_SOME_FAILED;
+    }
+    return code;
+}
+
+void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits)
+{
+    const char *comma = "";
+    sweep_fits_print(stdout, fits);
+    printf("\n%d cases:", r->cases.count);
+    for (const json *x = json_first(counts); x; x = json_next(x)) {
+        printf("%s %.0f %s", comma, json_number(x, 0), json_key(x));
+        comma = ",";
+    }
+    printf("\njournal: %s\n", r->writer.path);
+    if (sweep_exit_code(r) == EXIT_SOME_FAILED)
+        printf("failed cases stay as they are; --retry measures them again\n");
+    fflush(stdout);
+}
