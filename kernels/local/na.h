@@ -149,4 +149,72 @@ static inline void na_split(const na_map *m, size_t i, int at[3])
     at[0] = (int)(i / w / h);
 }
 
+/* Keys of query i in the order of their slots, and their entries of rpb; returns
+ * how many. */
+static inline size_t na_keys(const na_map *m, size_t i, int32_t *key,
+                             int32_t *entry)
+{
+    const na_axis *z = &m->axis[0], *y = &m->axis[1], *x = &m->axis[2];
+    int at[3];
+    na_split(m, i, at);
+    size_t n = 0;
+    for (int a = 0; a < z->count[at[0]]; a++)
+        for (int b = 0; b < y->count[at[1]]; b++) {
+            const int depth = z->first[at[0]] + a * z->dilation;
+            const int line = y->first[at[1]] + b * y->dilation;
+            const int first =
+                (depth * y->length + line) * x->length + x->first[at[2]];
+            const int rel = ((z->rel[at[0]] + a) * (2 * y->window - 1) +
+                             y->rel[at[1]] + b) *
+                                (2 * x->window - 1) +
+                            x->rel[at[2]];
+            for (int c = 0; c < x->count[at[2]]; c++, n++) {
+                key[n] = first + c * x->dilation;
+                entry[n] = rel + c;
+            }
+        }
+    return n;
+}
+
+/* Queries that see key j, and the slot of j in the window of each. */
+static inline size_t na_queries(const na_map *m, size_t j, int32_t *query,
+                                int32_t *slot)
+{
+    const na_axis *z = &m->axis[0], *y = &m->axis[1], *x = &m->axis[2];
+    int key[3];
+    na_split(m, j, key);
+    size_t n = 0;
+    for (int a = 0; a < z->backs[key[0]]; a++)
+        for (int b = 0; b < y->backs[key[1]]; b++) {
+            const int depth = z->back[key[0]] + a * z->dilation;
+            const int line = y->back[key[1]] + b * y->dilation;
+            const int sz = (key[0] - z->first[depth]) / z->dilation;
+            const int sy = (key[1] - y->first[line]) / y->dilation;
+            for (int c = 0; c < x->backs[key[2]]; c++, n++) {
+                const int column = x->back[key[2]] + c * x->dilation;
+                query[n] = (depth * y->length + line) * x->length + column;
+                slot[n] = (sz * y->count[line] + sy) * x->count[column] +
+                          (key[2] - x->first[column]) / x->dilation;
+            }
+        }
+    return n;
+}
+
+/* At least as many as na_queries() finds for any key.  A key near a border is
+ * also seen by queries whose windows were moved, with a stride by whole groups:
+ * less than two windows and two strides of them per axis. */
+static inline size_t na_most_queries(const att_problem *p, const na_map *m)
+{
+    size_t n = 1;
+    for (int a = 0; a < 3; a++) {
+        const int b = a - (3 - p->grid.n);
+        const int stride = b < 0 ? 1 : att_at(&p->stride, b, 1);
+        const size_t most =
+            2 * ((size_t)m->axis[a].window + (size_t)stride);
+        const size_t length = (size_t)m->axis[a].length;
+        n *= most < length ? most : length;
+    }
+    return n;
+}
+
 #endif
