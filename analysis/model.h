@@ -19,7 +19,6 @@ typedef struct model {
     network network;
     float *weights;      /* network.elements                                */
     double *exact;       /* the same as stored (F64 files keep their digits) */
-    int prefix;          /* layers of a mechanism that was put in by force   */
 } model;
 
 /* heads: 0, or what a file without metadata cannot say. */
