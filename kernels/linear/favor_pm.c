@@ -8,10 +8,6 @@
  */
 #include "random_reference.h"
 
-#define EPS 1e-6
-
-enum { PROJ };
-
 static const char *reject(const att_problem *p)
 {
     if (p->features % 2)
@@ -21,7 +17,7 @@ static const char *reject(const att_problem *p)
 
 static int parameters(const att_problem *p, att_tensor *out)
 {
-    out[PROJ] = (att_tensor){
+    out[RANDOM_PROJ] = (att_tensor){
         .name = "proj",
         .dims = 2,
         .dim = { (int)random_features_pm(p), p->head_dim },
@@ -69,7 +65,7 @@ static double *exponents(const att_ref *r, const double *x, size_t tokens)
     double *u = ref_new(tokens * 2 * m);
     for (size_t i = 0; i < tokens; i++) {
         double *y = u + i * 2 * m, half;
-        random_project(r->param[PROJ], m, d, x + i * d, y, &half);
+        random_project(r->param[RANDOM_PROJ], m, d, x + i * d, y, &half);
         half += log(2 * (double)m) / 2;
         for (size_t c = 0; c < m; c++) y[m + c] = -y[c] - half;
         for (size_t c = 0; c < m; c++) y[c] -= half;
@@ -84,7 +80,7 @@ static attend head(const att_ref *r, int h, enum att_pass pass)
     const att_cost map = map_cost(p, pass);
     attend a = {
         .tally = r->tally, .n = n, .m = m, .f = 2 * random_features_pm(p),
-        .e = att_value_dim(p), .rule = ATTEND_ADD, .eps = EPS,
+        .e = att_value_dim(p), .rule = ATTEND_ADD, .eps = FAVOR_PM_EPS,
         .q = exponents(r, r->q + (size_t)h * n * d, n),
         .k = exponents(r, r->k + (size_t)h * m * d, m),
         .v = r->v + (size_t)h * m * att_value_dim(p),
@@ -110,7 +106,7 @@ static void unmap(const att_ref *r, const attend *a, int h, enum att_slot side,
             du[c] = plus - minus;
             sum += plus + minus;
         }
-        random_unproject(r->param[PROJ], m, d, x + i * d, du, sum, dx + i * d);
+        random_unproject(r->param[RANDOM_PROJ], m, d, x + i * d, du, sum, dx + i * d);
     }
     free(du);
 }

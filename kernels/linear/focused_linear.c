@@ -15,9 +15,6 @@
 #include "attend.h"
 #include "focused_linear.h"
 
-#define EPS   1e-6
-#define FLOOR 1e-6
-
 static const char *reject(const att_problem *p)
 {
     if (!(p->power > 0)) return "power must be > 0";
@@ -151,7 +148,7 @@ static void token_make(const att_ref *r, enum att_slot side, size_t tokens,
     t->max = 0;
     for (size_t l = 0; l < c; l++) {
         const double in = input(r, side, place(r, tokens, i, l));
-        t->x[l] = (fmax(in, 0) + FLOOR) / scale_of(r, l);
+        t->x[l] = (fmax(in, 0) + FOCUSED_FLOOR) / scale_of(r, l);
         t->max = fmax(t->max, t->x[l]);
     }
     for (size_t l = 0; l < c; l++) {
@@ -222,7 +219,7 @@ static attend head(const att_ref *r, const double *yq, const double *yk,
     const size_t d = (size_t)r->p->head_dim;
     return (attend){
         .tally = r->tally, .n = n, .m = m, .f = d, .e = d, .rule = ATTEND_ADD,
-        .eps = EPS * (double)m, .q = (double *)yq + h * n * d,
+        .eps = FOCUSED_EPS * (double)m, .q = (double *)yq + h * n * d,
         .k = (double *)yk + h * m * d, .v = r->v + h * m * d,
     };
 }

@@ -4,6 +4,9 @@
 
 #include "../att.h"
 
+#define FOCUSED_EPS   1e-6 /* of the mean of y(k)                          */
+#define FOCUSED_FLOOR 1e-6 /* of relu(q), relu(k)                          */
+
 enum { FOCUSED_POS, FOCUSED_SCALE, FOCUSED_W, FOCUSED_B };
 
 /* Multiplications that make x^p, or -1 where it is a transcendental function. */

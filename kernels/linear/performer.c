@@ -12,12 +12,6 @@
  */
 #include "random_reference.h"
 
-#define EPS         1e-6
-#define EPS_SOFTMAX 1e-4
-#define EPS_RELU    1e-3
-
-enum { PROJ };
-
 static const char *reject(const att_problem *p)
 {
     const char *why = attend_reject_causal(p);
@@ -26,7 +20,7 @@ static const char *reject(const att_problem *p)
 
 static int parameters(const att_problem *p, att_tensor *out)
 {
-    out[PROJ] = (att_tensor){
+    out[RANDOM_PROJ] = (att_tensor){
         .name = "proj",
         .dims = 2,
         .dim = { (int)random_features(p), p->head_dim },
@@ -98,8 +92,8 @@ static void features(const att_problem *p, size_t tokens, bool keys, double *u,
         const double max = keys ? all : largest(x, m);
         for (size_t r = 0; r < m; r++)
             x[r] = p->kernel_fn == ATT_FN_RELU
-                       ? fmax(x[r], 0) + EPS_RELU
-                       : (exp(x[r] - half[i] - max) + EPS_SOFTMAX) /
+                       ? fmax(x[r], 0) + PERFORMER_FLOOR_RELU
+                       : (exp(x[r] - half[i] - max) + PERFORMER_FLOOR_SOFTMAX) /
                              sqrt((double)m);
     }
 }
@@ -110,7 +104,7 @@ static double *map_tokens(const att_ref *r, const double *x, size_t tokens,
     const size_t d = (size_t)r->p->head_dim, m = random_features(r->p);
     double *u = ref_new(tokens * m), *half = ref_new(tokens);
     for (size_t i = 0; i < tokens; i++)
-        random_project(r->param[PROJ], m, d, x + i * d, u + i * m, &half[i]);
+        random_project(r->param[RANDOM_PROJ], m, d, x + i * d, u + i * m, &half[i]);
     features(r->p, tokens, keys, u, half);
     free(half);
     return u;
@@ -125,7 +119,7 @@ static attend head(const att_ref *r, int h, enum att_pass pass)
     return (attend){
         .tally = r->tally, .n = n, .m = m, .f = random_features(p),
         .e = att_value_dim(p), .causal = attend_is_causal(p), .rule = rule(p),
-        .eps = EPS,
+        .eps = PERFORMER_EPS_CAUSAL,
         .q = map_tokens(r, r->q + (size_t)h * n * d, n, false),
         .k = map_tokens(r, r->k + (size_t)h * m * d, m, true),
         .v = r->v + (size_t)h * m * att_value_dim(p),
@@ -146,11 +140,11 @@ static void unmap(const att_ref *r, const attend *a, int h, enum att_slot side,
             const double y = phi[i * m + c];
             /* the exponential is phi without the 1e-4 */
             du[c] = dphi[i * m + c] *
-                    (softmax ? y - EPS_SOFTMAX / sqrt((double)m)
-                             : y > EPS_RELU);
+                    (softmax ? y - PERFORMER_FLOOR_SOFTMAX / sqrt((double)m)
+                             : y > PERFORMER_FLOOR_RELU);
             if (softmax) sum += du[c];
         }
-        random_unproject(r->param[PROJ], m, d, x + i * d, du, sum, dx + i * d);
+        random_unproject(r->param[RANDOM_PROJ], m, d, x + i * d, du, sum, dx + i * d);
     }
     free(du);
 }

@@ -11,8 +11,6 @@
 #include "attend.h"
 #include "sla.h"
 
-#define EPS 1e-6
-
 static int parameters(const att_problem *p, att_tensor *out)
 {
     out[SLA_POS] = (att_tensor){
@@ -60,7 +58,7 @@ static attend head(const att_ref *r, int h, enum att_pass pass)
     att_cost query, key;
     attend a = {
         .tally = r->tally, .n = n, .m = m, .f = d, .e = d,
-        .scores_first = sla_scores_first(p), .rule = ATTEND_ADD, .eps = EPS,
+        .scores_first = sla_scores_first(p), .rule = ATTEND_ADD, .eps = SLA_EPS,
         .q = ref_new(n * d), .k = ref_new(m * d),
         .v = r->v + (size_t)h * m * d,
     };

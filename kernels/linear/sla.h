@@ -6,6 +6,8 @@
 
 enum { SLA_POS, SLA_W, SLA_B };
 
+#define SLA_EPS 1e-6
+
 /* Whether Q K' is made first, by the authors' rule unless told. */
 static inline bool sla_scores_first(const att_problem *p)
 {

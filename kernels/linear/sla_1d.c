@@ -12,8 +12,6 @@
 #include "attend.h"
 #include "sla_1d.h"
 
-#define EPS 1e-6
-
 static const char *reject(const att_problem *p)
 {
     if (p->conv.n > 1) return "the convolution has one axis: give conv one value";
@@ -84,7 +82,7 @@ static attend head(const att_ref *r, int h, enum att_pass pass)
     const att_cost map = { .add = (double)d + pass * (double)d };
     attend a = {
         .tally = r->tally, .n = n, .m = n, .f = d, .e = d, .rule = ATTEND_ADD,
-        .eps = EPS, .q = ref_new(n * d), .k = ref_new(n * d),
+        .eps = SLA_1D_EPS, .q = ref_new(n * d), .k = ref_new(n * d),
         .v = r->v + (size_t)h * n * d,
     };
     for (size_t i = 0; i < n * d; i++) a.q[i] = fmax(q[i], 0);

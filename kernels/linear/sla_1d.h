@@ -4,6 +4,8 @@
 
 #include "../att.h"
 
+#define SLA_1D_EPS 1e-6
+
 enum { SLA_1D_W, SLA_1D_B };
 enum { SLA_1D_TAPS = 5, SLA_1D_TAPS_MAX = 255 };
 
