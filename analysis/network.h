@@ -154,6 +154,9 @@ void net_init(const network *n, uint64_t seed, float *weights);
      * written.  Only after forward of a run made for training. */             \
     void net_##name##_backward(net_##name *r, const real *dlast,               \
                                real *gradient);                                \
+    /* After forward of a run made for training: running statistics (tensors   \
+     * that are not learned) move to their new values. */                      \
+    void net_##name##_statistics(const net_##name *r, real *weights);          \
     /* Seconds spent in each operation by the last forward. */                 \
     const double *net_##name##_seconds(const net_##name *r);                   \
     /* Bytes held for activations and plans. */                                \

@@ -664,6 +664,28 @@ void NAME(backward)(RUN *r, const real *dlast, real *gradient)
         backward_op(r, &r->n->ops[i], &r->ops[i], gradient);
 }
 
+/* An extra output X_after is the next value of parameter X. */
+void NAME(statistics)(const RUN *r, real *weights)
+{
+    for (int i = 0; i < r->n->count; i++) {
+        const net_op *op = &r->n->ops[i];
+        const op_state *s = &r->ops[i];
+        for (int k = 0; op->normalises && k < s->extras; k++) {
+            const char *name = s->extra_tensor[k].name;
+            const char *after = strstr(name, "_after");
+            for (int p = 0; after && p < op->parameters; p++) {
+                if (op->parameter[p] < 0) continue;
+                const net_tensor *t = &r->n->tensors[op->parameter[p]];
+                const char *own = strrchr(t->name, '.') + 1;
+                const size_t length = (size_t)(after - name);
+                if (strlen(own) == length && !memcmp(own, name, length))
+                    memcpy(weights + t->offset, s->extra[k],
+                           t->elements * sizeof *weights);
+            }
+        }
+    }
+}
+
 const real *NAME(activation)(const RUN *r, int op)
 {
     return r->ops[op].out;

@@ -1,0 +1,324 @@
+/* train.c - attnbench train: a small transformer with any mechanism. */
+#include <argp.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../harness/axes.h"
+#include "../harness/commands.h"
+#include "../harness/progress.h"
+#include "trainer.h"
+
+/* ---- options ------------------------------------------------------------------- */
+
+enum { KEY_AXIS = 0x1000, KEY_WORD = 0x2000, KEY_NUMBER = 0x3000,
+       KEY_REAL = 0x4000 };
+
+typedef struct request {
+    train_options options;
+    axes axes;
+    const char *mechanism, *data, *test, *task, *norm, *out;
+    int checkpoint, items, frames;
+    error failure;
+} request;
+
+/* The options, by where their values go. */
+#define WORDS(X)                                                               \
+    X(mechanism, "NAME", "attention (default softmax)")                        \
+    X(data, "SET", "stripes, leaves, clouds, documents, an IDX file, a "       \
+                   "CIFAR-10 .bin, a folder of PNG, or a file of bytes")       \
+    X(test, "SET", "held-out set (default: the same, drawn from another "      \
+                   "stream)")                                                  \
+    X(task, "TASK", "classify, masked or next (default: what the data are "    \
+                    "for)")                                                    \
+    X(norm, "NAME", "normalisation: layernorm (default), repbn, prepbn ...")   \
+    X(out, "FILE", "the model file (default results/models/DATA-NAME.safetensors)")
+#define NUMBERS(X)                                                             \
+    X(steps, options.steps, 1, "training steps")                               \
+    X(batch, options.batch, 1, "samples a step")                               \
+    X(warmup, options.warmup, 0, "steps of linear warm-up")                    \
+    X(threads, options.threads, 1, "threads")                                  \
+    X(dim, options.model.dim, 4, "channels of the model")                      \
+    X(depth, options.model.depth, 1, "blocks")                                 \
+    X(mlp, options.model.mlp, 1, "hidden channels of the MLP")                 \
+    X(patch, options.model.patch, 1, "pixels of a patch's side")               \
+    X(context, frames, 2, "bytes a model of bytes sees")                       \
+    X(checkpoint, checkpoint, 0, "steps between checkpoints; 0: none")         \
+    X(items, items, 1, "held-out samples of the score")
+#define REALS(X)                                                               \
+    X(rate, options.rate, "learning rate")                                     \
+    X(decay, options.decay, "weight decay")                                    \
+    X(masked, options.masked, "share of masked tokens")
+
+enum {
+#define KEY(name, ...) WORD_##name,
+    WORDS(KEY)
+#undef KEY
+#define KEY(name, ...) NUMBER_##name,
+    NUMBERS(KEY)
+#undef KEY
+#define KEY(name, ...) REAL_##name,
+    REALS(KEY)
+#undef KEY
+};
+
+static const struct argp_option own_options[] = {
+#define OPTION(name, arg, doc) { #name, KEY_WORD + WORD_##name, arg, 0, doc, 1 },
+    WORDS(OPTION)
+#undef OPTION
+#define OPTION(name, field, least, doc)                                        \
+    { #name, KEY_NUMBER + NUMBER_##name, "N", 0, doc, 2 },
+    NUMBERS(OPTION)
+#undef OPTION
+#define OPTION(name, field, doc)                                               \
+    { #name, KEY_REAL + REAL_##name, "X", 0, doc, 2 },
+    REALS(OPTION)
+#undef OPTION
+};
+enum { OWN = sizeof own_options / sizeof *own_options };
+
+/* Fields that the data or the model decide. */
+static bool is_model_axis(int number)
+{
+    return number < ATT_FIELD_COUNT && number != ATT_FIELD_grid &&
+           number != ATT_FIELD_tokens_k && number != ATT_FIELD_value_dim &&
+           number != ATT_FIELD_batch && number != ATT_FIELD_dtype &&
+           number != ATT_FIELD_causal && number != ATT_FIELD_mode;
+}
+
+static struct argp_option *all_options(void)
+{
+    struct argp_option *all = calloc(OWN + AXES + 1, sizeof *all);
+    if (!all) abort();
+    memcpy(all, own_options, sizeof own_options);
+    for (int i = 0, n = OWN; i < AXES; i++)
+        if (is_model_axis(i))
+            all[n++] = (struct argp_option){ .name = axes_name(i),
+                                             .key = KEY_AXIS + i,
+                                             .arg = "VALUE",
+                                             .doc = axes_help(i),
+                                             .group = 3 };
+    return all;
+}
+
+static int read_number(const char *option, const char *text, int least,
+                       int *out, error *e)
+{
+    char *end;
+    errno = 0;
+    const long v = strtol(text, &end, 10);
+    if (end == text || *end || errno || v < least || v > 1 << 28)
+        return error_set(e, "--%s: '%s' is not an integer from %d on", option,
+                         text, least);
+    *out = (int)v;
+    return 0;
+}
+
+static int read_real(const char *option, const char *text, double *out,
+                     error *e)
+{
+    char *end;
+    const double v = strtod(text, &end);
+    if (end == text || *end || !(v >= 0) || v > 1e6)
+        return error_set(e, "--%s: '%s' is not a number from 0 on", option,
+                         text);
+    *out = v;
+    return 0;
+}
+
+static int set_option(request *r, int key, const char *text, error *e)
+{
+    switch (key) {
+#define CASE(name, ...)                                                        \
+    case KEY_WORD + WORD_##name: r->name = text; return 0;
+        WORDS(CASE)
+#undef CASE
+#define CASE(name, field, least, doc)                                          \
+    case KEY_NUMBER + NUMBER_##name:                                           \
+        return read_number(#name, text, least, &r->field, e);
+        NUMBERS(CASE)
+#undef CASE
+#define CASE(name, field, doc)                                                 \
+    case KEY_REAL + REAL_##name: return read_real(#name, text, &r->field, e);
+        REALS(CASE)
+#undef CASE
+    }
+    const int number = key - KEY_AXIS;
+    if (axes_set(&r->axes, number, text, NULL, e) < 0) return -1;
+    return r->axes.of[number].count == 1
+               ? 0
+               : error_set(e, "--%s: one value, please: a model has one",
+                           axes_name(number));
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    request *r = state->input;
+    if (key == ARGP_KEY_ARG) argp_error(state, "unexpected '%s'", text);
+    if (key < KEY_AXIS || key > KEY_REAL + 0xfff) return ARGP_ERR_UNKNOWN;
+    if (set_option(r, key, text, &r->failure))
+        argp_failure(state, EXIT_USAGE, 0, "%s", r->failure.text);
+    return 0;
+}
+
+/* ---- the command ------------------------------------------------------------------ */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+/* Axes and words into the model. */
+static int complete(request *r, error *e)
+{
+    axes_point point;
+    vit_config *c = &r->options.model;
+    axes_pick(&r->axes, 0, &point);
+    c->options = point.problem;
+    if (r->axes.of[ATT_FIELD_heads].count) c->heads = point.problem.heads;
+    c->head_dim = r->axes.of[ATT_FIELD_head_dim].count
+                      ? point.problem.head_dim
+                      : c->dim / c->heads;
+    if (r->axes.of[ATT_FIELD_seed].count)
+        r->options.seed = (uint64_t)point.problem.seed;
+    else r->options.seed = 0;
+    if (c->head_dim < 1)
+        return error_set(e, "--dim %d does not split into %d heads", c->dim,
+                         c->heads);
+    snprintf(c->attention, sizeof c->attention, "%s", r->mechanism);
+    snprintf(c->norm, sizeof c->norm, "%s", r->norm);
+    c->frames = r->frames;
+    r->options.data = r->data;
+    r->options.test = r->test;
+
+    data d;
+    if (data_open(&d, r->data, NULL, e)) return -1;
+    r->options.task = train_task_of(&d);
+    data_close(&d);
+    for (int i = 0; r->task && i < 3; i++)
+        if (!strcmp(r->task, train_task_name[i])) {
+            r->options.task = (enum train_task)i;
+            return 0;
+        }
+    return r->task ? error_set(e, "--task: '%s' is none of classify, masked, "
+                                  "next", r->task)
+                   : 0;
+}
+
+static int run(trainer *t, const request *r, const char *checkpoint, error *e)
+{
+    progress bar;
+    char text[80];
+    progress_begin(&bar, t->options.steps);
+    while (t->step < t->options.steps && !interrupted) {
+        if (trainer_step(t, e)) return -1;
+        snprintf(text, sizeof text, "step %d  loss %.4f", t->step, t->loss);
+        progress_show(&bar, t->step, text);
+        if (r->checkpoint && t->step % r->checkpoint == 0 &&
+            t->step < t->options.steps && trainer_save(t, checkpoint, e))
+            return -1;
+    }
+    progress_clear(&bar);
+    return 0;
+}
+
+static void print_score(const trainer *t, const train_score *s)
+{
+    printf("%d held-out samples: loss %.5f", s->items, s->loss);
+    if (t->options.task == TRAIN_CLASSIFY)
+        printf(", top-1 %.4f (standard error %.4f)\n", s->accuracy,
+               sqrt(s->accuracy * (1 - s->accuracy) / s->items));
+    if (t->options.task == TRAIN_MASKED)
+        printf(" (predicting the mean: %.5f)\n", s->variance);
+    if (t->options.task != TRAIN_NEXT) return;
+    printf(", %.4f bits per byte", s->bits);
+    if (s->ideal == 0) {
+        putchar('\n');
+        return;
+    }
+    printf(" (ideal %.4f)\n%-16s %9s %9s %9s\n", s->ideal, "class of byte",
+           "share", "bits", "ideal");
+    size_t all = 0;
+    for (int i = 0; i < BYTE_CLASSES; i++) all += s->class_count[i];
+    for (int i = 0; i < BYTE_CLASSES; i++)
+        printf("%-16s %8.1f%% %9.3f %9.3f\n", generate_class_name[i],
+               100.0 * (double)s->class_count[i] / (double)all,
+               s->class_bits[i], s->class_ideal[i]);
+}
+
+static int train(request *r, error *e)
+{
+    trainer t;
+    char checkpoint[1024];
+    if (complete(r, e)) return EXIT_USAGE;
+    if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
+    snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", r->out);
+    int code = EXIT_OK;
+    if (access(checkpoint, F_OK) == 0) {
+        if (trainer_resume(&t, checkpoint, e)) code = EXIT_USAGE;
+        else fprintf(stderr, "going on from step %d of %s\n", t.step, checkpoint);
+    }
+    train_score score;
+    if (code == EXIT_OK && run(&t, r, checkpoint, e)) code = EXIT_GATE;
+    if (code == EXIT_OK && interrupted) {
+        code = trainer_save(&t, checkpoint, e) ? EXIT_GATE : EXIT_INTERRUPTED;
+        if (code == EXIT_INTERRUPTED)
+            fprintf(stderr, "interrupted at step %d; the same command goes on "
+                            "from %s\n", t.step, checkpoint);
+    } else if (code == EXIT_OK &&
+               (trainer_evaluate(&t, r->items, &score, e) ||
+                trainer_write(&t, r->out, e)))
+        code = EXIT_GATE;
+    else if (code == EXIT_OK) {
+        print_score(&t, &score);
+        printf("%s: %zu parameters, %d steps of %d\n", r->out,
+               t.network.elements, r->options.steps, r->options.batch);
+        unlink(checkpoint);
+    }
+    trainer_close(&t);
+    return code;
+}
+
+int command_train(int argc, char **argv)
+{
+    request r = { .options = train_default, .mechanism = "softmax",
+                  .data = "stripes", .norm = "layernorm", .checkpoint = 100,
+                  .items = 2000, .frames = 192 };
+    r.options.model = vit_default;
+    struct argp_option *options = all_options();
+    const struct argp argp = {
+        options, parse, NULL,
+        "Trains a small transformer: patches or bytes, pre-norm blocks, AdamW "
+        "with warm-up and a cosine.\v"
+        "The last group are the mechanism's own options. A killed training "
+        "goes on from OUT.checkpoint when the same command is given again.\n\n"
+        "  attnbench train --mechanism na2d --window 5 --bias 1 --data leaves\n"
+        "  attnbench train --mechanism linear --feature-map relu --data "
+        "stripes --batch 64\n"
+        "  attnbench train --data documents --steps 1600 --batch 16 --rate 3e-3",
+        NULL, NULL, NULL
+    };
+    argp_parse(&argp, argc, argv, 0, NULL, &r);
+    free(options);
+
+    char out[512];
+    const char *name = strrchr(r.data, '/');
+    snprintf(out, sizeof out, "results/models/%s-%s.safetensors",
+             name ? name + 1 : r.data, r.mechanism);
+    if (!r.out) r.out = out;
+    struct sigaction action = { .sa_handler = on_signal };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    error e = { "" };
+    const int code = train(&r, &e);
+    axes_free(&r.axes);
+    if (code != EXIT_OK && *e.text) fprintf(stderr, "attnbench: %s\n", e.text);
+    return code;
+}
