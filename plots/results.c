@@ -1,0 +1,333 @@
+/* results.c - the cases of a journal. */
+#include "results.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness/file.h"
+#include "sha256.h"
+
+enum { READ_LIMIT = 1 << 30 };
+
+static void *sure(void *p)
+{
+    if (!p) abort();
+    return p;
+}
+
+static const char *text_or(const json *j, const char *absent)
+{
+    const char *text = json_text(j);
+    return text ? text : absent;
+}
+
+/* ---- one row ----------------------------------------------------------------------- */
+
+const json *result_member(const json *row, const char *path)
+{
+    char key[64];
+    while (row && *path) {
+        const size_t n = strcspn(path, "/");
+        if (n >= sizeof key) return NULL;
+        memcpy(key, path, n);
+        key[n] = 0;
+        row = json_get(row, key);
+        path += n + (path[n] == '/');
+    }
+    return row;
+}
+
+double result_number(const result *r, const char *path)
+{
+    return json_number(result_member(r->row, path), NAN);
+}
+
+static void value_text(const json *value, char *out, size_t size)
+{
+    size_t at = 0;
+    *out = 0;
+    if (json_is_number(value))
+        snprintf(out, size, "%.10g", json_number(value, 0));
+    else if (json_text(value)) snprintf(out, size, "%s", json_text(value));
+    else if (json_true(value)) snprintf(out, size, "1");
+    else if (json_is_array(value))
+        for (const json *x = json_first(value); x && at < size;
+             x = json_next(x))
+            at += (size_t)snprintf(out + at, size - at, at ? "x%g" : "%g",
+                                   json_number(x, NAN));
+}
+
+void result_axis(const result *r, const char *axis, char *out)
+{
+    if (!strcmp(axis, "tokens")) {
+        const double n = result_axis_number(r, axis);
+        *out = 0;
+        if (!isnan(n)) snprintf(out, RESULT_TEXT, "%.0f", n);
+    } else
+        value_text(json_get(json_get(r->row, "problem"), axis), out,
+                   RESULT_TEXT);
+}
+
+/* "56x28": calls out the entries one by one; the number of them, 0 if one is
+ * not a number. */
+static int entries(const char *text, double *product, bool *equal)
+{
+    double first = 0;
+    int n = 0;
+    *product = 1;
+    *equal = true;
+    while (*text) {
+        char *end;
+        const double v = strtod(text, &end);
+        if (end == text || (*end && *end != 'x' && *end != ',')) return 0;
+        if (n++ == 0) first = v;
+        *equal &= v == first;
+        *product *= v;
+        text = end + (*end != 0);
+    }
+    return n;
+}
+
+double result_axis_number(const result *r, const char *axis)
+{
+    const bool tokens = !strcmp(axis, "tokens");
+    char text[RESULT_TEXT];
+    double product;
+    bool equal;
+    value_text(json_get(json_get(r->row, "problem"), tokens ? "grid" : axis),
+               text, sizeof text);
+    const int n = entries(text, &product, &equal);
+    if (n == 0) return NAN;
+    if (tokens || n == 1) return product;
+    return equal ? strtod(text, NULL) : NAN;
+}
+
+/* ---- samples ------------------------------------------------------------------------- */
+
+/* Whether sample `index` of its process lost time to something else. */
+static bool is_touched(const json *touched, int index)
+{
+    for (const json *t = json_first(touched); t; t = json_next(t))
+        if (json_number(t, -1) == index) return true;
+    return false;
+}
+
+int result_samples(const result *r, double *ns, int *per_process, int room)
+{
+    int processes = 0, n = 0;
+    for (const json *p = json_first(result_member(r->row, "time_ns/samples"));
+         p && processes < room; p = json_next(p)) {
+        const int before = n;
+        int index = 0;
+        for (const json *x = json_first(json_get(p, "ns")); x && n < room;
+             x = json_next(x), index++) {
+            const double v = json_number(x, 0);
+            if (v > 0 &&
+                (r->unreliable || !is_touched(json_get(p, "touched"), index)))
+                ns[n++] = v;
+        }
+        if (n > before) per_process[processes++] = n - before;
+    }
+    return processes;
+}
+
+/* ---- all rows ------------------------------------------------------------------------- */
+
+/* The texts that every case row must have. */
+static int check_case(const results *r, int row, error *e)
+{
+    static const char *const needed[] = { "case", "mechanism", "kernel", "level",
+                                          "pass", "status" };
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+        if (!json_text(json_get(r->journal.rows[row], needed[i])))
+            return error_set(e, "%s:%d: a case row without a text \"%s\": not "
+                                "written by attnbench sweep",
+                             r->journal.path, row + 1, needed[i]);
+    return 0;
+}
+
+static bool is_kind(const json *row, const char *kind)
+{
+    return !strcmp(text_or(json_get(row, "kind"), ""), kind);
+}
+
+/* Id of the first env row that describes the same machine and program as the one
+ * a case row names. */
+static const char *env_group(const journal *j, const json *row)
+{
+    const json *env = journal_env(j, row);
+    const char *machine = json_text(json_get(env, "machine_id"));
+    const char *binary = json_text(json_get(env, "binary"));
+    for (int i = 0; machine && binary && i < j->count; i++) {
+        const json *other = j->rows[i];
+        if (is_kind(other, "env") &&
+            !strcmp(text_or(json_get(other, "machine_id"), ""), machine) &&
+            !strcmp(text_or(json_get(other, "binary"), ""), binary))
+            return text_or(json_get(other, "id"), "");
+    }
+    return text_or(json_get(row, "env"), "");
+}
+
+static result look_up(const results *r, const json *row)
+{
+    const char *mechanism = json_text(json_get(row, "mechanism"));
+    const char *status = json_text(json_get(row, "status"));
+    return (result){
+        .row = row,
+        .env = journal_env(&r->journal, row),
+        .env_id = env_group(&r->journal, row),
+        .name = json_text(json_get(row, "case")),
+        .mechanism = mechanism,
+        .kernel = json_text(json_get(row, "kernel")),
+        .family = text_or(json_get(row, "family"), mechanism),
+        .level = json_text(json_get(row, "level")),
+        .pass = json_text(json_get(row, "pass")),
+        .status = status,
+        .reason = text_or(json_get(row, "reason"), ""),
+        .threads = (int)json_number(json_get(row, "threads"), 1),
+        .ok = !strcmp(status, "ok") &&
+              json_number(result_member(row, "time_ns/median"), 0) > 0,
+        .unreliable =
+            json_true(result_member(row, "time_ns/unreliable")) ||
+            json_number(result_member(row, "time_ns/n"), 0) < RESULT_CLEAN,
+    };
+}
+
+/* The environment whose cases are used: as asked for, or that of the last case;
+ * NULL for all. */
+static int choose_env(const results *r, const char *asked, const char **out,
+                      error *e)
+{
+    const char *newest = NULL;
+    *out = NULL;
+    if (asked && !strcmp(asked, "all")) return 0;
+    for (int i = 0; i < r->journal.count; i++) {
+        const json *row = r->journal.rows[i];
+        const char *id = text_or(json_get(row, "env"), "");
+        if (is_kind(row, "case") &&
+            (!asked || !strncmp(id, asked, strlen(asked))))
+            newest = env_group(&r->journal, row);
+    }
+    *out = newest;
+    if (newest || !asked) return 0;
+    return error_set(e, "%s: no case of an environment '%s': see the env rows, "
+                        "or use --env all", r->journal.path, asked);
+}
+
+/* By environment, case, place in the file. */
+static int ascending_case(const void *a, const void *b)
+{
+    const result *x = *(const result *const *)a;
+    const result *y = *(const result *const *)b;
+    const int env = strcmp(x->env_id, y->env_id);
+    const int name = env ? env : strcmp(x->name, y->name);
+    return name ? name : (x > y) - (x < y);
+}
+
+/* Keeps the last row of each case and environment, in the order of rows. */
+static void drop_replaced(results *r)
+{
+    const int n = r->count;
+    const result **sorted = sure(malloc((size_t)(n + 1) * sizeof *sorted));
+    bool *old = sure(calloc((size_t)n + 1, sizeof *old));
+    for (int i = 0; i < n; i++) sorted[i] = &r->item[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, ascending_case);
+    for (int i = 1; i < n; i++)
+        old[sorted[i - 1] - r->item] =
+            !strcmp(sorted[i - 1]->name, sorted[i]->name) &&
+            !strcmp(sorted[i - 1]->env_id, sorted[i]->env_id);
+    r->count = 0;
+    for (int i = 0; i < n; i++)
+        if (!old[i]) r->item[r->count++] = r->item[i];
+    r->replaced = n - r->count;
+    free(sorted);
+    free(old);
+}
+
+static void list_envs(results *r)
+{
+    r->env = sure(malloc((size_t)(r->count + 1) * sizeof *r->env));
+    for (int i = 0; i < r->count; i++) {
+        int k = 0;
+        while (k < r->env_count && strcmp(r->env[k], r->item[i].env_id)) k++;
+        if (k == r->env_count) r->env[r->env_count++] = r->item[i].env_id;
+    }
+}
+
+static int collect(results *r, const char *env, error *e)
+{
+    const char *chosen;
+    if (choose_env(r, env, &chosen, e) < 0) return -1;
+    r->item = sure(malloc((size_t)(r->journal.count + 1) * sizeof *r->item));
+    for (int i = 0; i < r->journal.count; i++) {
+        if (!is_kind(r->journal.rows[i], "case")) continue;
+        if (check_case(r, i, e) < 0) return -1;
+        const result one = look_up(r, r->journal.rows[i]);
+        if (chosen && strcmp(one.env_id, chosen)) r->left_out++;
+        else r->item[r->count++] = one;
+    }
+    if (r->count == 0)
+        return error_set(e, "%s: no case in it yet: 'attnbench sweep' adds "
+                            "them", r->journal.path);
+    drop_replaced(r);
+    list_envs(r);
+    return 0;
+}
+
+int results_read(results *r, const char *dir, const char *env, error *e)
+{
+    char *bytes;
+    size_t size;
+    *r = (results){ 0 };
+    if (journal_read(&r->journal, dir, e) < 0) return -1;
+    if (file_read(r->journal.path, READ_LIMIT, &bytes, &size, e) == 0) {
+        sha256_hex(bytes, size, r->hash);
+        free(bytes);
+        if (collect(r, env, e) == 0) return 0;
+    }
+    results_free(r);
+    return -1;
+}
+
+void results_free(results *r)
+{
+    journal_free(&r->journal);
+    free(r->item);
+    free(r->env);
+    *r = (results){ 0 };
+}
+
+/* ---- where the numbers are from ---------------------------------------------------------- */
+
+/* A member of an env row; the machine's description may be a part of its own. */
+static const json *about(const json *env, const char *path)
+{
+    const json *j = result_member(env, path);
+    return j ? j : result_member(json_get(env, "machine"), path);
+}
+
+void results_machine(const json *env, char *out, size_t size)
+{
+    const double cores = json_number(about(env, "topology/usable_cores"), 0);
+    const char *guest = json_text(about(env, "virtualisation"));
+    int n = snprintf(out, size, "%s", text_or(about(env, "cpu/name"), "?"));
+    if (cores > 0 && n > 0 && (size_t)n < size)
+        n += snprintf(out + n, size - (size_t)n, ", %.0f core%s", cores,
+                      cores == 1 ? "" : "s");
+    if (guest && n > 0 && (size_t)n < size)
+        snprintf(out + n, size - (size_t)n, ", %s guest", guest);
+}
+
+void results_compiler(const json *env, char *out, size_t size)
+{
+    const char *flags = text_or(about(env, "flags"), "");
+    snprintf(out, size, "%s%s%s", text_or(about(env, "compiler"), "?"),
+             *flags ? " " : "", flags);
+}
+
+void results_revision(const json *env, char *out, size_t size)
+{
+    snprintf(out, size, "%s", text_or(about(env, "git_revision"), "?"));
+}

@@ -1,0 +1,71 @@
+/* results.h - the cases of a journal, ready for figures and tables.
+ *
+ * Rows that the same program measured on the same machine belong together (an
+ * environment; several env rows may describe one).  By default the cases of the
+ * newest one are used, and how many others were left out is known.  All texts
+ * point into the journal.
+ */
+#ifndef RESULTS_H
+#define RESULTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "../harness/error.h"
+#include "../harness/journal.h"
+#include "../harness/json.h"
+
+/* Fewer clean samples than this: the median is not to be relied on. */
+enum { RESULT_CLEAN = 3 };
+
+typedef struct result {
+    const json *row;
+    const json *env; /* its env row; NULL if the journal lacks it            */
+    const char *env_id; /* of the first env row of the same program and machine */
+    const char *name, *mechanism, *kernel, *family, *level, *pass;
+    const char *status, *reason;
+    int threads;
+    bool ok;         /* measured and right: status "ok" with a median        */
+    bool unreliable; /* fewer than RESULT_CLEAN clean samples                */
+} result;
+
+typedef struct results {
+    journal journal;
+    char hash[65];   /* SHA-256 of the journal                               */
+    result *item;    /* one per case and environment: the last row counts    */
+    int count;
+    const char **env; /* ids of the environments of `item`, oldest first     */
+    int env_count;
+    int left_out;    /* rows of cases of other environments                  */
+    int replaced;    /* rows that a later row of the same case replaced      */
+} results;
+
+/* Reads DIR/journal.jsonl.  env: an id (or the start of one), "all", or NULL
+ * for the environment of the last case.  A journal without cases is an error. */
+int results_read(results *r, const char *dir, const char *env, error *e);
+void results_free(results *r);
+
+/* Text of an axis of the problem: "56x56", "32", "relu"; "" if the case has no
+ * such axis.  out holds RESULT_TEXT bytes. */
+enum { RESULT_TEXT = 64 };
+void result_axis(const result *r, const char *axis, char *out);
+/* Number of an axis, NaN if it has none; lists of equal entries count as one,
+ * "tokens" is the product of the grid. */
+double result_axis_number(const result *r, const char *axis);
+
+/* Member by path, "time_ns/median"; NULL if it is not there. */
+const json *result_member(const json *row, const char *path);
+double result_number(const result *r, const char *path); /* NaN if none      */
+
+/* The samples that made the median, in ns, process after process, and how many
+ * of each process: the clean ones, or all if those are too few.  Arrays are the
+ * caller's, of `room` entries.  Returns the number of processes. */
+int result_samples(const result *r, double *ns, int *per_process, int room);
+
+/* Where the numbers are from, one line each for people: "Zen 5, 2 cores",
+ * "gcc 12.2 -O3", "1a2b3c4"; "?" where the journal does not say. */
+void results_machine(const json *env, char *out, size_t size);
+void results_compiler(const json *env, char *out, size_t size);
+void results_revision(const json *env, char *out, size_t size);
+
+#endif
