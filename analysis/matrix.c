@@ -70,8 +70,15 @@ bool matrix_exists(const att_mechanism *m)
 
 bool matrix_has(const att_mechanism *m, enum att_part part)
 {
-    if (part == ATT_PART_ATTENTION) return matrix_exists(m);
-    return matrix_exists(m) && m->rows && (m->traits & ATT_CONVOLUTION);
+    const bool branch = m->rows && (m->traits & ATT_CONVOLUTION);
+    const bool baseline = branch && (m->traits & ATT_NOT_ATTENTION);
+    if (!matrix_exists(m)) return false;
+    switch (part) {
+    case ATT_PART_ATTENTION: return !baseline;
+    case ATT_PART_CONVOLUTION: return branch;
+    case ATT_PART_TOTAL: return branch && !baseline;
+    }
+    return false;
 }
 
 bool matrix_per_channel(const att_mechanism *m, enum att_part part)
@@ -203,7 +210,8 @@ static int get_by_probe(const check_values *v, const matrix_shape *shape,
     return 0;
 }
 
-static int get_one(const check_values *v, const matrix_shape *shape, int head,
+/* A part as the mechanism tells it. */
+static int get_raw(const check_values *v, const matrix_shape *shape, int head,
                    int channel, enum att_part part, double *a, error *e)
 {
     const att_ref r = reference(v);
@@ -211,6 +219,15 @@ static int get_one(const check_values *v, const matrix_shape *shape, int head,
         return get_by_probe(v, shape, head, channel, a, e);
     v->mechanism->rows(&r, head, channel, part, 0, shape->rows, a);
     return 0;
+}
+
+/* Without a convolution branch the attention is all that v passes through, with
+ * whatever the mechanism does to it afterwards. */
+static int get_one(const check_values *v, const matrix_shape *shape, int head,
+                   int channel, enum att_part part, double *a, error *e)
+{
+    if (!(v->mechanism->traits & ATT_CONVOLUTION)) part = ATT_PART_TOTAL;
+    return get_raw(v, shape, head, channel, part, a, e);
 }
 
 int matrix_get(const check_values *v, int head, int channel, enum att_part part,
@@ -252,7 +269,6 @@ static double relative(double x, double want)
 typedef struct comparison {
     check_values *v;
     matrix_shape shape;
-    enum att_part whole;  /* the part that the forward does                  */
     double *a, *other;    /* [rows][columns]                                 */
     matrix_agreement *out;
 } comparison;
@@ -294,21 +310,24 @@ static void compare_promises(const comparison *c, const double *attention)
     }
 }
 
-/* attention + convolution = total, where there are both. */
+/* Promises of the attention part; attention + convolution = total. */
 static int compare_parts(const comparison *c, int head, int channel, error *e)
 {
+    const bool both = c->v->mechanism->traits & ATT_CONVOLUTION;
     const size_t n = c->shape.rows * c->shape.columns;
-    double *sum = calloc(n + 1, sizeof *sum);
-    int rc = sum ? 0 : error_set(e, "not enough memory for a matrix");
-    for (enum att_part part = ATT_PART_ATTENTION;
-         rc == 0 && part <= ATT_PART_CONVOLUTION; part++) {
-        rc = get_one(c->v, &c->shape, head, channel, part, c->other, e);
-        if (rc == 0 && part == ATT_PART_ATTENTION)
-            compare_promises(c, c->other);
-        for (size_t i = 0; i < n; i++) sum[i] += c->other[i];
-    }
+    if (get_raw(c->v, &c->shape, head, channel, ATT_PART_ATTENTION, c->other,
+                e) < 0)
+        return -1;
+    compare_promises(c, c->other);
+    if (!both) return 0;
+    double *sum = malloc((n + 1) * sizeof *sum);
+    if (!sum) return error_set(e, "not enough memory for a matrix");
+    memcpy(sum, c->other, n * sizeof *sum);
+    const int rc = get_raw(c->v, &c->shape, head, channel,
+                           ATT_PART_CONVOLUTION, c->other, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        c->out->parts = worse(c->out->parts, relative(sum[i], c->a[i]));
+        c->out->parts =
+            worse(c->out->parts, relative(sum[i] + c->other[i], c->a[i]));
     free(sum);
     return rc;
 }
@@ -325,17 +344,15 @@ static void compare_probe(const comparison *c, const probe *t, int head,
 /* t: NULL for no probe. */
 static int compare_head(const comparison *c, const probe *t, int head, error *e)
 {
-    const bool each = matrix_per_channel(c->v->mechanism, c->whole);
+    const bool each = matrix_per_channel(c->v->mechanism, ATT_PART_TOTAL);
     for (int ch = 0; ch < c->shape.channels; ch++) {
         const bool fresh = each || ch == 0;
-        if (fresh &&
-            get_one(c->v, &c->shape, head, ch, c->whole, c->a, e) < 0)
+        if (fresh && get_one(c->v, &c->shape, head, ch, ATT_PART_TOTAL, c->a,
+                             e) < 0)
             return -1;
         if (c->out->linear) compare_forward(c, head, ch);
         if (t) compare_probe(c, t, head, ch);
-        if (!fresh) continue;
-        if (c->whole == ATT_PART_ATTENTION) compare_promises(c, c->a);
-        else if (compare_parts(c, head, ch, e) < 0) return -1;
+        if (fresh && compare_parts(c, head, ch, e) < 0) return -1;
     }
     return 0;
 }
@@ -369,8 +386,6 @@ int matrix_compare(check_values *v, bool with_probe, matrix_agreement *out,
     const att_mechanism *m = v->mechanism;
     comparison c = { .v = v, .out = out };
     matrix_shape_of(v, &c.shape);
-    c.whole = matrix_has(m, ATT_PART_TOTAL) ? ATT_PART_TOTAL
-                                            : ATT_PART_ATTENTION;
     *out = (matrix_agreement){
         .linear = comparable(v, &c.shape),
         .probe = NAN,

@@ -29,7 +29,9 @@ int matrix_open(check_values *v, const att_mechanism *m, const att_problem *p,
  * of the matrix is trivially zero then. */
 void matrix_disturb(check_values *v, double std, uint64_t seed);
 
-/* Whether m has a matrix at all, and this part of it. */
+/* Whether m has a matrix at all, and this part of it: without a convolution
+ * branch attention is all there is, a mere convolution has no attention, and a
+ * total is there where both are. */
 bool matrix_exists(const att_mechanism *m);
 bool matrix_has(const att_mechanism *m, enum att_part part);
 /* Whether that part differs from channel to channel. */

@@ -1,0 +1,339 @@
+/* mapfigure.c - annotated figures of effective matrices. */
+#include "mapfigure.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness/array.h"
+#include "../harness/file.h"
+#include "../plots/gnuplot.h"
+#include "../plots/palette.h"
+
+/* Measures in points. */
+enum { PANEL = 128, LEFT = 52, RIGHT = 78, TOP = 20, BOTTOM = 36, ACROSS = 50,
+       DOWN = 46 };
+
+/* Length of the header that npy_write() gives a matrix. */
+enum { NPY_HEADER = 128 };
+
+static const char query_colour[] = "#d55e00";
+
+/* Okabe and Ito's colours again, for spectra. */
+static uint32_t line_colour(int panel)
+{
+    return series_colors[panel % SERIES_COLORS];
+}
+
+typedef struct page {
+    FILE *script;
+    double width, height; /* points                                          */
+} page;
+
+/* Left, right, top, bottom of a box given in points from the top left. */
+static void place(const page *g, double x, double y, double width,
+                  double height)
+{
+    fprintf(g->script,
+            "set lmargin at screen %.5f\nset rmargin at screen %.5f\n"
+            "set tmargin at screen %.5f\nset bmargin at screen %.5f\n",
+            x / g->width, (x + width) / g->width, 1 - y / g->height,
+            1 - (y + height) / g->height);
+}
+
+static void start(const page *g)
+{
+    fputs("set multiplot\nset border 15 linewidth 0.5\n"
+          "set tics out nomirror scale 0.5 font ',6.5'\nunset key\n"
+          "set xtics offset 0,0.4\nset ytics offset 0.6,0\n",
+          g->script);
+}
+
+/* What is common to a colour scale: range, table, the value of column 1. */
+static void colours(const page *g, const heatmap_scale *s)
+{
+    uint8_t table[256][3];
+    heatmap_palette(s, table);
+    gnuplot_palette(g->script, table);
+    fprintf(g->script, "set cbrange [%.9g:%.9g]\nunset colorbox\n", s->lo,
+            s->hi);
+    fprintf(g->script, "atleast(x) = x < %.9g ? %.9g : x\n", s->lo, s->lo);
+    switch (s->view) {
+    case HEATMAP_LINEAR: fputs("shown(x) = x\n", g->script); break;
+    case HEATMAP_LOG:
+        fputs("shown(x) = atleast(log10(abs(x) + 1e-300))\n", g->script);
+        break;
+    case HEATMAP_UNIFORM:
+        fprintf(g->script,
+                "shown(x) = atleast(log(abs(x) * %zu + 1e-300) / log(2))\n",
+                s->columns);
+        break;
+    }
+}
+
+/* The bar at the right, in the box of the last panel. */
+static void colour_bar(const page *g, const heatmap_scale *s, double y,
+                       double height)
+{
+    char label[96];
+    if (s->above > 0)
+        snprintf(label, sizeof label, "%s; up to %.2g, clipped",
+                 heatmap_label(s), heatmap_value(s, s->largest));
+    else snprintf(label, sizeof label, "%s", heatmap_label(s));
+    fprintf(g->script,
+            "set colorbox user origin screen %.5f,%.5f size screen %.5f,%.5f\n"
+            "set cbtics out font ',6.5' format '%%.3g'\nset cblabel ",
+            (g->width - RIGHT + 12) / g->width,
+            1 - (y + height) / g->height, 8 / g->width, height / g->height);
+    gnuplot_quote(g->script, label);
+    fputs(" noenhanced font ',7' offset -0.4,0\n", g->script);
+}
+
+static void title(const page *g, const char *text)
+{
+    fputs("set title ", g->script);
+    gnuplot_quote(g->script, text);
+    fputs(" noenhanced font ',7' offset 0,-0.7\n", g->script);
+}
+
+static void axis(const page *g, char which, const char *label, double length,
+                 double step)
+{
+    fprintf(g->script, "set %ctics 0,%g\n", which, step);
+    if (which == 'y')
+        fprintf(g->script, "set yrange [%g:-0.5]\n", length - 0.5);
+    else fprintf(g->script, "set xrange [-0.5:%g]\n", length - 0.5);
+    fprintf(g->script, "set %clabel ", which);
+    gnuplot_quote(g->script, label);
+    /* nearer to the axis where the tics have fewer digits */
+    fprintf(g->script, " font ',7' offset %s\n",
+            which == 'x' ? "0,0.9" : length > 100 ? "2.4,0" : "3.2,0");
+}
+
+/* About four tics; whole rows of the grid where that is what is counted. */
+static double tic_step(double length, int row)
+{
+    static const int nice[] = { 1, 2, 5 };
+    if (length <= 4 * row || row < 2) {
+        double step = 1;
+        for (int i = 1; length / step > 5; i++)
+            step = nice[i % 3] * pow(10, i / 3);
+        return step;
+    }
+    return row * ceil(length / (4.0 * row));
+}
+
+/* Frame around a grid cell. */
+static void frame_cell(const page *g, const mapfigure *f)
+{
+    const double x = f->query % f->columns, y = f->query / f->columns;
+    fprintf(g->script,
+            "set object 1 rectangle from first %g,%g to first %g,%g front "
+            "fillstyle empty border rgb '%s' linewidth 1.2\n",
+            x - 0.5, y + 0.5, x + 0.5, y - 0.5, query_colour);
+}
+
+static void end_panel(const page *g)
+{
+    fputs("unset object\nunset arrow\nunset title\nunset colorbox\n",
+          g->script);
+}
+
+/* ---- panels ---------------------------------------------------------------------- */
+
+static void matrix_panel(const page *g, const mapfigure *f,
+                         const mapfigure_panel *panel)
+{
+    const metrics *m = panel->m;
+    char label[64];
+    title(g, panel->title);
+    snprintf(label, sizeof label, "key j;  rank %.0f, H/ln M %.2f", m->rank_f64,
+             m->entropy_norm);
+    axis(g, 'x', label, (double)m->columns,
+         tic_step((double)m->columns, f->on_grid ? f->columns : 1));
+    axis(g, 'y', "query i", (double)m->rows,
+         tic_step((double)m->rows, f->columns));
+    fprintf(g->script,
+            "set arrow 1 from graph 1.08, first %d to graph 1.005, first %d "
+            "front size graph 0.03,25 filled linecolor rgb '%s'\n",
+            f->query, f->query, query_colour);
+    fputs("plot ", g->script);
+    gnuplot_quote(g->script, panel->file);
+    fprintf(g->script,
+            " binary skip=%d array=(%zu,%zu) format='%%double' "
+            "using (shown($1)) with image\n",
+            NPY_HEADER, m->columns, m->rows);
+    end_panel(g);
+}
+
+/* Row of the query as a map of the grid, or along the keys. */
+static void row_panel(const page *g, const mapfigure *f,
+                      const mapfigure_panel *panel)
+{
+    const metrics *m = panel->m;
+    const size_t skip =
+        NPY_HEADER + (size_t)f->query * m->columns * sizeof(double);
+    if (f->on_grid && f->rows > 1) {
+        axis(g, 'x', "column", f->columns, tic_step(f->columns, 1));
+        axis(g, 'y', "row", f->rows, tic_step(f->rows, 1));
+        frame_cell(g, f);
+        fputs("plot ", g->script);
+        gnuplot_quote(g->script, panel->file);
+        fprintf(g->script,
+                " binary skip=%zu array=(%d,%d) format='%%double' "
+                "using (shown($1)) with image\n",
+                skip, f->columns, f->rows);
+    } else {
+        axis(g, 'x', "key j", (double)m->columns,
+             tic_step((double)m->columns, 1));
+        fprintf(g->script, "set yrange [%g:%g]\nset ytics autofreq\n"
+                           "set ylabel ' '\nplot ",
+                f->scale->lo, f->scale->hi);
+        gnuplot_quote(g->script, panel->file);
+        fprintf(g->script,
+                " binary skip=%zu record=(%zu) format='%%double' "
+                "using ($0):(shown($1)) with lines linewidth 0.8 linecolor rgb "
+                "'#440154'\n",
+                skip, m->columns);
+    }
+    end_panel(g);
+}
+
+static void picture_panel(const page *g, const mapfigure *f)
+{
+    char text[64];
+    snprintf(text, sizeof text, "query %d", f->query);
+    title(g, text);
+    axis(g, 'x', f->rows > 1 ? "column" : "token", f->columns,
+         tic_step(f->columns, 1));
+    axis(g, 'y', f->rows > 1 ? "row" : " ", f->rows, tic_step(f->rows, 1));
+    if (f->rows == 1) fputs("unset ytics\n", g->script);
+    frame_cell(g, f);
+    fputs("plot ", g->script);
+    gnuplot_quote(g->script, f->picture);
+    fprintf(g->script, " binary filetype=png origin=(%g,%g) dx=%g dy=%g flipy "
+                       "with rgbimage\n",
+            -0.5 + 0.5 / f->patch, -0.5 + 0.5 / f->patch, 1.0 / f->patch,
+            1.0 / f->patch);
+    end_panel(g);
+}
+
+/* sigma_k / sigma_1 of every panel, with the three tolerances. */
+static void spectrum_panel(const page *g, const mapfigure *f, const char *data)
+{
+    const metrics *m = f->panel[0].m;
+    const double side = (double)(m->rows > m->columns ? m->rows : m->columns);
+    const double line[] = { 1e-3, side * FLT_EPSILON, side * DBL_EPSILON };
+    double most = 1;
+    for (int i = 0; i < f->panels; i++)
+        most = fmax(most, (double)f->panel[i].m->sigmas);
+    title(g, "singular values");
+    fprintf(g->script,
+            "set yrange [1e-17:3]\nset logscale y\nset format y '10^{%%T}'\n"
+            "set ytics 1e-15,1000\nset xrange [0:%g]\nset xtics 0,%g\n"
+            "set xlabel 'k' font ',7' offset 0,0.9\n"
+            "set ylabel 'sigma_k / sigma_1' noenhanced font ',7' "
+            "offset 1.9,0\nplot ",
+            most + 1, tic_step(most, 1));
+    for (int t = 0; t < 3; t++)
+        fprintf(g->script, "%.9g with lines linewidth 0.5 linecolor rgb "
+                           "'#999999' dashtype 2, ",
+                line[t]);
+    for (int i = 0; i < f->panels; i++) {
+        if (i) fputs(", ", g->script);
+        gnuplot_quote(g->script, data);
+        fprintf(g->script,
+                " using 1:%d with lines linewidth 1 linecolor rgb '#%06x'",
+                i + 2, (unsigned)line_colour(i));
+    }
+    fputs("\nunset logscale y\nset format y\n", g->script);
+    end_panel(g);
+}
+
+/* k, then sigma_k / sigma_1 of each panel; what is zero is left empty. */
+static int write_spectra(const mapfigure *f, const char *name, error *e)
+{
+    file_writer w;
+    char *path = path_join(f->dir, name);
+    int rc = file_begin(&w, path, e);
+    free(path);
+    if (rc < 0) return -1;
+    size_t most = 0;
+    for (int i = 0; i < f->panels; i++)
+        if (f->panel[i].m->sigmas > most) most = f->panel[i].m->sigmas;
+    fprintf(w.stream, "# k");
+    for (int i = 0; i < f->panels; i++)
+        fprintf(w.stream, "\t%s", f->panel[i].title);
+    fputc('\n', w.stream);
+    for (size_t k = 0; k < most; k++) {
+        fprintf(w.stream, "%zu", k + 1);
+        for (int i = 0; i < f->panels; i++) {
+            const metrics *m = f->panel[i].m;
+            if (k < m->sigmas && m->sigma[k] > 0)
+                fprintf(w.stream, "\t%.9g", m->sigma[k] / m->sigma[0]);
+            else fputs("\tNaN", w.stream);
+        }
+        fputc('\n', w.stream);
+    }
+    return file_commit(&w, e);
+}
+
+/* ---- figures --------------------------------------------------------------------- */
+
+/* Height of a panel that shows the grid, at the width of a panel or less. */
+static void grid_box(const mapfigure *f, double *width, double *height)
+{
+    *width = *height = PANEL;
+    if (f->rows == 1) return;
+    if (f->columns > f->rows) *height = PANEL * (double)f->rows / f->columns;
+    else *width = PANEL * (double)f->columns / f->rows;
+}
+
+/* Of the lower row. */
+static double row_height(const mapfigure *f)
+{
+    double width, height;
+    grid_box(f, &width, &height);
+    return f->on_grid && f->rows > 1 ? height : PANEL;
+}
+
+static void draw(const page *g, const mapfigure *f, const char *spectra)
+{
+    const double low = TOP + PANEL + DOWN;
+    double width, height;
+    grid_box(f, &width, &height);
+    start(g);
+    place(g, LEFT, TOP, PANEL, PANEL);
+    spectrum_panel(g, f, spectra);
+    place(g, LEFT, low, width, f->rows > 1 ? height : PANEL / 4.0);
+    picture_panel(g, f);
+    colours(g, f->scale);
+    for (int i = 0; i < f->panels; i++) {
+        const double x = LEFT + (i + 1) * (PANEL + ACROSS);
+        place(g, x, TOP, PANEL, PANEL);
+        if (i == f->panels - 1) colour_bar(g, f->scale, TOP, PANEL);
+        matrix_panel(g, f, &f->panel[i]);
+        place(g, x, low, f->on_grid ? width : PANEL, row_height(f));
+        row_panel(g, f, &f->panel[i]);
+    }
+    fputs("unset multiplot\n", g->script);
+}
+
+int mapfigure_draw(const mapfigure *given, unsigned formats, error *e)
+{
+    mapfigure f = *given;
+    gnuplot g;
+    char spectra[ARRAY_DIMS * 32];
+    if (f.panels > MAPFIGURE_PANELS) f.panels = MAPFIGURE_PANELS;
+    snprintf(spectra, sizeof spectra, "%s-spectra.tsv", f.name);
+    if (write_spectra(&f, spectra, e) < 0) return -1;
+    const page p = {
+        .width = LEFT + (f.panels + 1) * PANEL + f.panels * ACROSS + RIGHT,
+        .height = TOP + PANEL + DOWN + row_height(&f) + BOTTOM,
+    };
+    if (gnuplot_begin(&g, f.dir, f.name, p.width, p.height, e) < 0) return -1;
+    draw(&(page){ g.script, p.width, p.height }, &f, spectra);
+    return gnuplot_end(&g, f.comment, formats, e);
+}

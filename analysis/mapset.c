@@ -1,0 +1,638 @@
+/* mapset.c - the maps of one mechanism on one picture. */
+#include "mapset.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness/array.h"
+#include "../harness/commands.h"
+#include "../harness/file.h"
+#include "../harness/machine.h"
+#include "mapfigure.h"
+
+/* Agreement between a matrix and its forward, both in double. */
+#define AGREEMENT 1e-9
+
+/* Percentile at which the colours of weights end: a few peaks would make all
+ * else dark. */
+#define CLIP 99.5
+
+enum { PATCH = 16 };
+
+const char *mapset_part(enum att_part part)
+{
+    static const char *const names[] = { "attention", "conv", "total" };
+    return names[part];
+}
+
+/* ---- inputs -------------------------------------------------------------------- */
+
+static void describe_problem(const check_values *v, char *out, size_t size)
+{
+    size_t at = 0;
+    *out = 0;
+    for (int f = 0; f < ATT_FIELD_COUNT && at < size; f++) {
+        char text[ATT_TEXT];
+        const bool always = f == ATT_FIELD_grid || f == ATT_FIELD_head_dim ||
+                            f == ATT_FIELD_heads;
+        if (!att_uses(v->mechanism, f) ||
+            (!always && att_is_default(&v->problem, f)))
+            continue;
+        att_get(&v->problem, f, text);
+        at += (size_t)snprintf(out + at, size - at, "%s%s=%s", at ? " " : "",
+                               att_fields[f].name, text);
+    }
+}
+
+/* As many pixels as a cell may have for the picture to stay in its limits. */
+static int choose_patch(const picture_grid *g, int wanted)
+{
+    const double cells = (double)g->rows * g->columns;
+    int patch = wanted ? wanted : PATCH;
+    while (!wanted && patch > 1 &&
+           (g->columns > PNG_SIDE / patch || g->rows > PNG_SIDE / patch ||
+            cells * patch * patch > PNG_PIXELS))
+        patch /= 2;
+    return patch;
+}
+
+/* The built-in picture has the grid's aspect; a sequence's strips are cut from
+ * one twice as wide as high. */
+static int open_picture(const mapset *s, picture *out, error *e)
+{
+    const mapset_options *o = s->options;
+    if (o->image) return png_read_picture(o->image, out, e);
+    const int width = s->cells.columns * s->patch;
+    int height = s->cells.rows * s->patch;
+    if (s->cells.rows == 1) {
+        height = width / 2 < 512 ? width / 2 : 512;
+        if (height < s->patch) height = s->patch;
+    }
+    return picture_scene(width, height, o->seed, out, e);
+}
+
+static int make_inputs(mapset *s, error *e)
+{
+    picture p;
+    tokens t;
+    s->cells = picture_grid_of(&s->values.problem);
+    s->patch = choose_patch(&s->cells, s->options->patch);
+    if (open_picture(s, &p, e) < 0) return -1;
+    error why;
+    const int rc = tokens_make(&p, &s->cells, s->patch, &t, &why);
+    picture_free(&p);
+    if (rc < 0)
+        return s->options->image
+                   ? error_set(e, "%s: %s", s->options->image, why.text)
+                   : error_set(e, "%s", why.text);
+    tokens_project(&t, s->options->seed, &s->values);
+    if (s->options->parameter_std > 0)
+        matrix_disturb(&s->values, s->options->parameter_std,
+                       s->options->seed);
+    s->shown = t.shown;
+    t.shown = (picture){ 0 };
+    tokens_free(&t);
+    return 0;
+}
+
+/* ---- matrices ------------------------------------------------------------------ */
+
+static void name_item(const mapset *s, mapset_item *item)
+{
+    const att_mechanism *m = s->values.mechanism;
+    char channel[32] = "";
+    if (matrix_per_channel(m, item->part))
+        snprintf(channel, sizeof channel,
+                 s->options->channel == MATRIX_MEAN ? "-mean" : "-c%d",
+                 s->options->channel);
+    snprintf(item->stem, sizeof item->stem, "%s-h%d%s%s%s", m->name, item->head,
+             item->part == ATT_PART_ATTENTION ? "" : "-",
+             item->part == ATT_PART_ATTENTION ? "" : mapset_part(item->part),
+             channel);
+}
+
+static int check_wishes(const mapset *s, error *e)
+{
+    const mapset_options *o = s->options;
+    const char *name = s->values.mechanism->name;
+    if (o->head >= s->shape.heads)
+        return error_set(e, "--head %d: %s has heads 0 to %d here", o->head,
+                         name, s->shape.heads - 1);
+    if (o->channel >= s->shape.channels)
+        return error_set(e, "--channel %d: %s has channels 0 to %d here",
+                         o->channel, name, s->shape.channels - 1);
+    if (o->query >= 0 && (size_t)o->query >= s->shape.rows)
+        return error_set(e, "--query %d: %s has queries 0 to %zu here",
+                         o->query, name, s->shape.rows - 1);
+    return 0;
+}
+
+/* All matrices, a copy for the singular values, and one more for sums. */
+static int memory_suffices(const mapset *s, int count, error *e)
+{
+    const double bytes = 8.0 * (count + 3) * (double)s->shape.rows *
+                         (double)s->shape.columns;
+    const double room = 0.8 * (double)machine_memory_free();
+    if (bytes <= room) return 0;
+    return error_set(e, "%s: %d maps of %zu x %zu need %.1f GB, %.1f GB are "
+                        "free: use a smaller --grid or one --head",
+                     s->values.mechanism->name, count, s->shape.rows,
+                     s->shape.columns, bytes / 1e9, room / 1e9);
+}
+
+static int make_item(mapset *s, int head, enum att_part part, error *e)
+{
+    mapset_item *item = &s->item[s->count++];
+    const size_t n = s->shape.rows * s->shape.columns;
+    item->head = head;
+    item->part = part;
+    name_item(s, item);
+    item->a = malloc((n + 1) * sizeof *item->a);
+    if (!item->a)
+        return error_set(e, "not enough memory for a %zu x %zu map",
+                         s->shape.rows, s->shape.columns);
+    error why;
+    int rc = matrix_get(&s->values, head, s->options->channel, part, item->a,
+                        &why);
+    if (rc == 0)
+        rc = metrics_compute(item->a, s->shape.rows, s->shape.columns,
+                             &s->shape.grid, s->options->divisor, true,
+                             &item->m, &why);
+    return rc < 0 ? error_set(e, "%s: %s", item->stem, why.text) : 0;
+}
+
+static int make_items(mapset *s, error *e)
+{
+    const att_mechanism *m = s->values.mechanism;
+    const int first = s->options->head < 0 ? 0 : s->options->head;
+    const int last = s->options->head < 0 ? s->shape.heads : first + 1;
+    int parts = 0;
+    for (int part = 0; part <= ATT_PART_TOTAL; part++)
+        parts += matrix_has(m, (enum att_part)part);
+    if (memory_suffices(s, (last - first) * parts, e) < 0) return -1;
+    s->item = calloc((size_t)((last - first) * parts), sizeof *s->item);
+    if (!s->item) return error_set(e, "not enough memory for the maps");
+    for (int h = first; h < last; h++)
+        for (int part = 0; part <= ATT_PART_TOTAL; part++)
+            if (matrix_has(m, (enum att_part)part) &&
+                make_item(s, h, (enum att_part)part, e) < 0)
+                return -1;
+    return 0;
+}
+
+static void make_scale(const mapset *s, bool filters, heatmap_scale *out)
+{
+    const mapset_options *o = s->options;
+    const double **a = malloc((size_t)s->count * sizeof *a);
+    const double usual = o->view == HEATMAP_LINEAR ? CLIP : 100;
+    int n = 0;
+    if (!a) abort();
+    for (int i = 0; i < s->count; i++)
+        if ((s->item[i].part != ATT_PART_ATTENTION) == filters)
+            a[n++] = s->item[i].a;
+    heatmap_scale_of(o->view, o->clip < 0 ? usual : o->clip, a, n,
+                     s->shape.rows * s->shape.columns, s->shape.columns, out);
+    free(a);
+}
+
+int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
+                const mapset_options *options, error *e)
+{
+    *s = (mapset){ .options = options };
+    if (!matrix_exists(m))
+        return error_set(e, "%s has no effective matrix: %s", m->name, m->map);
+    if (matrix_open(&s->values, m, p, e) < 0) return -1;
+    describe_problem(&s->values, s->problem, sizeof s->problem);
+    matrix_shape_of(&s->values, &s->shape);
+
+    int rc = check_wishes(s, e);
+    if (rc == 0) rc = make_inputs(s, e);
+    if (rc == 0)
+        rc = matrix_compare(&s->values, options->probe, &s->agreement, e);
+    if (rc == 0) rc = make_items(s, e);
+    if (rc < 0) {
+        mapset_free(s);
+        return -1;
+    }
+    make_scale(s, false, &s->weights);
+    make_scale(s, true, &s->filters);
+    s->query = options->query;
+    if (s->query < 0) /* the middle of the middle row */
+        s->query = att_height(&s->values.problem) / 2 *
+                       att_width(&s->values.problem) +
+                   att_width(&s->values.problem) / 2;
+    if ((size_t)s->query >= s->shape.rows) s->query = 0;
+    return 0;
+}
+
+void mapset_free(mapset *s)
+{
+    for (int i = 0; i < s->count; i++) {
+        free(s->item[i].a);
+        metrics_free(&s->item[i].m);
+    }
+    free(s->item);
+    picture_free(&s->shown);
+    check_values_free(&s->values);
+    *s = (mapset){ 0 };
+}
+
+bool mapset_agrees(const mapset *s)
+{
+    const matrix_agreement *a = &s->agreement;
+    return a->forward <= AGREEMENT && a->parts <= AGREEMENT &&
+           (isnan(a->probe) || a->probe <= AGREEMENT);
+}
+
+/* ---- pictures ------------------------------------------------------------------ */
+
+enum { NOTES = 12, NOTE_TEXT = 320 };
+
+typedef struct notes {
+    png_note note[NOTES];
+    char text[NOTES][NOTE_TEXT];
+    int count;
+} notes;
+
+__attribute__((format(printf, 3, 4)))
+static void add_note(notes *n, const char *key, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(n->text[n->count], NOTE_TEXT, format, arguments);
+    va_end(arguments);
+    n->note[n->count] = (png_note){ key, n->text[n->count] };
+    n->count++;
+}
+
+static void channel_text(const mapset *s, enum att_part part, char *out,
+                         size_t size)
+{
+    if (!matrix_per_channel(s->values.mechanism, part))
+        snprintf(out, size, "all (the same)");
+    else if (s->options->channel == MATRIX_MEAN)
+        snprintf(out, size, "mean over channels 0 to %d",
+                 s->shape.channels - 1);
+    else snprintf(out, size, "%d", s->options->channel);
+}
+
+static const char *picture_name(const mapset *s)
+{
+    return s->options->image ? s->options->image : "built-in";
+}
+
+/* The first map of a head. */
+static bool is_first(const mapset *s, int item)
+{
+    return item == 0 || s->item[item].head != s->item[item - 1].head;
+}
+
+static const heatmap_scale *scale_of(const mapset *s, const mapset_item *item)
+{
+    return item->part == ATT_PART_ATTENTION ? &s->weights : &s->filters;
+}
+
+static void make_notes(const mapset *s, const mapset_item *item,
+                       const char *revision, notes *n)
+{
+    char text[NOTE_TEXT];
+    n->count = 0;
+    add_note(n, "Software", "attnbench %s", ATTNBENCH_VERSION);
+    if (revision) add_note(n, "Revision", "%s", revision);
+    add_note(n, "Mechanism", "%s", s->values.mechanism->name);
+    add_note(n, "Problem", "%s", s->problem);
+    add_note(n, "Map", "%s, head %d: row = query, column = key",
+             mapset_part(item->part), item->head);
+    channel_text(s, item->part, text, sizeof text);
+    add_note(n, "Channel", "%s", text);
+    add_note(n, "Seed", "%llu", (unsigned long long)s->options->seed);
+    add_note(n, "Picture", "%s", picture_name(s));
+}
+
+static char *file_in(const char *dir, const char *stem, const char *end)
+{
+    char name[160];
+    snprintf(name, sizeof name, "%s%s", stem, end);
+    return path_join(dir, name);
+}
+
+static int write_matrix(const mapset *s, const mapset_item *item,
+                        const char *dir, const char *revision, error *e)
+{
+    char text[NOTE_TEXT], end[48];
+    const size_t dim[2] = { s->shape.rows, s->shape.columns };
+    const size_t pool = heatmap_pool(dim[0], dim[1]);
+    const heatmap_scale *scale = scale_of(s, item);
+    static const char *const views[] = HEATMAP_VIEWS;
+    notes n;
+
+    make_notes(s, item, revision, &n);
+    heatmap_describe(scale, text, sizeof text);
+    add_note(&n, "Scale", "%s; shared by all heads", text);
+    if (pool > 1)
+        add_note(&n, "Pooling", "entry of largest magnitude of %zu x %zu cells",
+                 pool, pool);
+    int at = 0;
+    if (scale->view != HEATMAP_LINEAR)
+        at = snprintf(end, sizeof end, "-%s", views[scale->view]);
+    if (pool > 1)
+        at += snprintf(end + at, sizeof end - (size_t)at, "-max%zu", pool);
+    snprintf(end + at, sizeof end - (size_t)at, ".png");
+    char *png = file_in(dir, item->stem, end);
+    char *npy = file_in(dir, item->stem, ".npy");
+    int rc = npy_write(npy, ARRAY_F64, 2, dim, item->a, e);
+    if (rc == 0)
+        rc = heatmap_write(png, item->a, dim[0], dim[1], scale, n.note,
+                           n.count, e);
+    free(png);
+    free(npy);
+    return rc;
+}
+
+/* Whether a row of a matrix is a map of the picture's cells. */
+static bool over_picture(const mapset *s)
+{
+    return s->shape.grid.axes > 0 && s->cells.frames == 1 && s->cells.rows > 1;
+}
+
+static int write_overlay(const mapset *s, const mapset_item *item,
+                         const char *dir, const char *revision, error *e)
+{
+    const double *row = item->a + (size_t)s->query * s->shape.columns;
+    double most = 0;
+    notes n;
+    for (size_t j = 0; j < s->shape.columns; j++) most = fmax(most, fabs(row[j]));
+    make_notes(s, item, revision, &n);
+    add_note(&n, "Query", "%d, row %d, column %d", s->query,
+             s->query / s->cells.columns, s->query % s->cells.columns);
+    add_note(&n, "Scale", "|A_ij| of this query from 0 to %.6g", most);
+    char *path = file_in(dir, item->stem, "-query.png");
+    const int rc =
+        heatmap_overlay(path, &s->shown, row, s->cells.rows, s->cells.columns,
+                        s->query, n.note, n.count, e);
+    free(path);
+    return rc;
+}
+
+static int write_picture(const mapset *s, const char *dir, const char *name,
+                         error *e)
+{
+    const picture *p = &s->shown;
+    const size_t n = (size_t)p->width * (size_t)p->height;
+    uint8_t *pixels = malloc(3 * n);
+    if (!pixels) return error_set(e, "not enough memory for the picture");
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < 3; c++)
+            pixels[3 * i + c] = (uint8_t)lround(
+                255 * p->sample[p->channels == 3 ? 3 * i + c : i]);
+    const png_target image = { .width = p->width, .height = p->height,
+                               .pixels = pixels };
+    char *path = path_join(dir, name);
+    const int rc = png_write_rgb(path, &image, e);
+    free(path);
+    free(pixels);
+    return rc;
+}
+
+/* ---- figures ------------------------------------------------------------------- */
+
+static void make_panel(const mapset *s, const mapset_item *item, char *file,
+                       size_t size, mapfigure_panel *out)
+{
+    char channel[48] = "";
+    snprintf(file, size, "%s.npy", item->stem);
+    if (matrix_per_channel(s->values.mechanism, item->part))
+        snprintf(channel, sizeof channel,
+                 s->options->channel == MATRIX_MEAN ? ", channel mean"
+                                                    : ", channel %d",
+                 s->options->channel);
+    out->file = file;
+    out->m = &item->m;
+    snprintf(out->title, sizeof out->title, "head %d%s%s%s", item->head,
+             item->part == ATT_PART_ATTENTION ? "" : ", ",
+             item->part == ATT_PART_ATTENTION ? "" : mapset_part(item->part),
+             channel);
+}
+
+/* Attention of the first heads; or, with a convolution, the three parts of the
+ * first one. */
+static int draw_figure(const mapset *s, const char *dir, bool filters, error *e)
+{
+    mapfigure_panel panel[MAPFIGURE_PANELS];
+    char file[MAPFIGURE_PANELS][128], picture_file[96], name[96], comment[512];
+    int n = 0;
+    for (int i = 0; i < s->count && n < MAPFIGURE_PANELS; i++) {
+        if (filters ? s->item[i].head != s->item[0].head : !is_first(s, i))
+            continue;
+        make_panel(s, &s->item[i], file[n], sizeof file[n], &panel[n]);
+        n++;
+    }
+    snprintf(name, sizeof name, "%s-%s", s->values.mechanism->name,
+             filters ? "parts" : "maps");
+    snprintf(picture_file, sizeof picture_file, "%s-picture.png",
+             s->values.mechanism->name);
+    snprintf(comment, sizeof comment,
+             "attnbench %s: effective matrices of %s\n%s\npicture: %s, seed "
+             "%llu",
+             ATTNBENCH_VERSION, s->values.mechanism->name, s->problem,
+             picture_name(s), (unsigned long long)s->options->seed);
+    const mapfigure f = {
+        .dir = dir, .name = name, .comment = comment,
+        .panel = panel, .panels = n,
+        .scale = scale_of(s, &s->item[filters ? 1 : 0]),
+        .query = s->query,
+        .rows = s->cells.frames * s->cells.rows, .columns = s->cells.columns,
+        .on_grid = s->shape.grid.axes > 0,
+        .picture = picture_file, .patch = s->patch,
+    };
+    return mapfigure_draw(&f, s->options->formats, e);
+}
+
+/* ---- metrics.json -------------------------------------------------------------- */
+
+static json *problem_json(const check_values *v)
+{
+    json *j = json_object();
+    for (int f = 0; f < ATT_FIELD_COUNT; f++) {
+        char text[ATT_TEXT];
+        if (!att_uses(v->mechanism, f)) continue;
+        att_get(&v->problem, f, text);
+        json_put_text(j, att_fields[f].name, text);
+    }
+    return j;
+}
+
+static json *inputs_json(const mapset *s)
+{
+    json *j = json_object();
+    json_put_text(j, "picture", picture_name(s));
+    json_put_number(j, "patch", s->patch);
+    json_put_number(j, "seed", (double)s->options->seed);
+    json_put_text(j, "how", tokens_how());
+    json_put_text(j, "parameters",
+                  s->options->parameter_std > 0
+                      ? "seeded default values plus N(0, parameter_std)"
+                      : "seeded default values, untrained");
+    json_put_number(j, "parameter_std", s->options->parameter_std);
+    return j;
+}
+
+static json *agreement_json(const mapset *s)
+{
+    const matrix_agreement *a = &s->agreement;
+    json *j = json_object();
+    json_put_number(j, "forward", a->linear ? a->forward : NAN);
+    json_put_number(j, "probe", a->probe);
+    json_put_number(j, "parts", a->parts);
+    json_put_number(j, "row_sum", a->row_sum);
+    json_put_number(j, "least", a->least);
+    json_put_text(j, "how",
+                  "forward: largest |gain (A v) + offset - o| / (1 + |o|) over "
+                  "all heads and channels, o by the reference; probe: largest "
+                  "difference to the columns that unit vectors give, null if "
+                  "not asked for; parts: |attention + conv - total|; row_sum: "
+                  "largest distance of a row's sum from 1 where the mechanism "
+                  "promises 1; least: smallest weight where it promises none "
+                  "below 0");
+    return j;
+}
+
+static json *scale_json(const heatmap_scale *s)
+{
+    json *j = json_object();
+    json_put_text(j, "of", heatmap_label(s));
+    json_put_number(j, "lo", s->lo);
+    json_put_number(j, "hi", s->hi);
+    json_put_bool(j, "diverging", s->diverging);
+    json_put_number(j, "cells", s->cells);
+    json_put_number(j, "cells_below_lo", s->below);
+    json_put_number(j, "cells_above_hi", s->above);
+    json_put_number(j, "clip_percentile", s->clip);
+    json_put_number(j, "largest", s->largest);
+    return j;
+}
+
+/* The attention part of a head (or what it has instead); its convolution and
+ * total are members `conv` and `eff` (effective). */
+static json *head_json(const mapset *s, int first)
+{
+    const mapset_item *item = &s->item[first];
+    char text[NOTE_TEXT];
+    json *j = metrics_json(&item->m);
+    json_put_number(j, "head", item->head);
+    channel_text(s, item->part, text, sizeof text);
+    json_put_text(j, "channel", text);
+    json_put_text(j, "files", item->stem);
+    for (int i = first + 1; i < s->count && s->item[i].head == item->head; i++) {
+        json *part = metrics_json(&s->item[i].m);
+        channel_text(s, s->item[i].part, text, sizeof text);
+        json_put_text(part, "channel", text);
+        json_put_text(part, "files", s->item[i].stem);
+        json_put(j, s->item[i].part == ATT_PART_TOTAL ? "eff" : "conv", part);
+    }
+    return j;
+}
+
+static json *mapset_json(const mapset *s, const char *revision)
+{
+    const att_mechanism *m = s->values.mechanism;
+    json *j = json_object(), *layers = json_array(), *heads = json_array();
+    json_put_text(j, "kind", "map");
+    json_put_number(j, "schema", 1);
+    json_put_text(j, "attnbench", ATTNBENCH_VERSION);
+    json_put_text(j, "git_revision", revision);
+    json_put_text(j, "mechanism", m->name);
+    json_put_text(j, "map", m->map);
+    json_put(j, "problem", problem_json(&s->values));
+    json_put(j, "inputs", inputs_json(s));
+    json_put_text(j, "matrix_from", m->rows ? "row function" : "probe");
+    json_put(j, "check", agreement_json(s));
+    json_put(j, "scale", scale_json(scale_of(s, &s->item[0])));
+    if (matrix_has(m, ATT_PART_TOTAL))
+        json_put(j, "scale_conv_total", scale_json(&s->filters));
+    json_put_text(j, "relmap_divisor",
+                  s->options->divisor == METRICS_VALID ? "valid" : "all");
+    json_put_number(j, "query", s->query);
+    for (int i = 0; i < s->count; i++)
+        if (is_first(s, i)) json_push(heads, head_json(s, i));
+    json_push(layers, heads);
+    json_put(j, "layers", layers);
+    json_put(j, "how", metrics_how());
+    return j;
+}
+
+/* ---- all files ------------------------------------------------------------------ */
+
+static int write_figures(const mapset *s, const char *dir, error *e)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s-picture.png", s->values.mechanism->name);
+    if (write_picture(s, dir, name, e) < 0) return -1;
+    if (draw_figure(s, dir, false, e) < 0) return -1;
+    if (!matrix_has(s->values.mechanism, ATT_PART_TOTAL)) return 0;
+    return draw_figure(s, dir, true, e);
+}
+
+int mapset_write(const mapset *s, const char *dir, error *e)
+{
+    json *machine = machine_describe();
+    const char *revision = json_text(json_get(machine, "git_revision"));
+    int rc = folder_make(dir, e);
+    for (int i = 0; i < s->count && rc == 0; i++) {
+        rc = write_matrix(s, &s->item[i], dir, revision, e);
+        if (rc == 0 && over_picture(s))
+            rc = write_overlay(s, &s->item[i], dir, revision, e);
+    }
+    if (rc == 0 && s->options->formats) rc = write_figures(s, dir, e);
+    if (rc == 0) {
+        char *path = path_join(dir, "metrics.json");
+        json *j = mapset_json(s, revision);
+        rc = json_write_file(path, j, e);
+        json_free(j);
+        free(path);
+    }
+    json_free(machine);
+    return rc;
+}
+
+/* ---- table ---------------------------------------------------------------------- */
+
+static void print_number(FILE *out, int width, int digits, double x)
+{
+    if (isnan(x)) fprintf(out, "%*s", width, "-");
+    else fprintf(out, "%*.*f", width, digits, x);
+}
+
+void mapset_print(const mapset *s, FILE *out)
+{
+    int wide = 3;
+    for (int i = 0; i < s->count; i++)
+        if ((int)strlen(s->item[i].stem) > wide)
+            wide = (int)strlen(s->item[i].stem);
+    fprintf(out, "%-*s %7s %7s %7s %7s %7s %6s %7s %6s %6s %13s %13s\n", wide,
+            "map", "rank64", "rank32", "rank-3", "erank", "stable", "H/lnM",
+            "support", "max", "top5%", "dist (unif)", "mass1 (unif)");
+    for (int i = 0; i < s->count; i++) {
+        const metrics *m = &s->item[i].m;
+        fprintf(out, "%-*s", wide, s->item[i].stem);
+        print_number(out, 8, 0, m->rank_f64);
+        print_number(out, 8, 0, m->rank_f32);
+        print_number(out, 8, 0, m->rank_1e3);
+        print_number(out, 8, 2, m->erank);
+        print_number(out, 8, 2, m->stable_rank);
+        print_number(out, 7, 3, m->entropy_norm);
+        print_number(out, 8, 1, m->support);
+        print_number(out, 7, 3, m->maxw);
+        print_number(out, 7, 3, m->top5);
+        print_number(out, 7, 2, m->dist);
+        fputs(" (", out);
+        print_number(out, 4, 2, m->dist_uniform);
+        fputs(")", out);
+        print_number(out, 6, 3, m->mass_r1);
+        fputs(" (", out);
+        print_number(out, 5, 3, m->u_r1);
+        fputs(")\n", out);
+    }
+}
