@@ -11,7 +11,14 @@
 
 /* 29 ns for reading the clock and 20 ns steps are 10^-5 of this. */
 #define SAMPLE_SECONDS 2e-3
-enum { LEAST_SAMPLES = 3, WARM_CALLS = 5 };
+/* A narrow interval after 20 ms says nothing about the noise that comes and goes
+ * in a tenth of a second. */
+#define LEAST_SECONDS 0.1
+enum {
+    LEAST_SAMPLES = 3,
+    WARM_CALLS = 5,
+    PATIENCE = 10 /* times the time allowed, for the least number of samples */
+};
 
 double measure_now(void)
 {
@@ -42,7 +49,7 @@ double measure_clock(void)
 
 typedef struct sampler {
     const measure_job *job;
-    double start;
+    double start, sampling; /* when it began, when sampling began            */
     int calls;
     int count, clean;
     double ns[MEASURE_SAMPLES];
@@ -93,10 +100,16 @@ static void sample(sampler *s)
 /* ---- before ------------------------------------------------------------------------------ */
 
 /* Until two calls in a row agree within 5 %: caches, pages, clock and thread
- * pool have settled. */
-static double warm_up(const sampler *s)
+ * pool have settled.  A first call that takes longer than all sampling should is
+ * a sample already: what is cold at its start does not matter to it. */
+static double warm_up(sampler *s)
 {
-    double last = timed(s, 1);
+    s->calls = 1;
+    sample(s);
+    double last = 1e-9 * s->ns[0];
+    if (last > s->job->seconds) return last;
+    s->count = s->clean = 0;
+    s->steal = s->switches = 0;
     for (int i = 1; i < WARM_CALLS; i++) {
         if (measure_now() - s->start > s->job->seconds / 4) break;
         const double t = timed(s, 1);
@@ -136,14 +149,18 @@ static bool stopped_shrinking(sampler *s, double width)
 
 static const char *enough(sampler *s)
 {
-    stats_summary now;
-    if (s->count < LEAST_SAMPLES) return NULL;
-    stats_summarise(s->kept, s->clean, &now);
-    const double width = stats_half_width(&now);
-    if (width <= s->job->ci) return "ci";
+    const double seconds = s->job->seconds, now = measure_now();
+    stats_summary state;
+    if (s->count < LEAST_SAMPLES)
+        return now - s->start > PATIENCE * seconds ? "time" : NULL;
+    stats_summarise(s->kept, s->clean, &state);
+    const double width = stats_half_width(&state);
+    if (width <= s->job->ci &&
+        now - s->sampling >= fmin(LEAST_SECONDS, seconds / 2))
+        return "ci";
     if (stopped_shrinking(s, width)) return "noise";
-    if (s->count == MEASURE_SAMPLES) return "noise";
-    if (measure_now() - s->start > s->job->seconds) return "time";
+    if (s->count == MEASURE_SAMPLES) return width <= s->job->ci ? "ci" : "noise";
+    if (now - s->start > seconds) return "time";
     return NULL;
 }
 
@@ -178,9 +195,7 @@ json *measure_samples(const measure_job *job)
     const char *stop;
     calibrate(&s, warm_up(&s));
     const double before = measure_clock();
-    do {
-        sample(&s);
-        stop = enough(&s);
-    } while (!stop);
+    s.sampling = measure_now();
+    while (!(stop = enough(&s))) sample(&s);
     return describe(&s, stop, (before + measure_clock()) / 2);
 }

@@ -17,8 +17,8 @@ typedef struct measure_job {
     void *arg;
     double ci;      /* enough when half the 95 % interval over the median is
                        below this                                            */
-    double seconds; /* most time for warming up and sampling; three samples
-                       are taken in any case                                 */
+    double seconds; /* most time for warming up and sampling; but three
+                       samples, unless they take ten times as long           */
     double clock;   /* measure_clock() of a quiet machine, for clock_ratio   */
 } measure_job;
 

@@ -159,6 +159,12 @@ static json *settings_of(const sweep_run *r)
     return j;
 }
 
+static bool ended(const journal *j)
+{
+    const json *last = j->count ? j->rows[j->count - 1] : NULL;
+    return last && !strcmp(json_text(json_get(last, "kind")), "end");
+}
+
 static int finish(sweep_run *r)
 {
     char when[24];
@@ -166,10 +172,16 @@ static int finish(sweep_run *r)
     json *fits = sweep_fits(r->row, r->cases.count);
     sweep_time(when);
     sweep_say_summary(r, counts, fits);
+    if (r->left == 0 && ended(&r->before)) {
+        json_free(row);
+        json_free(counts);
+        json_free(fits);
+        return 0;
+    }
     json_put_text(row, "kind", "end");
     json_put_number(row, "schema", JOURNAL_SCHEMA);
     json_put_text(row, "when", when);
-    json_put_text(row, "env", r->env.id);
+    json_put(row, "env", json_copy(json_get(r->row[0], "env")));
     json_put(row, "run", settings_of(r));
     json_put_number(row, "cases", r->cases.count);
     json_put_number(row, "kept", r->kept);
@@ -180,7 +192,7 @@ static int finish(sweep_run *r)
     return rc < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;
 }
 
-/* ---- the command -------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {
@@ -270,7 +282,7 @@ static int run(sweep_run *r)
     return r->o->status;
 }
 
-/* ---- --dry-run -------------------------------------------------------------------------------------------- */
+/* ---- --dry-run ---------------------------------------------------------------------- */
 
 static int list_only(sweep_run *r)
 {

@@ -34,7 +34,7 @@ static const struct argp_option fixed_options[] = {
       "names of kernels or mechanisms, with * and ? (all)", 1 },
     { "not", KEY_NOT, "PATTERN,...", 0, "but not these", 1 },
     { "plain", KEY_PLAIN, "WHICH", 0,
-      "of the plain kernels of a mechanism: all, one, none, only (all)", 1 },
+      "of the plain kernels of a mechanism: all, one, fallback, none, only (all)", 1 },
     { "dry-run", KEY_DRY, NULL, 0,
       "list the cases with their memory and operations", 1 },
     { "retry", KEY_RETRY, NULL, 0, "measure again what failed before", 1 },
@@ -163,7 +163,8 @@ static int set_plain(sweep_options *o, const char *text)
 {
     o->plain = sweep_plain_parse(text);
     if (o->plain >= 0) return 0;
-    error_set(&o->error, "--plain: '%s' is none of all, one, none, only", text);
+    error_set(&o->error, "--plain: '%s' is none of all, one, fallback, none, "
+                         "only", text);
     return sweep_fail(o, EXIT_USAGE);
 }
 

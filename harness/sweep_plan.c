@@ -63,15 +63,29 @@ static bool has_plain(const kernel_list *list, const att_mechanism *m)
     return false;
 }
 
+static bool has_fast(const att_mechanism *m, enum att_level level)
+{
+    const att_entry *entry;
+    const size_t n = att_entries(&entry);
+    for (size_t i = 0; i < n; i++)
+        if (entry[i].mechanism == m && entry[i].level == level &&
+            !entry[i].kernel->plain)
+            return true;
+    return false;
+}
+
 static bool wanted(const sweep_block *b, const kernel_list *list,
                    const att_entry *e)
 {
+    const bool plain = e->kernel->plain;
+    const bool first = plain && !has_plain(list, e->mechanism);
     if (!selected(&b->kernels, &b->not, e)) return false;
     switch (b->plain) {
-    case SWEEP_PLAIN_ONE:
-        return !e->kernel->plain || !has_plain(list, e->mechanism);
-    case SWEEP_PLAIN_NONE: return !e->kernel->plain;
-    case SWEEP_PLAIN_ONLY: return e->kernel->plain;
+    case SWEEP_PLAIN_ONE: return !plain || first;
+    case SWEEP_PLAIN_FALLBACK:
+        return !plain || (first && !has_fast(e->mechanism, e->level));
+    case SWEEP_PLAIN_NONE: return !plain;
+    case SWEEP_PLAIN_ONLY: return first;
     case SWEEP_PLAIN_ALL: break;
     }
     return true;
@@ -169,7 +183,7 @@ static void remove_repeats(sweep_cases *c)
 /* ---- blocks ------------------------------------------------------------------------------------------ */
 
 /* Forking, inputs, check and counters of one case, roughly. */
-#define OVERHEAD_SECONDS 0.1
+#define OVERHEAD_SECONDS 0.05
 
 static void share_seconds(sweep_cases *c, const int *groups,
                           const sweep_suite *s)

@@ -12,8 +12,9 @@
  * version: of the suite's contents; results of different versions are different
  * experiments.  Settings stand in the suite or in a block.  kernels, not:
  * patterns of kernel or mechanism names.  plain: which of the plain kernels of
- * a mechanism: "all", "one", "none", or "only".  seconds: shared by the cases of
- * the block, in place of `time` for each.
+ * a mechanism: "all"; "one"; "fallback": one where it has no fast kernel;
+ * "none"; or "only": one and no fast kernel.  seconds: shared by the cases of the
+ * block, in place of `time` for each.
  */
 #ifndef SWEEP_PLAN_H
 #define SWEEP_PLAN_H
@@ -25,6 +26,7 @@
 enum sweep_plain {
     SWEEP_PLAIN_ALL,
     SWEEP_PLAIN_ONE,
+    SWEEP_PLAIN_FALLBACK,
     SWEEP_PLAIN_NONE,
     SWEEP_PLAIN_ONLY
 };
@@ -52,7 +54,7 @@ typedef struct sweep_suite {
 
 extern const sweep_settings sweep_settings_default;
 
-/* "all", "one", "none", "only": the enum, or -1. */
+/* "all", "one", "fallback", "none", "only": the enum, or -1. */
 int sweep_plain_parse(const char *text);
 
 /* Adds the patterns of a list a,b,c.  -1: one of them matches no kernel. */

@@ -51,6 +51,11 @@ void sweep_say_warnings(const sweep_run *r)
 
 void sweep_say_legend(const sweep_run *r)
 {
+    if (r->kept)
+        printf("# %d of %d cases are in %s already\n", r->kept, r->cases.count,
+               r->writer.path);
+    if (r->left == 0) return;
+
     const sweep_settings *s = &r->cases.of[0].settings;
     bool same = true;
     for (int i = 1; i < r->cases.count; i++)
@@ -68,9 +73,6 @@ void sweep_say_legend(const sweep_run *r)
                s->seconds);
     printf("# GFLOP/s: operations of the definition; %% roof: of what this "
            "machine's measured ceilings allow\n");
-    if (r->kept)
-        printf("# %d of %d cases are in %s already\n", r->kept, r->cases.count,
-               r->writer.path);
     sweep_table_header(stdout, r->width);
     fflush(stdout);
 }

@@ -29,8 +29,9 @@ static void *sure(void *p)
 
 int sweep_plain_parse(const char *text)
 {
-    static const char *const names[] = { "all", "one", "none", "only" };
-    for (int i = 0; i < 4; i++)
+    static const char *const names[] = { "all", "one", "fallback", "none",
+                                         "only" };
+    for (int i = 0; i < 5; i++)
         if (!strcmp(text, names[i])) return i;
     return -1;
 }
@@ -337,8 +338,8 @@ static int read_block(const json *object, const place *at, sweep_block *out)
         const int which = json_text(text) ? sweep_plain_parse(json_text(text))
                                           : -1;
         if (which < 0)
-            return refuse(&plain, "must be \"all\", \"one\", \"none\" or "
-                                  "\"only\"");
+            return refuse(&plain, "must be \"all\", \"one\", \"fallback\", "
+                                  "\"none\" or \"only\"");
         out->plain = (enum sweep_plain)which;
     }
     return read_axes(object, at, &out->axes);
