@@ -16,6 +16,8 @@ size_t machine_memory_free(void);           /* bytes available now            */
 int machine_cores(void);                    /* physical cores we may run on   */
 size_t machine_cache(int level);            /* bytes of L1d, L2, L3; 0: none  */
 
+const char *machine_hypervisor(void);       /* "KVM", or NULL on bare metal   */
+
 /* Ticks of /proc/stat's steal column; 0 where there is none. */
 unsigned long long machine_steal(void);
 
