@@ -1,0 +1,108 @@
+/* peak.c - see peak.h.
+ *
+ * Bytes are those that the loop names, as STREAM counts them: a store does not
+ * count the line that the cache may have to read first.
+ */
+#include "peak.h"
+
+#include "../kernels/att.h" /* ATT_PASTE, ATT_UNIT */
+#include "../kernels/simd.h"
+
+/* Independent chains: more than latency x units (8 to 10 on current cores), and
+ * as many as leave registers for the two factors. */
+#if VL == 16 || !defined __x86_64__
+#define CHAINS 24
+#else
+#define CHAINS 12
+#endif
+
+/* Keeps the compiler from merging, dropping or recognising what is around it. */
+#define KEEP() __asm__ volatile("" ::: "memory")
+
+static double fma_peak(float *const array[PEAK_ARRAYS], size_t n,
+                       size_t times)
+{
+    vf x[CHAINS];
+    const vf a = v_load(array[0]) * 0.999f, b = v_load(array[0]) * 1e-3f;
+    UNROLL for (int i = 0; i < CHAINS; i++) x[i] = v_set1((float)i);
+    for (size_t round = 0; round < n * times; round++)
+        UNROLL for (int i = 0; i < CHAINS; i++) x[i] = v_fma(x[i], a, b);
+    vf sum = v_zero();
+    UNROLL for (int i = 0; i < CHAINS; i++) sum += x[i];
+    /* Stored where nobody looks, so that it must be computed. */
+    v_store(array[1], sum);
+    KEEP();
+    return 2.0 * VL * CHAINS * (double)(n * times);
+}
+
+static double exponential(float *const array[PEAK_ARRAYS], size_t n,
+                          size_t times)
+{
+    for (size_t t = 0; t < times; t++) {
+        for (size_t i = 0; i < n; i += 4 * VL)
+            UNROLL for (size_t j = 0; j < 4 * VL; j += VL)
+                v_store(array[1] + i + j, v_exp2(v_load(array[0] + i + j)));
+        KEEP();
+    }
+    return (double)(n * times);
+}
+
+static double read_all(float *const array[PEAK_ARRAYS], size_t n,
+                       size_t times)
+{
+    const float *a = array[0];
+    vf sum[8];
+    UNROLL for (size_t j = 0; j < 8; j++) sum[j] = v_zero();
+    for (size_t t = 0; t < times; t++) {
+        for (size_t i = 0; i < n; i += 8 * VL)
+            UNROLL for (size_t j = 0; j < 8; j++)
+                sum[j] += v_load(a + i + j * VL);
+        KEEP();
+    }
+    vf total = sum[0]; /* whose address is taken, unlike that of sum */
+    UNROLL for (size_t j = 1; j < 8; j++) total += sum[j];
+    __asm__ volatile("" ::"m"(total) : "memory");
+    return 4.0 * (double)(n * times);
+}
+
+/* The barrier stops the compiler from calling memcpy, which may write around
+ * the caches. */
+static double copy(float *const array[PEAK_ARRAYS], size_t n,
+                   size_t times)
+{
+    float *a = array[0];
+    const float *b = array[1];
+    for (size_t t = 0; t < times; t++)
+        for (size_t i = 0; i < n; i += 4 * VL) {
+            UNROLL for (size_t j = 0; j < 4 * VL; j += VL)
+                v_store(a + i + j, v_load(b + i + j));
+            KEEP();
+        }
+    return 8.0 * (double)(n * times);
+}
+
+static double triad(float *const array[PEAK_ARRAYS], size_t n,
+                    size_t times)
+{
+    float *a = array[0];
+    const float *b = array[1], *c = array[2];
+    const vf s = v_set1(3);
+    for (size_t t = 0; t < times; t++)
+        for (size_t i = 0; i < n; i += 4 * VL) {
+            UNROLL for (size_t j = 0; j < 4 * VL; j += VL)
+                v_store(a + i + j,
+                        v_fma(s, v_load(c + i + j), v_load(b + i + j)));
+            KEEP();
+        }
+    return 12.0 * (double)(n * times);
+}
+
+#define TABLE ATT_PASTE(peak_, ATT_UNIT)
+extern const peak TABLE;
+const peak TABLE = {
+    .fma = fma_peak,
+    .exponential = exponential,
+    .read = read_all,
+    .copy = copy,
+    .triad = triad,
+};

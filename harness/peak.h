@@ -1,0 +1,24 @@
+/* peak.h - loops that run at one limit of the machine, compiled per level. */
+#ifndef PEAK_H
+#define PEAK_H
+
+#include <stddef.h>
+
+/* Most arrays that a loop touches. */
+enum { PEAK_ARRAYS = 3 };
+
+/* Works on the first n floats of each of its arrays (n a multiple of 256;
+ * aligned to 64 bytes; all entries 1), `times` times over, and returns how much
+ * it did: flop, exponentials or bytes. */
+typedef double peak_loop(float *const array[PEAK_ARRAYS], size_t n,
+                         size_t times);
+
+typedef struct peak {
+    peak_loop *fma;         /* n times in registers, 2 flop a multiply-add   */
+    peak_loop *exponential; /* b = 2^a                                       */
+    peak_loop *read;        /* sum of a                                      */
+    peak_loop *copy;        /* a = b                                         */
+    peak_loop *triad;       /* a = b + s c                                   */
+} peak;
+
+#endif

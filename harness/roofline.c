@@ -1,0 +1,457 @@
+/* roofline.c - the ceilings of this machine, and a case below them.
+ *
+ * Every limit is measured in short slots; the slots of all limits alternate, so
+ * that a slow moment of the machine does not fall on one of them, and the median
+ * of the undisturbed ones counts.
+ */
+#define _GNU_SOURCE
+#include "roofline.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "isolate.h"
+#include "machine.h"
+#include "peak.h"
+
+/* One per level that this build has. */
+extern const peak peak_harness_peak_base __attribute__((weak));
+extern const peak peak_harness_peak_v2 __attribute__((weak));
+extern const peak peak_harness_peak_v3 __attribute__((weak));
+extern const peak peak_harness_peak_v4 __attribute__((weak));
+
+static const peak *const peaks[ATT_LEVELS] = {
+    &peak_harness_peak_base,
+    &peak_harness_peak_v2,
+    &peak_harness_peak_v3,
+    &peak_harness_peak_v4,
+};
+
+enum place { L1, L2, L3, MEMORY, PLACES };
+static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
+
+enum {
+    ROUNDS = 7,     /* three, where others slow us down too much            */
+    CHUNK = 1 << 16 /* floats that a loop is given at most                  */
+};
+
+/* ---- probes: what is measured ------------------------------------------------------- */
+
+enum kind { CLOCK, FMA, EXP, READ, COPY, TRIAD };
+
+/* Arrays that a loop touches. */
+static const int arrays_of[] = { 0, 2, 2, 1, 2, 3 };
+
+typedef struct probe {
+    enum kind kind;
+    enum att_level level;
+    int threads;
+    enum place place;  /* where the arrays lie                              */
+    size_t length;     /* floats per array and thread                       */
+    double calls;      /* per thread and slot                               */
+    double rate[ROUNDS];
+    bool clean[ROUNDS]; /* no thread was interrupted                        */
+} probe;
+
+typedef struct bench {
+    probe *probe;
+    int count;
+    int rounds;  /* done                                                    */
+    char *block; /* arrays of all threads                                   */
+    size_t bytes;
+} bench;
+
+static size_t round_down(size_t n, size_t to)
+{
+    return n / to * to;
+}
+
+/* Bytes of all arrays of one thread: half of a private cache, so that they stay
+ * there; half of the shared L3, but more than L2 holds; several times L3 in
+ * memory.  0: this place cannot be told from another here. */
+static size_t footprint(enum place place, int threads)
+{
+    const size_t l1 = machine_cache(1), l2 = machine_cache(2);
+    const size_t l3 = machine_cache(3), last = l3 ? l3 : l2 ? l2 : l1;
+    switch (place) {
+    case L1: return l1 / 2;
+    case L2: return l2 / 2;
+    case L3:
+        if (!l3) return 0;
+        return l3 / 2 / (size_t)threads > 2 * l2 ? l3 / 2 / (size_t)threads
+                                                 : 2 * l2;
+    default: {
+        size_t bytes = last > (16u << 20) ? 4 * last : 64u << 20;
+        const size_t most = machine_memory_free() / 4;
+        if (bytes > most) bytes = most;
+        return bytes < 2 * last ? 0 : bytes / (size_t)threads;
+    }
+    }
+}
+
+/* A quarter of a kilobyte between arrays, so that loads and stores of the same
+ * index differ in their low twelve address bits. */
+static size_t stride_of(size_t length)
+{
+    return length * sizeof(float) + 256;
+}
+
+static void add_probe(bench *b, enum kind kind, enum att_level level,
+                      int threads, enum place place)
+{
+    const int arrays = arrays_of[kind];
+    size_t length = 0;
+    if (kind >= READ) {
+        length = footprint(place, threads) / sizeof(float) / (size_t)arrays;
+        length = round_down(length, length > CHUNK ? CHUNK : 256);
+        if (length == 0) return;
+    } else if (kind != CLOCK) length = 1024;
+    const size_t bytes =
+        (size_t)threads * (size_t)arrays * stride_of(length);
+    if (bytes > b->bytes) b->bytes = bytes;
+    b->probe = reallocarray(b->probe, (size_t)b->count + 1, sizeof *b->probe);
+    if (!b->probe) abort();
+    b->probe[b->count++] = (probe){ .kind = kind, .level = level,
+                                    .threads = threads, .place = place,
+                                    .length = length };
+}
+
+static bool level_is_here(enum att_level level)
+{
+    const enum att_level best = att_level_best();
+    return peaks[level] && level <= best;
+}
+
+static void add_probes(bench *b, const int *threads, int count)
+{
+    add_probe(b, CLOCK, ATT_BASE, 1, L1);
+    for (int l = 0; l < ATT_LEVELS; l++) {
+        if (!level_is_here((enum att_level)l)) continue;
+        for (int t = 0; t < count; t++) {
+            add_probe(b, FMA, (enum att_level)l, threads[t], L1);
+            add_probe(b, EXP, (enum att_level)l, threads[t], L1);
+            for (int place = 0; place < PLACES; place++)
+                for (enum kind k = READ; k <= TRIAD; k++)
+                    add_probe(b, k, (enum att_level)l, threads[t],
+                              (enum place)place);
+        }
+    }
+}
+
+/* ---- slots -------------------------------------------------------------------------------- */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Additions, each of which waits for the one before: one a cycle on every core
+ * that we know, so additions per second are the core clock in Hz. */
+static double clock_loop(float *const array[PEAK_ARRAYS], size_t n,
+                         size_t times)
+{
+    (void)array, (void)n, (void)times;
+    unsigned long x = 1, y = 3;
+#define ADD x += y; __asm__ volatile("" : "+r"(x), "+r"(y));
+#define ADD8 ADD ADD ADD ADD ADD ADD ADD ADD
+    for (int i = 0; i < 256; i++) { ADD8 ADD8 ADD8 ADD8 }
+#undef ADD8
+#undef ADD
+    return 256 * 32;
+}
+
+static peak_loop *loop_of(const probe *p)
+{
+    const peak *level = peaks[p->level];
+    switch (p->kind) {
+    case CLOCK: return clock_loop;
+    case FMA: return level->fma;
+    case EXP: return level->exponential;
+    case READ: return level->read;
+    case COPY: return level->copy;
+    default: return level->triad;
+    }
+}
+
+/* Calls the loop on one part of the arrays after the other, round and round, or
+ * often on the same where one part is all, so that the call itself is hidden. */
+static double work(const bench *b, const probe *p, int thread)
+{
+    const size_t arrays = (size_t)arrays_of[p->kind];
+    const size_t part = p->length < CHUNK ? p->length : CHUNK;
+    const size_t times = part ? CHUNK / part : 1;
+    const size_t stride = stride_of(p->length);
+    char *base = b->block + (size_t)thread * arrays * stride;
+    peak_loop *loop = loop_of(p);
+    double done = 0;
+    size_t at = 0;
+    for (double i = 0; i < p->calls; i++) {
+        float *array[PEAK_ARRAYS] = { 0 };
+        for (size_t a = 0; a < arrays; a++)
+            array[a] = (float *)(void *)(base + a * stride) + at;
+        done += loop(array, part, times);
+        at += part;
+        if (at + part > p->length) at = 0;
+    }
+    return done;
+}
+
+/* How often the scheduler took this thread off its core. */
+static long interruptions(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
+}
+
+/* One slot; returns its length in seconds, what was done a second, and whether
+ * all threads kept their cores. */
+static double slot(const bench *b, const probe *p, double *rate, bool *clean)
+{
+    double begin = 0, end = 0, done = 0;
+    long lost = 0;
+    #pragma omp parallel num_threads(p->threads) reduction(+ : done, lost)
+    {
+        #pragma omp barrier
+        const long before = interruptions();
+        #pragma omp master
+        begin = now();
+        done += work(b, p, omp_get_thread_num());
+        #pragma omp barrier
+        #pragma omp master
+        end = now();
+        lost += interruptions() - before;
+    }
+    *rate = done / (end - begin);
+    *clean = lost == 0;
+    return end - begin;
+}
+
+/* Finds how many calls fill a slot; warms caches, pages and clock on the way.
+ * Interrupted slots look long: they count only if nothing else is to be had, and
+ * the fastest slot decides. */
+static void calibrate(const bench *b, probe *p, double seconds)
+{
+    double rate, fastest = 0; /* calls a second                             */
+    bool clean;
+    p->calls = 1;
+    for (int full = 0, dirty = 0; full < 2;) {
+        const double took = slot(b, p, &rate, &clean);
+        if (!clean && ++dirty < 4) continue;
+        if (p->calls / took > fastest) fastest = p->calls / took;
+        full += p->calls > 0.5 * fastest * seconds;
+        p->calls = ceil(fmin(fastest * seconds, 8 * p->calls));
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Of the clean slots; if there are none, the fastest, since disturbances only
+ * slow down. */
+static double ceiling_of(const bench *b, const probe *p)
+{
+    double clean[ROUNDS], fastest = 0;
+    size_t n = 0;
+    for (int i = 0; i < b->rounds; i++) {
+        fastest = fmax(fastest, p->rate[i]);
+        if (p->clean[i]) clean[n++] = p->rate[i];
+    }
+    if (n == 0) return fastest;
+    qsort(clean, n, sizeof *clean, by_value);
+    return (clean[(n - 1) / 2] + clean[n / 2]) / 2;
+}
+
+/* ---- the whole measurement, in a child -------------------------------------------------------- */
+
+static json *bandwidths(const bench *b, const probe *first)
+{
+    static const char *const names[] = { [READ] = "read", [COPY] = "copy",
+                                         [TRIAD] = "triad" };
+    json *j = json_object();
+    for (int place = 0; place < PLACES; place++) {
+        json *at = NULL;
+        for (int i = 0; i < b->count; i++) {
+            const probe *p = &b->probe[i];
+            if (p->kind < READ || p->place != (enum place)place ||
+                p->level != first->level || p->threads != first->threads)
+                continue;
+            if (!at) at = json_object();
+            json_put_number(at, names[p->kind], ceiling_of(b, p));
+        }
+        json_put(j, place_names[place], at);
+    }
+    return j;
+}
+
+static json *ceilings(const bench *b)
+{
+    json *list = json_array();
+    for (int i = 0; i < b->count; i++) {
+        const probe *p = &b->probe[i];
+        if (p->kind != FMA) continue;
+        json *j = json_object();
+        json_put_text(j, "level", att_level_name(p->level));
+        json_put_number(j, "threads", p->threads);
+        json_put_number(j, "fma_flop_per_s", ceiling_of(b, p));
+        json_put_number(j, "exp_per_s", ceiling_of(b, p + 1)); /* added next */
+        json_put(j, "bandwidth_bytes_per_s", bandwidths(b, p));
+        json_push(list, j);
+    }
+    return list;
+}
+
+static double clean_part(const bench *b)
+{
+    double clean = 0;
+    for (int i = 0; i < b->count; i++)
+        for (int round = 0; round < b->rounds; round++)
+            clean += b->probe[i].clean[round];
+    return clean / (b->count * b->rounds);
+}
+
+static json *describe(const bench *b, double seconds)
+{
+    json *j = json_object(), *caches = json_object();
+    json_put_number(j, "seconds", seconds);
+    json_put_number(j, "rounds", b->rounds);
+    json_put_number(j, "clean", clean_part(b));
+    json_put_number(j, "clock_hz", ceiling_of(b, &b->probe[0]));
+    for (int place = L1; place < MEMORY; place++) {
+        const size_t bytes = machine_cache(place + 1);
+        if (bytes)
+            json_put_number(caches, place_names[place], (double)bytes);
+    }
+    json_put(j, "cache_bytes", caches);
+    json_put(j, "ceilings", ceilings(b));
+    return j;
+}
+
+/* Touched by the threads that will use it, as far as one partition serves all
+ * thread counts. */
+static void make_block(bench *b, int threads)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    b->bytes = round_down(b->bytes, 4096) + 4096;
+    b->block = mmap(NULL, b->bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (b->block == MAP_FAILED) abort();
+    madvise(b->block, b->bytes, MADV_HUGEPAGE); /* a wish */
+    float *x = (float *)(void *)b->block;
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (size_t i = 0; i < b->bytes / sizeof *x; i++) x[i] = 1;
+}
+
+typedef struct request {
+    const int *threads;
+    int count;
+    double seconds;
+} request;
+
+static json *measure(void *arg)
+{
+    const request *r = arg;
+    const double start = now();
+    bench b = { 0 };
+    int most = 1;
+    for (int i = 0; i < r->count; i++)
+        if (r->threads[i] > most) most = r->threads[i];
+    add_probes(&b, r->threads, r->count);
+    make_block(&b, most);
+
+    /* Calibration costs about two slots and a half. */
+    double length = r->seconds / (b.count * (ROUNDS + 2.5));
+    if (length < 0.4e-3) length = 0.4e-3;
+    for (int i = 0; i < b.count; i++) calibrate(&b, &b.probe[i], length);
+    while (b.rounds < 3 ||
+           (b.rounds < ROUNDS && now() - start < 2 * r->seconds)) {
+        for (int i = 0; i < b.count; i++)
+            slot(&b, &b.probe[i], &b.probe[i].rate[b.rounds],
+                 &b.probe[i].clean[b.rounds]);
+        b.rounds++;
+    }
+
+    json *j = describe(&b, now() - start);
+    munmap(b.block, b.bytes);
+    free(b.probe);
+    return j;
+}
+
+json *roofline_measure(const int *threads, int count, double seconds)
+{
+    request r = { threads, count, seconds };
+    const isolate_limits limits = { .seconds = 60 + 10 * seconds };
+    isolate_result result = { 0 };
+    error e;
+    if (isolate_run(measure, &r, &limits, &result, &e) == 0 && result.value)
+        return result.value;
+    json *j = json_object();
+    json_put_null(j, "ceilings");
+    json_put_text(j, "reason", *result.reason ? result.reason : e.text);
+    return j;
+}
+
+/* ---- placing a case ------------------------------------------------------------------------------ */
+
+static const json *ceiling(const json *roofline, enum att_level level,
+                           int threads)
+{
+    const json *x = json_first(json_get(roofline, "ceilings"));
+    for (; x; x = json_next(x)) {
+        const char *name = json_text(json_get(x, "level"));
+        if (name && !strcmp(name, att_level_name(level)) &&
+            json_number(json_get(x, "threads"), 0) == threads)
+            return x;
+    }
+    return NULL;
+}
+
+/* Private caches of all threads together may hold the working set: a ceiling
+ * should rather be too high than too low. */
+static enum place place_of(const json *roofline, int threads,
+                           double working_set)
+{
+    const json *caches = json_get(roofline, "cache_bytes");
+    for (int place = L1; place < MEMORY; place++) {
+        const double bytes =
+            json_number(json_get(caches, place_names[place]), 0);
+        if (working_set <= bytes * (place == L3 ? 1 : threads))
+            return (enum place)place;
+    }
+    return MEMORY;
+}
+
+bool roofline_place(const json *roofline, enum att_level level, int threads,
+                    const att_cost *cost, double working_set, double seconds,
+                    roofline_point *out)
+{
+    const json *c = ceiling(roofline, level, threads);
+    const double fma_peak = json_number(json_get(c, "fma_flop_per_s"), 0);
+    const json *rates = json_get(c, "bandwidth_bytes_per_s");
+    enum place place = place_of(roofline, threads, working_set);
+    double rate = 0;
+    for (; place < PLACES && !(rate > 0); place++)
+        rate = json_number(
+            json_get(json_get(rates, place_names[place]), "copy"), 0);
+    if (!(fma_peak > 0) || !(rate > 0) || !(seconds > 0)) return false;
+
+    const double compute = 2 * cost->mul_add / fma_peak;
+    const double traffic = (cost->read + cost->write) / rate;
+    const double least = compute > traffic ? compute : traffic;
+    *out = (roofline_point){
+        .bound = compute > traffic ? "compute" : place_names[place - 1],
+        .peak = fma_peak,
+        .attainable = least > 0 ? att_flops(cost) / least : 0,
+        .fraction = least / seconds,
+    };
+    return true;
+}
