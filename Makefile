@@ -89,6 +89,9 @@ $(B)/harness/machine.o: $(B)/revision
 $(B)/harness/machine.o: PLAIN += -DATT_GIT_REVISION='"$(REVISION)"' \
 	-DATT_BUILD_FLAGS='"$(KERNEL)"'
 
+# Files that a source embeds (harness/embed.h).
+$(B)/harness/cite.o: results/references.bib CITATION.cff
+
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(PLAIN) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
