@@ -12,7 +12,7 @@
 
 enum { MOST_VALUES = 4096, MOST_THREADS = 4096 };
 
-/* ---- names ----------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------- */
 
 static const struct {
     const char *name, *help;
@@ -51,7 +51,7 @@ int axes_find(const char *name)
     return -1;
 }
 
-/* ---- one value ----------------------------------------------------------------------------- */
+/* ---- one value ----------------------------------------------------------- */
 
 static int add(axis *x, int number, const char *text, error *e)
 {
@@ -155,7 +155,7 @@ static int add_value(axis *x, int number, const char *text, bool *missing,
     }
 }
 
-/* ---- lists and ranges --------------------------------------------------------------------- */
+/* ---- lists and ranges ---------------------------------------------------- */
 
 static bool read_number(const char *text, char **end, double *out)
 {
@@ -257,7 +257,7 @@ void axes_free(axes *a)
     *a = (axes){ 0 };
 }
 
-/* ---- combinations ---------------------------------------------------------------------------- */
+/* ---- combinations -------------------------------------------------------- */
 
 double axes_combinations(const axes *a)
 {
@@ -296,7 +296,7 @@ void axes_pick(const axes *a, size_t index, axes_point *out)
     }
 }
 
-/* ---- a mechanism's view ------------------------------------------------------------------------ */
+/* ---- a mechanism's view -------------------------------------------------- */
 
 /* Largest divisor of n that is at most its square root. */
 static int short_side(int n)

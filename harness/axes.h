@@ -47,8 +47,8 @@ const char *axes_help(int number);
 int axes_find(const char *name);
 
 /* Sets all values of one axis from text; `axes` starts zeroed.  -1: e names the
- * axis, the value and what would be valid; `missing` (may be NULL) is set if the
- * value is valid but this CPU cannot run it. */
+ * axis, the value and what would be valid; `missing` (may be NULL) is set if
+ * the value is valid but this CPU cannot run it. */
 int axes_set(axes *a, int number, const char *text, bool *missing, error *e);
 /* Every axis that `over` has replaces that of a. */
 void axes_overlay(axes *a, const axes *over);

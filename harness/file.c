@@ -24,7 +24,7 @@ char *path_join(const char *dir, const char *name)
     return path;
 }
 
-/* ---- reading --------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------- */
 
 /* Reads to the end; works for pipes too, whose size is not known before. */
 static int read_all(FILE *f, const char *path, size_t limit, char **data,
@@ -71,7 +71,7 @@ int file_read(const char *path, size_t limit, char **data, size_t *size,
     return rc;
 }
 
-/* ---- writing ----------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------- */
 
 int file_begin(file_writer *w, const char *path, error *e)
 {
@@ -143,7 +143,7 @@ int file_write(const char *path, const void *data, size_t size, error *e)
     return file_commit(&w, e);
 }
 
-/* ---- folders ------------------------------------------------------------------------- */
+/* ---- folders ------------------------------------------------------------- */
 
 static bool is_folder(const char *path)
 {

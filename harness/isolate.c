@@ -30,7 +30,7 @@ void isolate_stage(const char *text)
     if (stage) snprintf(stage, STAGE_SIZE, "%s", text);
 }
 
-/* ---- child ------------------------------------------------------------------------- */
+/* ---- child --------------------------------------------------------------- */
 
 /* Output to descriptor 1, answer to 3, nothing else open: a kernel that writes
  * to stray descriptors, or outlives us, must not hold the journal. */
@@ -92,7 +92,7 @@ _Noreturn static void answer_and_exit(json *(*function)(void *), void *arg)
     _exit(0);
 }
 
-/* ---- parent -------------------------------------------------------------------------- */
+/* ---- parent -------------------------------------------------------------- */
 
 typedef struct watch {
     pid_t child;
@@ -197,7 +197,7 @@ static void attend(watch *w, const isolate_limits *limits, double start)
     if (w->answer >= 0) close(w->answer);
 }
 
-/* ---- reasons ------------------------------------------------------------------------- */
+/* ---- reasons ------------------------------------------------------------- */
 
 /* The line with "ERROR:" (sanitizers), else the last one. */
 static void last_words(watch *w, char *out, size_t size)
@@ -260,7 +260,7 @@ static void conclude(watch *w, const isolate_limits *limits,
     else tell_death(w, limits, out);
 }
 
-/* ---- run -------------------------------------------------------------------------------- */
+/* ---- run ----------------------------------------------------------------- */
 
 static int make_stage(void)
 {

@@ -28,9 +28,9 @@ typedef struct isolate_result {
 } isolate_result;
 
 /* Runs function(arg) in a child and brings back the JSON it returns.  What the
- * child prints goes nowhere, but its last words are part of `reason`.  The child
- * keeps no file of the parent's open and dies with the parent.  -1 if no child
- * could be made. */
+ * child prints goes nowhere, but its last words are part of `reason`.  The
+ * child keeps no file of the parent's open and dies with the parent.  -1 if no
+ * child could be made. */
 int isolate_run(json *(*function)(void *), void *arg,
                 const isolate_limits *limits, isolate_result *out, error *e);
 

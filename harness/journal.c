@@ -1,8 +1,8 @@
 /* journal.c - the append-only file of rows.
  *
  * A row exists when its newline is on the disk: it is written by one write()
- * and synced before anybody is told about it.  So after a crash at most the last
- * line is broken, and it was never reported.
+ * and synced before anybody is told about it.  So after a crash at most the
+ * last line is broken, and it was never reported.
  */
 #include "journal.h"
 
@@ -19,7 +19,7 @@
 static const char file_name[] = "journal.jsonl";
 enum { READ_LIMIT = 1 << 30 };
 
-/* ---- reading ----------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------- */
 
 static int check_row(const json *row, const char *path, int line, error *e)
 {
@@ -127,7 +127,7 @@ const json *journal_env(const journal *j, const json *row)
     return NULL;
 }
 
-/* ---- appending ---------------------------------------------------------------------- */
+/* ---- appending ----------------------------------------------------------- */
 
 /* Start of the last line that ends before `end`. */
 static off_t line_start(int fd, off_t end)
@@ -227,8 +227,8 @@ int journal_append(journal_writer *w, const json *row, error *e)
     int rc = before < 0 ? -1 : write_all(w->fd, text, size + 1);
     if (rc == 0) rc = fdatasync(w->fd);
     if (rc < 0) {
-        error_set(e, "%s: cannot add a row: %s; finished rows are safe", w->path,
-                  strerror(errno));
+        error_set(e, "%s: cannot add a row: %s; finished rows are safe",
+                  w->path, strerror(errno));
         /* if even that fails, the next journal_open() repairs the line */
         if (before >= 0 && ftruncate(w->fd, before) < 0) errno = 0;
     }

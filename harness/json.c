@@ -17,7 +17,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- reading and writing ------------------------------------------------------------ */
+/* ---- reading and writing ------------------------------------------------- */
 
 static void tell_place(const char *text, const char *at, const char *name,
                        const char *what, error *e)
@@ -76,7 +76,7 @@ void json_free(json *j)
     cJSON_Delete(j);
 }
 
-/* ---- building -------------------------------------------------------------------------- */
+/* ---- building ------------------------------------------------------------ */
 
 json *json_object(void)
 {
@@ -150,7 +150,7 @@ void json_push_text(json *array, const char *value)
     json_push(array, text_or_null(value));
 }
 
-/* ---- looking ----------------------------------------------------------------------------- */
+/* ---- looking ------------------------------------------------------------- */
 
 const json *json_get(const json *object, const char *key)
 {

@@ -11,8 +11,8 @@
 
 /* 29 ns for reading the clock and 20 ns steps are 10^-5 of this. */
 #define SAMPLE_SECONDS 2e-3
-/* A narrow interval after 20 ms says nothing about the noise that comes and goes
- * in a tenth of a second. */
+/* A narrow interval after 20 ms says nothing about the noise that comes and
+ * goes in a tenth of a second. */
 #define LEAST_SECONDS 0.1
 enum {
     LEAST_SAMPLES = 3,
@@ -45,7 +45,7 @@ double measure_clock(void)
     return best;
 }
 
-/* ---- one sample ------------------------------------------------------------------------ */
+/* ---- one sample ---------------------------------------------------------- */
 
 typedef struct sampler {
     const measure_job *job;
@@ -97,11 +97,11 @@ static void sample(sampler *s)
     if (!s->touched[i]) s->kept[s->clean++] = s->ns[i];
 }
 
-/* ---- before ------------------------------------------------------------------------------ */
+/* ---- before -------------------------------------------------------------- */
 
 /* Until two calls in a row agree within 5 %: caches, pages, clock and thread
- * pool have settled.  A first call that takes longer than all sampling should is
- * a sample already: what is cold at its start does not matter to it. */
+ * pool have settled.  A first call that takes longer than all sampling should
+ * is a sample already: what is cold at its start does not matter to it. */
 static double warm_up(sampler *s)
 {
     s->calls = 1;
@@ -131,7 +131,7 @@ static void calibrate(sampler *s, double seconds)
     }
 }
 
-/* ---- enough? ------------------------------------------------------------------------------- */
+/* ---- enough? ------------------------------------------------------------- */
 
 /* Noise that is independent from sample to sample shrinks by 0.71 when their
  * number doubles.  If it did not even shrink to 0.9 twice in a row, more
@@ -159,12 +159,13 @@ static const char *enough(sampler *s)
         now - s->sampling >= fmin(LEAST_SECONDS, seconds / 2))
         return "ci";
     if (stopped_shrinking(s, width)) return "noise";
-    if (s->count == MEASURE_SAMPLES) return width <= s->job->ci ? "ci" : "noise";
+    if (s->count == MEASURE_SAMPLES)
+        return width <= s->job->ci ? "ci" : "noise";
     if (now - s->start > seconds) return "time";
     return NULL;
 }
 
-/* ---- result ---------------------------------------------------------------------------------- */
+/* ---- result -------------------------------------------------------------- */
 
 /* 7 digits are enough, and the journal stays readable. */
 static double rounded(double ns)

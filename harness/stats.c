@@ -7,7 +7,7 @@
 
 #include "../kernels/plan.h" /* the random generator of the project */
 
-/* ---- one set of values ---------------------------------------------------------------- */
+/* ---- one set of values --------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {
@@ -29,9 +29,9 @@ static double middle(const double *sorted, int n)
     return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
 }
 
-/* Largest k for which the k-th smallest and k-th largest of n values enclose the
- * median with at least 95 %: the number of values below the median is binomial
- * (n, 1/2), so the tail below k must not exceed 2.5 %. */
+/* Largest k for which the k-th smallest and k-th largest of n values enclose
+ * the median with at least 95 %: the number of values below the median is
+ * binomial (n, 1/2), so the tail below k must not exceed 2.5 %. */
 static int interval_rank(int n)
 {
     if (n > 500) return (int)((n - 1.96 * sqrt(n)) / 2);
@@ -69,7 +69,7 @@ double stats_half_width(const stats_summary *s)
     return isnan(w) ? INFINITY : w;
 }
 
-/* ---- processes ------------------------------------------------------------------------- */
+/* ---- processes ----------------------------------------------------------- */
 
 static int below(uint64_t *state, int n)
 {
@@ -122,7 +122,7 @@ void stats_processes(const double *x, const int *count, int processes,
     free(first);
 }
 
-/* ---- fit --------------------------------------------------------------------------------- */
+/* ---- fit ----------------------------------------------------------------- */
 
 double stats_student(int degrees_of_freedom)
 {

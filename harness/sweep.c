@@ -10,7 +10,7 @@
 #include "measure.h"
 #include "sweep_run.h"
 
-/* ---- signals ----------------------------------------------------------------------- */
+/* ---- signals ------------------------------------------------------------- */
 
 static volatile sig_atomic_t stopped;
 
@@ -28,7 +28,7 @@ static void catch_signals(void)
     signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk to us */
 }
 
-/* ---- cases ------------------------------------------------------------------------- */
+/* ---- cases --------------------------------------------------------------- */
 
 static bool is_status(const json *row, const char *status)
 {
@@ -43,7 +43,8 @@ static void keep_finished(sweep_run *r)
         const sweep_case *c = &r->cases.of[i];
         const json *row = sweep_row_find(&r->before, &r->env, c);
         if (!row || !json_text(json_get(row, "status")) ||
-            (r->o->retry && (sweep_is_failure(row) || is_status(row, "memory"))))
+            (r->o->retry &&
+             (sweep_is_failure(row) || is_status(row, "memory"))))
             r->left += c->settings.processes;
         else {
             r->row[i] = row;
@@ -192,7 +193,7 @@ static int finish(sweep_run *r)
     return rc < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;
 }
 
-/* ---- the command ------------------------------------------------------------------- */
+/* ---- the command --------------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {
@@ -282,7 +283,7 @@ static int run(sweep_run *r)
     return r->o->status;
 }
 
-/* ---- --dry-run ---------------------------------------------------------------------- */
+/* ---- --dry-run ----------------------------------------------------------- */
 
 static int list_only(sweep_run *r)
 {
@@ -299,7 +300,7 @@ static int list_only(sweep_run *r)
         sweep_list_line(stdout, width, &r->cases.of[i], &result);
         json_free(result.value);
     }
-    printf("%d cases\n", r->cases.count);
+    printf("%d case%s\n", r->cases.count, r->cases.count == 1 ? "" : "s");
     return 0;
 }
 

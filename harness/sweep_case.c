@@ -15,7 +15,7 @@
 #include "isolate.h"
 #include "measure.h"
 
-/* ---- what is known before it runs ------------------------------------------------------ */
+/* ---- what is known before it runs ---------------------------------------- */
 
 json *sweep_case_flop(const att_cost *c)
 {
@@ -75,7 +75,7 @@ static json *verdict(json *out, const char *status, const char *reason)
     return out;
 }
 
-/* ---- check ---------------------------------------------------------------------------------- */
+/* ---- check --------------------------------------------------------------- */
 
 /* Whether the reference takes at most `most` operations.  Some references are
  * quadratic where the definition is linear. */
@@ -139,12 +139,12 @@ static json *check_of(const sweep_case *c, const att_problem *p, bool reduced,
         json_free(j);
         return no_check(e.text);
     }
-    snprintf(against, sizeof against, reduced ? "reference, on %s" : "reference",
-             strchr(name, '/') + 1);
+    snprintf(against, sizeof against, "reference%s%s",
+             reduced ? ", on " : "", reduced ? strchr(name, '/') + 1 : "");
     json_put_number(j, "nmse", r.nmse);
     json_put_number(j, "max_abs", r.max_abs);
     if (!isfinite(r.max_abs))
-        json_put_text(j, "reason", "infinite or NaN where the reference is not");
+        json_put_text(j, "reason", "infinite or NaN, unlike the reference");
     json_put_text(j, "tensor", r.worst);
     json_put_number(j, "tolerance", check_tolerance(p, c->pass));
     json_put_bool(j, "pass", r.pass);
@@ -192,7 +192,7 @@ static bool check(const sweep_job *job, json *out)
     return false;
 }
 
-/* ---- measurement ------------------------------------------------------------------------------ */
+/* ---- measurement --------------------------------------------------------- */
 
 typedef struct run {
     att_plan plan;
@@ -247,7 +247,8 @@ static bool attach_gradients(run *r)
     r->grad = (att_grad){ r->in.dout, r->in.grad[0], r->in.grad[1],
                           r->in.grad[2], { NULL } };
     if (bytes == 0) return true;
-    r->gradients = aligned_alloc(ATT_ALIGN, (bytes / ATT_ALIGN + 1) * ATT_ALIGN);
+    r->gradients =
+        aligned_alloc(ATT_ALIGN, (bytes / ATT_ALIGN + 1) * ATT_ALIGN);
     char *at = (char *)r->gradients;
     for (int i = 0; at && i < r->plan.parameters; i++) {
         const size_t n = att_elements(&r->plan.parameter[i]) * sizeof(float);
@@ -311,10 +312,10 @@ static json *measure(const sweep_job *job, json *out)
     json_put(out, "samples", measure_samples(&timing));
     put_bytes(out, "peak_rss", status_bytes("VmHWM:"));
     if (job->first) json_put(out, "counters", count_events(&r, c, &timing));
-    return verdict(out, "ok", NULL); /* the process ends here: nothing to free */
+    return verdict(out, "ok", NULL); /* nothing freed: the process ends here */
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------ */
+/* ---- all of it ----------------------------------------------------------- */
 
 json *sweep_case_run(void *arg)
 {

@@ -23,8 +23,8 @@ typedef struct sweep_env {
 int sweep_env_identify(sweep_env *env, const volatile sig_atomic_t *stop,
                        error *e);
 /* Then: takes over the journal's env row of that machine and program if it has
- * ceilings for all these thread counts (`known`); else measures them, in a child
- * process and about `seconds`. */
+ * ceilings for all these thread counts (`known`); else measures them, in a
+ * child process and about `seconds`. */
 int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
                        int count, double seconds,
                        const volatile sig_atomic_t *stop, error *e);

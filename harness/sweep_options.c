@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "spelling.h"
+
 enum {
     KEY_AXIS = 1000, /* + number of the axis                                */
     KEY_SUITE = 2000,
@@ -34,7 +36,8 @@ static const struct argp_option fixed_options[] = {
       "names of kernels or mechanisms, with * and ? (all)", 1 },
     { "not", KEY_NOT, "PATTERN,...", 0, "but not these", 1 },
     { "plain", KEY_PLAIN, "WHICH", 0,
-      "of the plain kernels of a mechanism: all, one, fallback, none, only (all)", 1 },
+      "of a mechanism's plain kernels: all, one, fallback (one if it has no "
+      "fast kernel), none, only (one, and no fast kernel) (all)", 1 },
     { "dry-run", KEY_DRY, NULL, 0,
       "list the cases with their memory and operations", 1 },
     { "retry", KEY_RETRY, NULL, 0, "measure again what failed before", 1 },
@@ -76,8 +79,9 @@ static const char doc[] =
     "  attnbench sweep --kernel softmax --pass forward,backward --level all\n"
     "  attnbench sweep --suite default --kernel 'aft*' --dry-run\n"
     "\n"
-    "Without axes: --seq 1024 --head-dim 32 --window 7 --threads 1 --level best "
-    "--pass forward.  Every mechanism gets the same tokens and the same width "
+    "Without axes: --seq 1024 --head-dim 32 --window 7 --threads 1 --level "
+    "best --pass forward.  Every mechanism gets the same tokens and the same "
+    "width "
     "heads x head-dim.\n"
     "\n"
     "Exit codes: 0 done; 1 a kernel was wrong; 2 usage; 3 something needed is "
@@ -238,37 +242,10 @@ static const struct argp_option *all_options(void)
     return all;
 }
 
-/* argp would only say that it does not know the option. */
-static int check_spelling(sweep_options *o, int argc, char **argv)
-{
-    static const char *const usual[] = { "help", "usage", "version" };
-    const struct argp_option *all = all_options();
-    const char *names[128];
-    int n = 0;
-    for (int i = 0; i < 3; i++) names[n++] = usual[i];
-    for (; (all->name || all->doc) && n < 128; all++)
-        if (all->name) names[n++] = all->name;
-    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
-        char typed[ATT_TEXT];
-        bool known = false;
-        if (strncmp(argv[i], "--", 2)) continue;
-        snprintf(typed, sizeof typed, "%.*s", (int)strcspn(argv[i] + 2, "="),
-                 argv[i] + 2);
-        for (int k = 0; k < n; k++)
-            known |= !strncmp(names[k], typed, strlen(typed));
-        if (known) continue;
-        const char *near = error_nearest(typed, names, n);
-        error_set(&o->error, "unknown option --%s%s%s%s; see --help", typed,
-                  near ? "; did you mean --" : "", near ? near : "",
-                  near ? "?" : "");
-        return sweep_fail(o, EXIT_USAGE);
-    }
-    return 0;
-}
-
 int sweep_options_read(sweep_options *o, int argc, char **argv)
 {
-    const struct argp argp = { all_options(), parse, "", doc, NULL, NULL, NULL };
+    const struct argp argp = { all_options(), parse, "",  doc,
+                               NULL,          NULL,  NULL };
     *o = (sweep_options){
         .name = argv[0],
         .out = "results/run",
@@ -278,7 +255,10 @@ int sweep_options_read(sweep_options *o, int argc, char **argv)
         .shards = 1,
     };
     argp_err_exit_status = EXIT_USAGE;
-    if (check_spelling(o, argc, argv)) return o->status;
+    if (spelling_check(all_options(), argc, argv, &o->error) < 0) {
+        sweep_fail(o, EXIT_USAGE);
+        return o->status;
+    }
     argp_parse(&argp, argc, argv, 0, NULL, o);
     if (!o->status && o->axes.of[AXIS_SEQ].count &&
         o->axes.of[ATT_FIELD_grid].count) {
@@ -288,7 +268,7 @@ int sweep_options_read(sweep_options *o, int argc, char **argv)
     return o->status;
 }
 
-/* ---- from options to cases ------------------------------------------------------------------------ */
+/* ---- from options to cases ----------------------------------------------- */
 
 static void override(sweep_settings *s, const sweep_settings *over)
 {

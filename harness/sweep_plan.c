@@ -15,7 +15,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- notes ---------------------------------------------------------------------------------- */
+/* ---- notes --------------------------------------------------------------- */
 
 /* Each text once. */
 __attribute__((format(printf, 2, 3)))
@@ -32,7 +32,7 @@ static void note(sweep_cases *c, const char *format, ...)
     c->note[c->notes++] = sure(strdup(text));
 }
 
-/* ---- kernels ---------------------------------------------------------------------------------- */
+/* ---- kernels ------------------------------------------------------------- */
 
 static bool matches(const sweep_patterns *p, const att_entry *e)
 {
@@ -102,7 +102,7 @@ static kernel_list list_kernels(const sweep_block *b, enum att_level level)
     return list;
 }
 
-/* ---- cases -------------------------------------------------------------------------------------- */
+/* ---- cases --------------------------------------------------------------- */
 
 static int add_case(sweep_cases *out, const sweep_block *b, int group,
                     const axes_point *point, const att_entry *entry, error *e)
@@ -152,7 +152,7 @@ static int add_point(sweep_cases *out, const sweep_block *b, size_t index,
     return rc;
 }
 
-/* ---- each case once ------------------------------------------------------------------------------- */
+/* ---- each case once ------------------------------------------------------ */
 
 static int by_name_then_place(const void *a, const void *b)
 {
@@ -180,7 +180,7 @@ static void remove_repeats(sweep_cases *c)
     free(order);
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------ */
+/* ---- blocks -------------------------------------------------------------- */
 
 /* Forking, inputs, check and counters of one case, roughly. */
 #define OVERHEAD_SECONDS 0.05
@@ -194,7 +194,8 @@ static void share_seconds(sweep_cases *c, const int *groups,
         for (int i = 0; i < c->count; i++)
             if (c->of[i].group >= groups[b] && c->of[i].group < groups[b + 1])
                 runs += c->of[i].settings.processes;
-        double each = s->block[b].seconds / (runs ? runs : 1) - OVERHEAD_SECONDS;
+        double each =
+            s->block[b].seconds / (runs ? runs : 1) - OVERHEAD_SECONDS;
         if (each < 0.02) each = 0.02;
         if (each > 5) each = 5;
         for (int i = 0; i < c->count; i++)

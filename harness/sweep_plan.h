@@ -13,8 +13,8 @@
  * experiments.  Settings stand in the suite or in a block.  kernels, not:
  * patterns of kernel or mechanism names.  plain: which of the plain kernels of
  * a mechanism: "all"; "one"; "fallback": one where it has no fast kernel;
- * "none"; or "only": one and no fast kernel.  seconds: shared by the cases of the
- * block, in place of `time` for each.
+ * "none"; or "only": one and no fast kernel.  seconds: shared by the cases of
+ * the block, in place of `time` for each.
  */
 #ifndef SWEEP_PLAN_H
 #define SWEEP_PLAN_H

@@ -15,7 +15,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- outcome -------------------------------------------------------------------------------- */
+/* ---- outcome ------------------------------------------------------------- */
 
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
 {
@@ -39,7 +39,7 @@ void sweep_outcome_free(sweep_outcome *o)
     *o = (sweep_outcome){ 0 };
 }
 
-/* ---- times ------------------------------------------------------------------------------------- */
+/* ---- times --------------------------------------------------------------- */
 
 typedef struct pooled {
     double *ns;   /* clean samples, process after process; all if too few   */
@@ -153,7 +153,7 @@ static json *noise(const json *samples)
     return j;
 }
 
-/* ---- the row --------------------------------------------------------------------------------------- */
+/* ---- the row ------------------------------------------------------------- */
 
 static json *list_of(const att_list *list)
 {
@@ -162,7 +162,7 @@ static json *list_of(const att_list *list)
     return j;
 }
 
-/* Fields that the mechanism has, numbers as numbers; and the number of tokens. */
+/* Fields that the mechanism has, and the number of tokens. */
 static json *problem_of(const sweep_case *c)
 {
     const att_problem *p = &c->problem;
@@ -275,7 +275,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     return row;
 }
 
-/* ---- finding it again -------------------------------------------------------------------------------- */
+/* ---- finding it again ---------------------------------------------------- */
 
 static bool has_text(const json *row, const char *key, const char *text)
 {

@@ -13,7 +13,7 @@ bool sweep_is_failure(const json *row)
            strcmp(status, "memory");
 }
 
-/* ---- before ---------------------------------------------------------------------- */
+/* ---- before -------------------------------------------------------------- */
 
 /* Rows that the run leaves alone. */
 static void warn_foreign(const sweep_run *r)
@@ -77,7 +77,7 @@ void sweep_say_legend(const sweep_run *r)
     fflush(stdout);
 }
 
-/* ---- after ----------------------------------------------------------------------- */
+/* ---- after --------------------------------------------------------------- */
 
 /* For the shell: in quotes if need be. */
 static void print_word(FILE *f, const char *word)
@@ -132,7 +132,8 @@ int sweep_exit_code(const sweep_run *r)
     int code = EXIT_OK;
     for (int i = 0; i < r->cases.count; i++) {
         if (!r->row[i] || !sweep_is_failure(r->row[i])) continue;
-        if (!strcmp(json_text(json_get(r->row[i], "status")), "wrong")) return EXIT_GATE;
+        if (!strcmp(json_text(json_get(r->row[i], "status")), "wrong"))
+            return EXIT_GATE;
         code = EXIT_SOME_FAILED;
     }
     return code;

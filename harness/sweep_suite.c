@@ -25,7 +25,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- patterns ----------------------------------------------------------------------------- */
+/* ---- patterns ------------------------------------------------------------ */
 
 int sweep_plain_parse(const char *text)
 {
@@ -95,7 +95,7 @@ void sweep_patterns_free(sweep_patterns *p)
     *p = (sweep_patterns){ 0 };
 }
 
-/* ---- where --------------------------------------------------------------------------------- */
+/* ---- where --------------------------------------------------------------- */
 
 static bool is_folder(const char *path)
 {
@@ -185,7 +185,7 @@ static char *suite_path(const char *name, error *e)
     return path;
 }
 
-/* ---- what ------------------------------------------------------------------------------------ */
+/* ---- what ---------------------------------------------------------------- */
 
 /* Where in the file a value stands, for messages. */
 typedef struct place {
@@ -306,7 +306,8 @@ static int read_axes(const json *block, const place *at, axes *out)
     const json *object = json_get(block, "axes");
     const place here = inside(at, "axes");
     if (!json_is_object(object))
-        return refuse(&here, "must be an object, as in {\"seq\": \"256,1024\"}");
+        return refuse(&here,
+                      "must be an object, as in {\"seq\": \"256,1024\"}");
     for (const json *x = json_first(object); x; x = json_next(x)) {
         const place axis_place = inside(&here, json_key(x));
         if (json_get(object, json_key(x)) != x)
@@ -378,7 +379,8 @@ static int read_suite(const json *j, const char *path, sweep_suite *out,
     if (check_keys(j, keys, sizeof keys / sizeof *keys, &top) < 0) return -1;
     if (read_number(j, "version", 1, 1e6, &top, &v) < 0) return -1;
     if (v == 0 || v != floor(v))
-        return refuse(&version, "must be the suite's version, an integer from 1");
+        return refuse(&version,
+                      "must be the suite's version, an integer from 1");
     out->version = (int)v;
     const char *brief = json_text(json_get(j, "brief"));
     out->brief = sure(strdup(brief ? brief : ""));

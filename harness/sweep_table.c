@@ -1,4 +1,4 @@
-/* sweep_table.c - results for people while they come in, and fits at the end. */
+/* sweep_table.c - results for people as they come in, fits at the end. */
 #include "sweep_row.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 
 #include "stats.h"
 
-/* ---- numbers -------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------- */
 
 enum { CELL = 24 };
 
@@ -29,7 +29,7 @@ static double member(const json *row, const char *object, const char *key)
     return json_number(json_get(json_get(row, object), key), NAN);
 }
 
-/* ---- table ------------------------------------------------------------------------------------ */
+/* ---- table --------------------------------------------------------------- */
 
 int sweep_table_width(const sweep_case *cases, int count)
 {
@@ -96,7 +96,7 @@ void sweep_list_line(FILE *f, int width, const sweep_case *c,
             status, *reason ? ": " : "", reason);
 }
 
-/* ---- fits ---------------------------------------------------------------------------------------- */
+/* ---- fits ---------------------------------------------------------------- */
 
 /* "softmax.flash/d=64,...": the case name without its tokens. */
 static void series_of(const json *row, char *out, size_t size)
