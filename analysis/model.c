@@ -77,6 +77,26 @@ static int option_field(const att_mechanism *m, const char *key,
     return -1;
 }
 
+/* Whether the file has a parameter that the mechanism has only with bias=1. */
+static bool needs_bias(const archive *a, const att_mechanism *m,
+                       const vit_config *c)
+{
+    att_problem p = c->options;
+    att_tensor with[ATT_PARAMS], without[ATT_PARAMS];
+    if (!att_uses(m, ATT_FIELD_bias) || !m->parameters) return false;
+    p.grid = (att_list){ 2, { 2, 2 } };
+    p.bias = 0;
+    att_parameters(m, &p, without);
+    p.bias = 1;
+    const int n = att_parameters(m, &p, with);
+    for (int i = 0; i < n; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "blocks.0.attn.%s", with[i].name);
+        if (!att_elements(&without[i]) && archive_find(a, name)) return true;
+    }
+    return false;
+}
+
 static int options(const archive *a, vit_config *c, error *e)
 {
     static const char *const ours[] = { "heads", "head_dim", "norm", "dim" };
@@ -94,6 +114,7 @@ static int options(const archive *a, vit_config *c, error *e)
         const int f = own ? -1 : option_field(m, key, value);
         if (f >= 0) att_set(&c->options, (enum att_field)f, value);
     }
+    c->options.bias = needs_bias(a, m, c);
     return 0;
 }
 

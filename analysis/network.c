@@ -336,7 +336,8 @@ static att_problem attention_problem(const att_mechanism *m,
     att_problem p = *options;
     p.batch = 1;
     p.grid = (att_list){ 1, { tokens } };
-    if (tokens == height * width && height > 1 && !(m->traits & ATT_IS_1D))
+    if (tokens == height * width && height > 1 &&
+        (m->traits & ATT_IS_2D || !(m->traits & ATT_IS_1D)))
         p.grid = (att_list){ 2, { height, width } };
     p.tokens_k = keys == tokens ? 0 : keys;
     if (m->traits & ATT_ONE_WIDTH) {
