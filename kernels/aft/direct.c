@@ -45,12 +45,6 @@ static void sizes(const att_problem *p, int threads, att_sizes *out)
     };
 }
 
-static void bias_row(const att_call *c, enum aft_kind kind, size_t t, float *b)
-{
-    for (size_t j = 0; j < aft_seen(c->p, t); j++)
-        b[j] = aft_bias(c, kind, t, j);
-}
-
 static float *scratch(const att_call *c)
 {
     const size_t row = att_tokens(c->p) + VL;
@@ -68,7 +62,8 @@ SIMD_INLINE void forward(const att_call *c, enum aft_kind kind)
         const float *k = (const float *)c->k + from;
         const float *v = (const float *)c->v + from;
         float *b = scratch(c);
-        bias_row(c, kind, t, b);
+        for (size_t j = 0; j < aft_seen(c->p, t); j++)
+            b[j] = aft_bias(c, kind, t, j);
         for (size_t f = 0; f < m.width; f += VL) {
             const size_t at = row * m.width + f;
             const size_t lanes = aft_lanes(m.width, f);

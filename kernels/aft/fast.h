@@ -129,6 +129,43 @@ aft_rescale(const aft_keys *k, size_t from, size_t to, float *c, size_t rows)
     }
 }
 
+/* ---- the bias as a matrix ------------------------------------------------------------- */
+
+/* wv' [factor][aft_round(n)], if the bias is factorised. */
+static inline __attribute__((unused)) void aft_transpose_wv(const att_call *c,
+                                                            float *out)
+{
+    const size_t n = att_tokens(c->p), f = (size_t)c->p->factor;
+    if (f) tile_transpose(c->param[AFT_WV], f, n, f, out, aft_round(n), n, 1);
+}
+
+/* w[t ..][j ..]: a view of w, or made in scratch (rows of lds floats) from wv'. */
+static inline __attribute__((unused)) const float *
+aft_bias_view(const att_call *c, const float *wv, size_t t, size_t rows,
+              size_t j, size_t columns, float *scratch, size_t lds, size_t *ld)
+{
+    const size_t n = att_tokens(c->p), f = (size_t)c->p->factor;
+    *ld = f ? lds : n;
+    if (!f) return c->param[AFT_W] + t * n + j;
+    tile_gemm(rows, columns, f, c->param[AFT_WU] + t * f, f, 1, wv + j,
+              aft_round(n), scratch, lds, false);
+    return scratch;
+}
+
+static inline __attribute__((unused)) float aft_row_max(const float *w,
+                                                        size_t n)
+{
+    float m = w[0];
+    size_t j = 0;
+    if (n >= VL) {
+        vf max = v_load(w);
+        for (j = VL; j + VL <= n; j += VL) max = v_max(max, v_load(w + j));
+        m = v_hmax(max);
+    }
+    for (; j < n; j++) m = w[j] > m ? w[j] : m;
+    return m;
+}
+
 /* ---- what forward leaves for backward ----------------------------------------------- */
 
 typedef struct aft_saved {
@@ -162,12 +199,21 @@ SIMD_INLINE bool aft_any(vi mask)
     return v_hmax((vf)(mask & 0x3f800000)) > 0;
 }
 
+/* Makes the whole bias row of token t. */
+static inline __attribute__((unused)) void
+aft_bias_row(const att_call *c, enum aft_kind kind, size_t t, float *b)
+{
+    for (size_t j = 0; j < aft_seen(c->p, t); j++)
+        b[j] = aft_bias(c, kind, t, j);
+}
+
 /* Output of token t from sums = [num | den] in the scale of its top and of the
- * maximum of its bias.  b: its bias, b[j] for j < aft_seen().  True if a feature
- * had to be evaluated exactly. */
+ * maximum of its bias.  Features with a denominator below `part` of base (NULL:
+ * none), of which it was made by differences, are evaluated exactly too; true
+ * if any was.  b: scratch of n floats. */
 static inline __attribute__((unused)) bool
-aft_finish(const att_call *c, size_t batch, size_t t, const float *sums,
-           const float *b)
+aft_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
+           const float *sums, const float *base, float part, float *b)
 {
     const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
     const size_t row = batch * n + t;
@@ -178,11 +224,13 @@ aft_finish(const att_call *c, size_t batch, size_t t, const float *sums,
 
     for (size_t f = 0; f < width; f += VL) {
         const size_t lanes = aft_lanes(width, f), at = row * width + f;
-        vf den = aft_load(sums + width + f, lanes);
+        vf den = aft_load(sums + width + f, lanes), least = v_set1(AFT_TINY);
         vf mean = aft_load(sums + f, lanes) / den;
-        if (lanes < VL) /* idle lanes are never tiny */
-            for (size_t i = lanes; i < VL; i++) den[i] = 1;
-        if (aft_any(~(den >= AFT_TINY))) {
+        if (base) least = v_max(least, part * aft_load(base + f, lanes));
+        if (lanes < VL) /* idle lanes are never too small */
+            for (size_t i = lanes; i < VL; i++) den[i] = least[i];
+        if (aft_any(~(den >= least))) {
+            if (!exact) aft_bias_row(c, kind, t, b);
             mean = aft_exact(k + f, v + f, width, lanes, b,
                              aft_seen(c->p, t)).mean;
             den = v_zero();
@@ -244,6 +292,48 @@ aft_key_gradients(const att_call *c, const att_grad *g, size_t b,
     }
 }
 
+/* Adds db to the gradient of the bias of a pair. */
+static inline void aft_add_bias_gradient(const att_call *c, const att_grad *g,
+                                         size_t t, size_t j, float db)
+{
+    const size_t n = att_tokens(c->p), f = (size_t)c->p->factor;
+    if (g->dparam[AFT_W]) g->dparam[AFT_W][t * n + j] += db;
+    for (size_t i = 0; g->dparam[AFT_WU] && i < f; i++)
+        g->dparam[AFT_WU][t * f + i] += db * c->param[AFT_WV][j * f + i];
+    for (size_t i = 0; g->dparam[AFT_WV] && i < f; i++)
+        g->dparam[AFT_WV][j * f + i] += db * c->param[AFT_WU][t * f + i];
+}
+
+/* The features f .. f + lanes - 1 of row (batch and token t) with bias b. */
+static inline void aft_exact_chunk(const att_call *c, const att_grad *g,
+                                   enum aft_kind kind, size_t row, size_t f,
+                                   size_t lanes, const float *b)
+{
+    const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
+    const size_t t = row % n, end = aft_seen(c->p, t);
+    const size_t at = row * width + f, keys = (row - t) * width + f;
+    const float *k = (const float *)c->k + keys;
+    const float *v = (const float *)c->v + keys;
+    const aft_row x = aft_exact(k, v, width, lanes, b, end);
+    const vf gate = v_sigmoid(aft_load((const float *)c->q + at, lanes));
+    vf p = aft_load(g->dout + at, lanes) * gate / x.den;
+    if (lanes < VL)
+        for (size_t i = lanes; i < VL; i++) p[i] = 0;
+
+    for (size_t j = 0; j < end; j++) {
+        const size_t from = j * width;
+        const vf e = v_exp(aft_logit(aft_load(k + from, lanes), b[j]) - x.max);
+        const vf dv = p * e;
+        const vf de = dv * (aft_load(v + from, lanes) - x.mean);
+        float *to = g->dv ? g->dv + keys + from : NULL;
+        if (to) aft_store(to, aft_load(to, lanes) + dv, lanes);
+        to = g->dk ? g->dk + keys + from : NULL;
+        if (to) aft_store(to, aft_load(to, lanes) + de, lanes);
+        if (aft_kept(c->p, kind, t, j))
+            aft_add_bias_gradient(c, g, t, j, v_sum(de));
+    }
+}
+
 /* Adds what features with a saved denominator of 0, those evaluated exactly,
  * send to dk, dv and the bias: one thread, since it is rare and sums cross.
  * b: scratch of n floats. */
@@ -252,52 +342,19 @@ aft_exact_backward(const att_call *c, const att_grad *g, enum aft_kind kind,
                    float *b)
 {
     const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
-    const size_t factor = (size_t)c->p->factor;
     const aft_saved s = aft_saved_of(c);
 
     for (size_t row = 0; row < (size_t)c->p->batch * n; row++) {
-        const size_t t = row % n, keys = row - t, end = aft_seen(c->p, t);
         bool known = false; /* the bias row is made on first need */
         for (size_t f = 0; f < width; f += VL) {
-            const size_t lanes = aft_lanes(width, f), at = row * width + f;
-            const float *k = (const float *)c->k + keys * width + f;
-            const float *v = (const float *)c->v + keys * width + f;
-            vf den = aft_load(s.den + at, lanes);
+            const size_t lanes = aft_lanes(width, f);
+            vf den = aft_load(s.den + row * width + f, lanes);
             if (lanes < VL)
                 for (size_t i = lanes; i < VL; i++) den[i] = 1;
             if (!aft_any(den == 0.0f)) continue;
-            for (size_t j = 0; !known && j < end; j++)
-                b[j] = aft_bias(c, kind, t, j);
+            if (!known) aft_bias_row(c, kind, row % n, b);
             known = true;
-            const aft_row x = aft_exact(k, v, width, lanes, b, end);
-            const vf gate =
-                v_sigmoid(aft_load((const float *)c->q + at, lanes));
-            vf p = aft_load(g->dout + at, lanes) * gate / x.den;
-            if (lanes < VL)
-                for (size_t i = lanes; i < VL; i++) p[i] = 0;
-            for (size_t j = 0; j < end; j++) {
-                const size_t to = (keys + j) * width + f;
-                const vf kj = aft_load(k + j * width, lanes);
-                const vf dv = p * v_exp(aft_logit(kj, b[j]) - x.max);
-                const vf de = dv * (aft_load(v + j * width, lanes) - x.mean);
-                if (g->dv)
-                    aft_store(g->dv + to, aft_load(g->dv + to, lanes) + dv,
-                              lanes);
-                if (g->dk)
-                    aft_store(g->dk + to, aft_load(g->dk + to, lanes) + de,
-                              lanes);
-                if (!aft_kept(c->p, kind, t, j)) continue;
-                const float db = v_sum(de);
-                if (g->dparam[AFT_W]) g->dparam[AFT_W][t * n + j] += db;
-                for (size_t i = 0; i < factor; i++) {
-                    if (g->dparam[AFT_WU])
-                        g->dparam[AFT_WU][t * factor + i] +=
-                            db * c->param[AFT_WV][j * factor + i];
-                    if (g->dparam[AFT_WV])
-                        g->dparam[AFT_WV][j * factor + i] +=
-                            db * c->param[AFT_WU][t * factor + i];
-                }
-            }
+            aft_exact_chunk(c, g, kind, row, f, lanes, b);
         }
     }
 }

@@ -28,7 +28,7 @@ typedef struct layout {
     size_t n, width, ld, factor;
     size_t keys, tops, wv, gates; /* shared by the threads                  */
     size_t own;                   /* first thread's                         */
-    size_t e, s, sums, rows, transposed, dwu; /* from `own`                 */
+    size_t e, s, sums, rows, row, transposed, dwu; /* from `own`            */
     size_t per_thread, total;
 } layout;
 
@@ -49,6 +49,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.sums = at, at += (back ? COLUMNS : ROWS) * x.ld;
     x.rows = at;
     if (x.factor) at += back ? DEPTH * COLUMNS : ROWS * aft_round(x.n);
+    x.row = at, at += aft_round(x.n);
     x.transposed = at, at += back ? 2 * x.width * COLUMNS : 0;
     x.dwu = at, at += back ? aft_round(x.n * x.factor) : 0;
     x.per_thread = at;
@@ -84,39 +85,7 @@ static aft_keys keys_of(const att_call *c, const layout *x)
                        .top = w + x->tops };
 }
 
-/* ---- the bias ------------------------------------------------------------------------ */
-
-static void transpose_wv(const att_call *c, const layout *x)
-{
-    if (x->factor)
-        tile_transpose(c->param[AFT_WV], x->factor, x->n, x->factor,
-                       (float *)c->work + x->wv, aft_round(x->n), x->n, 1);
-}
-
-/* w[t][j] for tokens from t and keys from j: a view of w, or made in scratch. */
-static const float *bias(const att_call *c, const layout *x, size_t t,
-                         size_t rows, size_t j, size_t columns, float *scratch,
-                         size_t lds, size_t *ld)
-{
-    *ld = x->factor ? lds : x->n;
-    if (!x->factor) return c->param[AFT_W] + t * x->n + j;
-    tile_gemm(rows, columns, x->factor, c->param[AFT_WU] + t * x->factor,
-              x->factor, 1, (float *)c->work + x->wv + j, aft_round(x->n),
-              scratch, lds, false);
-    return scratch;
-}
-
 /* ---- forward ------------------------------------------------------------------------- */
-
-static float row_max(const float *w, size_t n)
-{
-    vf max = v_set1(w[0]);
-    size_t j = 0;
-    for (; j + VL <= n; j += VL) max = v_max(max, v_load(w + j));
-    float m = v_hmax(max);
-    for (; j < n; j++) m = fmaxf(m, w[j]);
-    return m;
-}
 
 /* e[r][j] = exp(w[r][j] - max[r]) for `columns` keys from j0 on, 0 for those that
  * token t0 + r does not see. */
@@ -153,11 +122,11 @@ static bool forward_rows(const att_call *c, const layout *x,
     float *mine = own(c, x), *sums = mine + x->sums, *e = mine + x->e;
     float max[ROWS];
     size_t ldw;
-    const float *w = bias(c, x, t0, rows, 0, end, mine + x->rows, aft_round(n),
-                          &ldw);
+    const float *w = aft_bias_view(c, (float *)c->work + x->wv, t0, rows, 0,
+                                   end, mine + x->rows, aft_round(n), &ldw);
 
     for (size_t r = 0; r < rows; r++)
-        max[r] = row_max(w + r * ldw, aft_seen(c->p, t0 + r));
+        max[r] = aft_row_max(w + r * ldw, aft_seen(c->p, t0 + r));
     for (size_t j = 0; j < end; j += DEPTH) {
         const size_t depth = end - j < DEPTH ? end - j : DEPTH;
         exponentials(c, w + j, ldw, t0, rows, j, depth, max, e, DEPTH_LD);
@@ -167,7 +136,8 @@ static bool forward_rows(const att_call *c, const layout *x,
     }
     bool exact = false;
     for (size_t r = 0; r < rows; r++)
-        exact |= aft_finish(c, batch, t0 + r, sums + r * x->ld, w + r * ldw);
+        exact |= aft_finish(c, AFT_FULL, batch, t0 + r, sums + r * x->ld, NULL,
+                            0, mine + x->row);
     if (c->save) memcpy(aft_saved_of(c).max + t0, max, rows * sizeof *max);
     return exact;
 }
@@ -178,7 +148,7 @@ static void forward(const att_call *c)
     const aft_keys keys = keys_of(c, &x);
     int exact = 0;
 
-    transpose_wv(c, &x);
+    aft_transpose_wv(c, (float *)c->work + x.wv);
     for (size_t b = 0; b < (size_t)c->p->batch; b++) {
         aft_keys_make(c, b, &keys);
         #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
@@ -280,8 +250,9 @@ static void backward_columns(const att_call *c, const att_grad *g,
         const float *a = (float *)c->work + x->gates + t * x->ld;
         const bool last = t + rows == n;
         size_t ldw;
-        const float *w = bias(c, x, t, rows, j, columns, mine + x->rows,
-                              COLUMNS, &ldw);
+        const float *w =
+            aft_bias_view(c, (float *)c->work + x->wv, t, rows, j, columns,
+                          mine + x->rows, COLUMNS, &ldw);
         exponentials(c, w, ldw, t, rows, j, columns, max + t, e, COLUMNS);
         if (!last) aft_rescale(keys, t, t + DEPTH, sums, columns);
         tile_gemm(columns, 2 * x->width, rows, e, 1, COLUMNS, a, x->ld, sums,
@@ -320,7 +291,7 @@ static void backward(const att_call *c, const att_grad *g)
     const aft_keys keys = keys_of(c, &x);
     float *w = c->work;
 
-    transpose_wv(c, &x);
+    aft_transpose_wv(c, w + x.wv);
     zero(g->dparam[AFT_WV], x.n * x.factor);
     if (aft_causal(c->p)) zero(g->dparam[AFT_W], x.n * x.n);
     for (size_t thread = 0; thread < (size_t)c->threads; thread++)
@@ -335,7 +306,7 @@ static void backward(const att_call *c, const att_grad *g)
     }
     merge_dwu(c, g, &x);
     if (aft_saved_of(c).exact[0] > 0)
-        aft_exact_backward(c, g, AFT_FULL, w + x.own);
+        aft_exact_backward(c, g, AFT_FULL, w + x.own + x.row);
 }
 
 ATT_KERNELS = {

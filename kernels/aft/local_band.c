@@ -1,0 +1,600 @@
+/* aft_local.band - AFT-local as sums over all tokens plus a banded product.
+ *
+ *     num_t = e0_t sum_j X_j v_j + sum_{j in window} (exp(w_tj - m_t) - e0_t) X_j v_j
+ *
+ * and den_t likewise, with m_t = max(0, max of w in the window), e0_t = exp(-m_t)
+ * the weight of a key without bias, and X = exp(k - top) (fast.h).  A window is
+ * a set of runs, one for each grid row in it; for ROWS tokens of one grid row
+ * the runs are those of all of them, with weights 0 where a token's own window
+ * ends.  The differences may be negative: where a denominator is less than 1/32
+ * of the sum it was taken from, the features are evaluated exactly.
+ *
+ * Causal: tasks of TASK tokens start from the sum over all earlier tasks, which
+ * they carry on; inside a block of ROWS tokens every visible key has its weight.
+ *
+ * Backward: with p = G / den, the same geometry seen from the keys,
+ *     [P | M]_j = sum_t e0_t [p | p m]_t + sum_{t in window} (...) [p | p m]_t,
+ * dv = X P, dk = X (v P - M), and for the pairs in the window
+ *     dw_tj = exp(w_tj - m_t) (p_t . X_j v_j - (p m)_t . X_j).
+ */
+#include "fast.h"
+
+#include <omp.h>
+
+enum {
+    TASK = 64,    /* tokens, a divisor of AFT_PANEL                         */
+    ROWS = 8,     /* tokens per block                                       */
+    DEPTH = 128,  /* keys per product, a divisor of AFT_PANEL               */
+    DEPTH_LD = DEPTH + 16,
+    DW_ROWS = 16, /* tokens per block of dw, one vector at v4               */
+    SHARE = 32    /* least part of its sum that a denominator may be        */
+};
+
+/* ---- geometry ------------------------------------------------------------------------- */
+
+/* The map as a volume; window 1 on axes that it does not have. */
+typedef struct geometry {
+    size_t side[3], window[3];
+    bool causal, empty; /* empty: no pair has a bias                          */
+} geometry;
+
+static geometry geometry_of(const att_problem *p)
+{
+    geometry g = { .side = { 1, 1, 1 }, .window = { 1, 1, 1 } };
+    const int first = 3 - p->grid.n;
+    g.causal = aft_causal(p);
+    for (int a = 0; a < p->grid.n; a++) {
+        g.side[first + a] = (size_t)p->grid.v[a];
+        g.window[first + a] = (size_t)att_at(&p->window, a, 0);
+        if (g.window[first + a] == 0) g.empty = true;
+        if (g.window[first + a] > g.side[first + a])
+            g.window[first + a] = g.side[first + a];
+    }
+    return g;
+}
+
+/* Indices within the window of a coordinate: [lo, hi). */
+typedef struct range {
+    size_t lo, hi;
+} range;
+
+static range around(const geometry *g, int axis, size_t at)
+{
+    const size_t s = g->window[axis], end = at + s;
+    return (range){ at + 1 > s ? at + 1 - s : 0,
+                    end < g->side[axis] ? end : g->side[axis] };
+}
+
+/* Tokens of one grid row from t0 to t1, and the rows of their window. */
+typedef struct block {
+    size_t t0, t1;
+    range z, y, x;
+    size_t runs;
+} block;
+
+static block block_of(const geometry *g, size_t t0, size_t limit, size_t most)
+{
+    const size_t x = t0 % g->side[2], y = t0 / g->side[2] % g->side[1];
+    const size_t z = t0 / g->side[2] / g->side[1];
+    size_t t1 = t0 - x + g->side[2];
+    if (t1 > limit) t1 = limit;
+    if (t1 > t0 + most) t1 = t0 + most;
+    block b = { .t0 = t0, .t1 = t1 };
+    b.z = around(g, 0, z);
+    b.y = around(g, 1, y);
+    b.x.lo = around(g, 2, x).lo;
+    b.x.hi = around(g, 2, x + (t1 - t0 - 1)).hi;
+    b.runs = (b.z.hi - b.z.lo) * (b.y.hi - b.y.lo);
+    /* causal tokens of a block see each other, window or not */
+    if (g->empty) b.runs = g->causal;
+    return b;
+}
+
+/* Tokens of run i, in ascending order. */
+static range run_of(const geometry *g, const block *b, size_t i)
+{
+    const size_t rows = b->y.hi - b->y.lo;
+    if (g->empty) return (range){ b->t0, b->t1 };
+    const size_t row =
+        (b->z.lo + i / rows) * g->side[1] + b->y.lo + i % rows;
+    return (range){ row * g->side[2] + b->x.lo, row * g->side[2] + b->x.hi };
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+typedef struct layout {
+    size_t n, width, ld, factor, tasks;
+    size_t keys, tops, wv, base, gates; /* shared by the threads            */
+    size_t own;
+    size_t e, s, sums, base_now, bias, row, transposed, dwv; /* from `own`  */
+    size_t per_thread, total;
+} layout;
+
+static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
+{
+    layout x = { .n = att_tokens(p), .width = (size_t)p->head_dim };
+    const bool back = pass == ATT_BACKWARD;
+    size_t at = 0;
+    x.ld = aft_stride(x.width);
+    x.factor = (size_t)p->factor;
+    x.tasks = (x.n + TASK - 1) / TASK;
+    x.keys = at, at += x.n * x.ld;
+    x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
+    x.wv = at, at += x.factor * aft_round(x.n);
+    x.base = at, at += x.tasks * x.ld;
+    x.gates = at, at += back ? x.n * x.ld : 0;
+    x.own = at, at = 0;
+    x.e = at, at += DW_ROWS * DEPTH_LD;
+    x.s = at, at += back ? DW_ROWS * DEPTH : 0;
+    x.sums = at, at += ROWS * x.ld;
+    x.base_now = at, at += x.ld;
+    x.bias = at, at += x.factor ? DW_ROWS * DEPTH_LD : 0;
+    x.row = at, at += aft_round(x.n);
+    x.transposed = at, at += back ? 2 * x.width * DW_ROWS : 0;
+    x.dwv = at, at += back ? aft_round(x.n * x.factor) : 0;
+    x.per_thread = at;
+    x.total = x.own + (size_t)threads * at;
+    return x;
+}
+
+static void sizes(const att_problem *p, int threads, att_sizes *out)
+{
+    *out = (att_sizes){
+        .save = aft_saved_floats(p) * sizeof(float),
+        .work = layout_of(p, threads, ATT_FORWARD).total * sizeof(float),
+        .work_backward =
+            layout_of(p, threads, ATT_BACKWARD).total * sizeof(float),
+    };
+}
+
+/* What every function below works on. */
+typedef struct job {
+    const att_call *c;
+    const att_grad *g; /* backward                                          */
+    layout x;
+    geometry geo;
+    aft_keys keys;
+    size_t batch; /* entry at work                                          */
+    const float *wv;
+    float *base, *gates;
+    float *max;      /* [n]: m_t                                            */
+    const float *e0; /* [n]: exp(-m_t), in backward                         */
+} job;
+
+static job job_of(const att_call *c, const att_grad *g)
+{
+    job k = { .c = c, .g = g, .geo = geometry_of(c->p) };
+    float *w = c->work;
+    k.x = layout_of(c->p, c->threads, g ? ATT_BACKWARD : ATT_FORWARD);
+    k.keys = (aft_keys){ .n = k.x.n,
+                         .width = k.x.width,
+                         .ld = k.x.ld,
+                         .panels = aft_panels(k.x.n),
+                         .causal = aft_causal(c->p),
+                         .x = w + k.x.keys,
+                         .top = w + k.x.tops };
+    k.wv = w + k.x.wv;
+    k.base = w + k.x.base;
+    k.gates = w + k.x.gates;
+    k.max = aft_saved_of(c).max;
+    return k;
+}
+
+static float *own(const job *k)
+{
+    return (float *)k->c->work + k->x.own +
+           (size_t)omp_get_thread_num() * k->x.per_thread;
+}
+
+/* ---- weights ------------------------------------------------------------------------------------ */
+
+/* e[i] = weight of key j + i for token t, less e0 where the base has it: keys
+ * below `base_end`.  Weight: exp(w - m) in the window, else e0, 0 if not seen.
+ * All keys are of one grid row of the window; w[i] is the bias of key j + i. */
+static void weights(const job *k, size_t t, size_t j, size_t columns,
+                    const float *w, float max, float e0, size_t base_end,
+                    float *e)
+{
+    const geometry *g = &k->geo;
+    const size_t row = j - j % g->side[2];
+    range x = around(g, 2, t % g->side[2]);
+    if (g->empty) x = (range){ 0, 0 };
+    const int32_t lo = (int32_t)(row + x.lo), hi = (int32_t)(row + x.hi);
+    const int32_t seen = g->causal ? (int32_t)t : INT32_MAX;
+    const int32_t base =
+        base_end < INT32_MAX ? (int32_t)base_end : INT32_MAX;
+    vi lane;
+    for (int i = 0; i < VL; i++) lane[i] = (int32_t)j + i;
+
+    for (size_t i = 0; i < columns; i += VL, lane += VL) {
+        const size_t lanes = columns - i < VL ? columns - i : VL;
+        const vi kept = (lane >= lo) & (lane < hi);
+        const vf bias = w ? aft_load(w + i, lanes) : v_zero();
+        vf y = v_select(kept, aft_exp(bias - max), v_set1(e0));
+        y = v_select(lane <= seen, y, v_zero());
+        y -= v_select(lane < base, v_set1(e0), v_zero());
+        aft_store(e + i, y, lanes);
+    }
+}
+
+/* m_t: the largest bias that token t sees, at least 0. */
+static float largest(const job *k, const block *b, size_t t, float *scratch)
+{
+    const geometry *g = &k->geo;
+    const range x = around(g, 2, t % g->side[2]);
+    float max = 0;
+    for (size_t i = 0; !g->empty && i < b->runs; i++) {
+        const size_t row = run_of(g, b, i).lo / g->side[2] * g->side[2];
+        size_t hi = row + x.hi;
+        if (g->causal && hi > t + 1) hi = t + 1;
+        for (size_t j = row + x.lo; j < hi; j += DEPTH) {
+            const size_t n = hi - j < DEPTH ? hi - j : DEPTH;
+            size_t ld;
+            const float *w = aft_bias_view(k->c, k->wv, t, 1, j, n, scratch,
+                                           DEPTH_LD, &ld);
+            max = fmaxf(max, aft_row_max(w, n));
+        }
+    }
+    return max;
+}
+
+/* ---- sums over tasks ------------------------------------------------------------------------------ */
+
+/* Adds rows from t0 to t1 (each times its scale, or 1) to out. */
+static void add_rows(const float *x, size_t ld, size_t n, const float *scale,
+                     size_t t0, size_t t1, float *out)
+{
+    for (size_t f = 0; f < n; f += VL) {
+        const size_t lanes = aft_lanes(n, f);
+        vf sum = aft_load(out + f, lanes);
+        for (size_t t = t0; t < t1; t++)
+            sum = v_fma(aft_load(x + t * ld + f, lanes),
+                        v_set1(scale ? scale[t] : 1), sum);
+        aft_store(out + f, sum, lanes);
+    }
+}
+
+static size_t task_end(const job *k, size_t task)
+{
+    return task + 1 == k->x.tasks ? k->x.n : (task + 1) * TASK;
+}
+
+/* base[task] becomes the sum over the rows of x (times scale) of the tasks
+ * before it (after it, if `after`), in the scale of its own top; without
+ * causality, base[0] that of all. */
+static void make_base(const job *k, const float *x, const float *scale,
+                      bool after)
+{
+    const size_t ld = k->x.ld, n = 2 * k->x.width, tasks = k->x.tasks;
+    #pragma omp parallel for num_threads(k->c->threads)
+    for (size_t i = 0; i < tasks; i++) {
+        memset(k->base + i * ld, 0, n * sizeof(float));
+        add_rows(x, ld, n, scale, i * TASK, task_end(k, i), k->base + i * ld);
+    }
+    if (!k->geo.causal) {
+        for (size_t i = 1; i < tasks; i++)
+            add_rows(k->base, ld, n, NULL, i, i + 1, k->base);
+        return;
+    }
+    float *sum = own(k) + k->x.base_now, *own_sum = own(k) + k->x.sums;
+    memset(sum, 0, n * sizeof(float));
+    for (size_t step = 0; step < tasks; step++) {
+        const size_t i = after ? tasks - 1 - step : step;
+        float *base = k->base + i * ld;
+        memcpy(own_sum, base, n * sizeof(float));
+        if (step > 0 && after) aft_rescale(&k->keys, i * TASK, (i + 1) * TASK, sum, 1);
+        if (step > 0 && !after) aft_rescale(&k->keys, (i - 1) * TASK, i * TASK, sum, 1);
+        memcpy(base, sum, n * sizeof(float));
+        add_rows(own_sum, ld, n, NULL, 0, 1, sum);
+    }
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------ */
+
+/* sums[r] of the block's tokens, from the runs alone. */
+static void forward_runs(const job *k, const block *b, const float *max,
+                         const float *e0, float *mine)
+{
+    float *e = mine + k->x.e, *sums = mine + k->x.sums;
+    const size_t rows = b->t1 - b->t0, ld = k->x.ld;
+    const size_t base_end = k->geo.causal ? b->t0 : SIZE_MAX;
+    size_t last = SIZE_MAX; /* key whose top the sums are relative to */
+
+    for (size_t i = 0; i < b->runs; i++) {
+        range run = run_of(&k->geo, b, i);
+        if (k->geo.causal && run.hi > b->t1) run.hi = b->t1;
+        for (size_t j = run.lo; j < run.hi;) {
+            const size_t stop = (j / DEPTH + 1) * DEPTH;
+            const size_t depth = (stop < run.hi ? stop : run.hi) - j;
+            size_t ldw = 0;
+            const float *w =
+                k->geo.empty ? NULL
+                             : aft_bias_view(k->c, k->wv, b->t0, rows, j, depth,
+                                             mine + k->x.bias, DEPTH_LD, &ldw);
+            for (size_t r = 0; r < rows; r++)
+                weights(k, b->t0 + r, j, depth, w ? w + r * ldw : NULL, max[r],
+                        e0[r], base_end, e + r * DEPTH_LD);
+            if (last != SIZE_MAX) aft_rescale(&k->keys, last, j, sums, rows);
+            tile_gemm(rows, 2 * k->x.width, depth, e, DEPTH_LD, 1,
+                      k->keys.x + j * ld, ld, sums, ld, last != SIZE_MAX);
+            last = j;
+            j += depth;
+        }
+    }
+    if (last == SIZE_MAX) memset(sums, 0, rows * ld * sizeof *sums);
+    else aft_rescale(&k->keys, last, b->t0, sums, rows);
+}
+
+static bool forward_block(const job *k, const block *b, const float *base,
+                          float *mine)
+{
+    const size_t rows = b->t1 - b->t0, ld = k->x.ld;
+    float max[ROWS], e0[ROWS], *sums = mine + k->x.sums;
+    bool exact = false;
+
+    for (size_t r = 0; r < rows; r++) {
+        max[r] = largest(k, b, b->t0 + r, mine + k->x.bias);
+        e0[r] = expf(-max[r]);
+    }
+    forward_runs(k, b, max, e0, mine);
+    for (size_t r = 0; r < rows; r++) {
+        add_rows(base, 0, 2 * k->x.width, e0 + r, 0, 1, sums + r * ld);
+        exact |= aft_finish(k->c, AFT_LOCAL, k->batch, b->t0 + r, sums + r * ld,
+                            base + k->x.width, e0[r] / SHARE, mine + k->x.row);
+    }
+    if (k->max) memcpy(k->max + b->t0, max, rows * sizeof *max);
+    return exact;
+}
+
+static bool forward_task(const job *k, size_t task)
+{
+    float *mine = own(k), *base = mine + k->x.base_now;
+    const size_t n = 2 * k->x.width;
+    bool exact = false;
+    memcpy(base, k->base + (k->geo.causal ? task : 0) * k->x.ld,
+           n * sizeof *base);
+    for (size_t t = task * TASK; t < task_end(k, task);) {
+        const block b = block_of(&k->geo, t, task_end(k, task), ROWS);
+        exact |= forward_block(k, &b, base, mine);
+        if (k->geo.causal)
+            add_rows(k->keys.x, k->x.ld, n, NULL, b.t0, b.t1, base);
+        t = b.t1;
+    }
+    return exact;
+}
+
+static void forward(const att_call *c)
+{
+    job k = job_of(c, NULL);
+    int exact = 0;
+    aft_transpose_wv(c, (float *)c->work + k.x.wv);
+    for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
+        aft_keys_make(c, k.batch, &k.keys);
+        make_base(&k, k.keys.x, NULL, false);
+        #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
+            num_threads(c->threads)
+        for (size_t i = 0; i < k.x.tasks; i++) exact |= forward_task(&k, i);
+    }
+    if (c->save) aft_saved_of(c).exact[0] = (float)exact;
+}
+
+/* ---- backward: keys ------------------------------------------------------------------------------------- */
+
+/* sums[r] of the block's keys, from the runs of tokens in their window, from the
+ * last to the first. */
+static void backward_runs(const job *k, const block *b, float *mine)
+{
+    float *e = mine + k->x.e, *sums = mine + k->x.sums;
+    const size_t columns = b->t1 - b->t0, ld = k->x.ld;
+    size_t last = SIZE_MAX;
+
+    for (size_t i = b->runs; i-- > 0;) {
+        range run = run_of(&k->geo, b, i);
+        if (k->geo.causal && run.lo < b->t0) run.lo = b->t0;
+        for (size_t end = run.hi; end > run.lo;) {
+            const size_t start = (end - 1) / DEPTH * DEPTH;
+            const size_t t = start > run.lo ? start : run.lo, depth = end - t;
+            size_t ldw = 0;
+            const float *w =
+                k->geo.empty
+                    ? NULL
+                    : aft_bias_view(k->c, k->wv, t, depth, b->t0, columns,
+                                    mine + k->x.bias, ROWS, &ldw);
+            for (size_t r = 0; r < depth; r++) {
+                const bool based = !k->geo.causal || t + r >= b->t1;
+                weights(k, t + r, b->t0, columns, w ? w + r * ldw : NULL,
+                        k->max[t + r], k->e0[t + r],
+                        based ? SIZE_MAX : 0, e + r * ROWS);
+            }
+            if (last != SIZE_MAX) aft_rescale(&k->keys, t, last, sums, columns);
+            tile_gemm(columns, 2 * k->x.width, depth, e, 1, ROWS,
+                      k->gates + t * ld, ld, sums, ld, last != SIZE_MAX);
+            last = t;
+            end = t;
+        }
+    }
+    if (last == SIZE_MAX) memset(sums, 0, columns * ld * sizeof *sums);
+    else aft_rescale(&k->keys, b->t0, last, sums, columns);
+}
+
+static void backward_task(const job *k, size_t task)
+{
+    float *mine = own(k), *base = mine + k->x.base_now;
+    float *sums = mine + k->x.sums;
+    const size_t n = 2 * k->x.width, ld = k->x.ld;
+    block blocks[TASK];
+    size_t count = 0;
+
+    memcpy(base, k->base + (k->geo.causal ? task : 0) * ld, n * sizeof *base);
+    for (size_t t = task * TASK; t < task_end(k, task); t = blocks[count++].t1)
+        blocks[count] = block_of(&k->geo, t, task_end(k, task), ROWS);
+    while (count-- > 0) {
+        const block *b = &blocks[count];
+        backward_runs(k, b, mine);
+        for (size_t j = b->t0; j < b->t1; j++) {
+            float *sum = sums + (j - b->t0) * ld;
+            add_rows(base, 0, n, NULL, 0, 1, sum);
+            aft_key_gradients(k->c, k->g, k->batch, &k->keys, j, sum);
+        }
+        if (k->geo.causal)
+            add_rows(k->gates, ld, n, k->e0, b->t0, b->t1, base);
+    }
+}
+
+/* ---- backward: bias ----------------------------------------------------------------------------------------- */
+
+/* Rows f < width of out: p of the block's tokens; the next width rows: -p m.
+ * Scaled from the top of key j to theirs. */
+static void transposed_gates(const job *k, const block *b, size_t j, float *out)
+{
+    const size_t rows = b->t1 - b->t0, width = k->x.width;
+    const float *low = aft_top(&k->keys, j), *top = aft_top(&k->keys, b->t0);
+    const float *a = k->gates + b->t0 * k->x.ld;
+    tile_transpose(a, k->x.ld, rows, width, out, DW_ROWS, DW_ROWS, 1);
+    tile_transpose(a + width, k->x.ld, rows, width, out + width * DW_ROWS,
+                   DW_ROWS, DW_ROWS, -1);
+    for (size_t f = 0; k->geo.causal && low != top && f < width; f++) {
+        const float s = low[f] == top[f] ? 1 : expf(low[f] - top[f]);
+        for (size_t i = 0; i < DW_ROWS; i++) {
+            out[f * DW_ROWS + i] *= s;
+            out[(width + f) * DW_ROWS + i] *= s;
+        }
+    }
+}
+
+/* dw of the block's tokens and `depth` keys from j: e [row][key] gets the
+ * gradient in place of the weight. */
+static void bias_gradient(const job *k, const block *b, size_t j, size_t depth,
+                          float *e, float *mine)
+{
+    float *s = mine + k->x.s;
+    for (size_t f = 0; f < 2 * k->x.width; f += DEPTH) {
+        const size_t left = 2 * k->x.width - f;
+        tile_gemm(depth, DW_ROWS, left < DEPTH ? left : DEPTH,
+                  k->keys.x + j * k->x.ld + f, k->x.ld, 1,
+                  mine + k->x.transposed + f * DW_ROWS, DW_ROWS, s, DW_ROWS,
+                  f > 0);
+    }
+    for (size_t r = 0; r < b->t1 - b->t0; r++)
+        for (size_t i = 0; i < depth; i++)
+            e[r * DEPTH_LD + i] *= s[i * DW_ROWS + r];
+}
+
+static void add_bias_gradient(const job *k, const block *b, size_t j,
+                              size_t depth, const float *e, float *dwv)
+{
+    const size_t f = k->x.factor, rows = b->t1 - b->t0;
+    float *const *d = k->g->dparam;
+    if (d[AFT_W])
+        for (size_t r = 0; r < rows; r++) {
+            float *dw = d[AFT_W] + (b->t0 + r) * k->x.n + j;
+            for (size_t i = 0; i < depth; i++) dw[i] += e[r * DEPTH_LD + i];
+        }
+    if (d[AFT_WU])
+        tile_gemm(rows, f, depth, e, DEPTH_LD, 1, k->c->param[AFT_WV] + j * f,
+                  f, d[AFT_WU] + b->t0 * f, f, true);
+    if (d[AFT_WV])
+        tile_gemm(depth, f, rows, e, 1, DEPTH_LD,
+                  k->c->param[AFT_WU] + b->t0 * f, f, dwv + j * f, f, true);
+}
+
+static void bias_block(const job *k, const block *b, float *mine)
+{
+    const size_t rows = b->t1 - b->t0;
+    float *e = mine + k->x.e;
+    const float *scaled = NULL; /* top for which the gates are transposed */
+    for (size_t i = 0; i < b->runs; i++) {
+        range run = run_of(&k->geo, b, i);
+        if (k->geo.causal && run.hi > b->t1) run.hi = b->t1;
+        for (size_t j = run.lo; j < run.hi;) {
+            const size_t stop = (j / DEPTH + 1) * DEPTH;
+            const size_t depth = (stop < run.hi ? stop : run.hi) - j;
+            size_t ldw;
+            const float *w = aft_bias_view(k->c, k->wv, b->t0, rows, j, depth,
+                                           mine + k->x.bias, DEPTH_LD, &ldw);
+            for (size_t r = 0; r < rows; r++)
+                weights(k, b->t0 + r, j, depth, w + r * ldw, k->max[b->t0 + r],
+                        0, 0, e + r * DEPTH_LD);
+            if (scaled != aft_top(&k->keys, j)) {
+                scaled = aft_top(&k->keys, j);
+                transposed_gates(k, b, j, mine + k->x.transposed);
+            }
+            bias_gradient(k, b, j, depth, e, mine);
+            add_bias_gradient(k, b, j, depth, e, mine + k->x.dwv);
+            j += depth;
+        }
+    }
+}
+
+static void bias_task(const job *k, size_t task)
+{
+    float *mine = own(k);
+    for (size_t t = task * TASK; t < task_end(k, task);) {
+        const block b = block_of(&k->geo, t, task_end(k, task), DW_ROWS);
+        bias_block(k, &b, mine);
+        t = b.t1;
+    }
+}
+
+/* ---- backward ---------------------------------------------------------------------------------------------------- */
+
+static void zero(float *x, size_t n)
+{
+    if (x) memset(x, 0, n * sizeof *x);
+}
+
+/* Sums the threads' shares of dwv. */
+static void merge_dwv(const job *k)
+{
+    const size_t n = k->x.n * k->x.factor;
+    float *dwv = k->g->dparam[AFT_WV];
+    for (size_t thread = 0; dwv && thread < (size_t)k->c->threads; thread++) {
+        const float *share = (float *)k->c->work + k->x.own +
+                             thread * k->x.per_thread + k->x.dwv;
+        for (size_t i = 0; i < n; i++)
+            dwv[i] = share[i] + (thread ? dwv[i] : 0);
+    }
+}
+
+static void backward(const att_call *c, const att_grad *g)
+{
+    job k = job_of(c, g);
+    float *w = c->work, *e0 = w + k.x.own + k.x.row;
+    const size_t shares = k.x.n * k.x.factor;
+    const bool biased =
+        g->dparam[AFT_W] || g->dparam[AFT_WU] || g->dparam[AFT_WV];
+
+    aft_transpose_wv(c, w + k.x.wv);
+    zero(g->dparam[AFT_W], k.x.n * k.x.n);
+    zero(g->dparam[AFT_WU], shares);
+    for (size_t thread = 0; thread < (size_t)c->threads; thread++)
+        zero(w + k.x.own + thread * k.x.per_thread + k.x.dwv, shares);
+    for (size_t t = 0; t < k.x.n; t++) e0[t] = expf(-k.max[t]);
+    k.e0 = e0;
+
+    for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
+        aft_keys_make(c, k.batch, &k.keys);
+        aft_gates(c, g, k.batch, k.x.ld, k.gates);
+        make_base(&k, k.gates, e0, true);
+        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
+        for (size_t i = 0; i < k.x.tasks; i++) backward_task(&k, i);
+        if (!biased || k.geo.empty) continue;
+        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
+        for (size_t i = 0; i < k.x.tasks; i++) bias_task(&k, i);
+    }
+    merge_dwv(&k);
+    if (aft_saved_of(c).exact[0] > 0)
+        aft_exact_backward(c, g, AFT_LOCAL, w + k.x.own + k.x.row);
+}
+
+ATT_KERNELS = {
+    {
+        .name = "aft_local.band",
+        .mechanism = "aft_local",
+        .brief = "sums over all tokens plus a banded product in registers",
+        .sizes = sizes,
+        .forward = forward,
+        .backward = backward,
+    },
+    { 0 },
+};
