@@ -222,36 +222,51 @@ static void *heap_take(size_t bytes)
     return x;
 }
 
-const check_memory check_heap = { heap_take, free };
+const check_memory check_heap = { .take = heap_take, .release = free };
 
 /* Everything that one call points to. */
 typedef struct buffers {
     const check_memory *memory;
-    void *block[8 + 2 * ATT_PARAMS + ATT_EXTRAS + 8];
+    struct { void *at; size_t bytes; } block[16 + 2 * ATT_PARAMS + ATT_EXTRAS];
     int blocks;
 } buffers;
 
+static void poison(void *x, size_t bytes)
+{
+    if (bytes) memset(x, 0xff, bytes); /* NaN in every dtype */
+}
+
 static void *take(buffers *b, size_t bytes)
 {
-    void *x = b->block[b->blocks++] = b->memory->take(bytes);
-    memset(x, 0xff, bytes); /* NaN in every dtype */
+    void *x = b->memory->take(bytes);
+    b->block[b->blocks].at = x;
+    b->block[b->blocks++].bytes = bytes;
+    poison(x, bytes);
     return x;
 }
 
-static float *take_floats(buffers *b, const double *from, size_t n)
+static void seal(const buffers *b, const void *block)
+{
+    if (b->memory->seal && block) b->memory->seal((void *)block);
+}
+
+static const float *take_floats(buffers *b, const double *from, size_t n)
 {
     float *x = take(b, n * sizeof *x);
-    for (size_t i = 0; from && i < n; i++) x[i] = (float)from[i];
+    for (size_t i = 0; i < n; i++) x[i] = (float)from[i];
+    seal(b, x);
     return x;
 }
 
-static void *take_stored(buffers *b, int dtype, const double *from, size_t n)
+static const void *take_stored(buffers *b, int dtype, const double *from,
+                               size_t n)
 {
     char *x = take(b, n * att_dtype_bytes(dtype));
-    for (size_t i = 0; from && i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         const float value = (float)from[i];
         att_store(dtype, x + i * att_dtype_bytes(dtype), &value, 1);
     }
+    seal(b, x);
     return x;
 }
 
@@ -269,6 +284,13 @@ static void give_stored(double *to, int dtype, const void *from, size_t n)
     }
 }
 
+static size_t extra_elements(const check_values *v, int i)
+{
+    return v->extra_value[i] ? (size_t)v->problem.batch *
+                                   att_elements(&v->extra[i])
+                             : 0;
+}
+
 static void set_call(att_plan *plan, const check_values *v, buffers *b)
 {
     const int dtype = v->problem.dtype;
@@ -279,7 +301,7 @@ static void set_call(att_plan *plan, const check_values *v, buffers *b)
     c->q = in[ATT_Q];
     c->k = in[ATT_K];
     c->v = in[ATT_V];
-    c->o = take_stored(b, dtype, NULL, v->elements[ATT_O]);
+    c->o = take(b, v->elements[ATT_O] * att_dtype_bytes(dtype));
     for (int i = 0; i < v->parameters; i++)
         c->param[i] = v->param[i]
                           ? take_floats(b, v->param[i],
@@ -287,30 +309,54 @@ static void set_call(att_plan *plan, const check_values *v, buffers *b)
                           : NULL;
     for (int i = 0; i < v->extras; i++)
         c->extra[i] = v->extra_value[i]
-                          ? take_floats(b, NULL,
-                                        (size_t)v->problem.batch *
-                                            att_elements(&v->extra[i]))
+                          ? take(b, extra_elements(v, i) * sizeof(float))
                           : NULL;
     c->state = take(b, plan->sizes.state);
     c->save = plan->sizes.save ? take(b, plan->sizes.save) : NULL;
+}
+
+static void run_forward(att_plan *plan, check_values *v, buffers *b)
+{
+    att_call *c = &plan->call;
+    att_plan_prepare(plan);
+    seal(b, c->state);
     c->work = take(b, plan->sizes.work);
+    for (int call = 0; call <= b->memory->again; call++) {
+        poison(c->o, v->elements[ATT_O] * att_dtype_bytes(v->problem.dtype));
+        for (int i = 0; i < v->extras; i++)
+            poison(c->extra[i], extra_elements(v, i) * sizeof(float));
+        poison(c->save, plan->sizes.save);
+        poison(c->work, plan->sizes.work);
+        att_plan_forward(plan);
+    }
+    give_stored(v->o, v->problem.dtype, c->o, v->elements[ATT_O]);
+    for (int i = 0; i < v->extras; i++)
+        give_floats(v->extra_value[i], c->extra[i], extra_elements(v, i));
 }
 
 static void run_backward(att_plan *plan, check_values *v, buffers *b)
 {
     att_grad g = { .dout = take_floats(b, v->dout, v->elements[ATT_O]) };
+    const int first = b->blocks; /* of what is written here */
     float *din[3] = { NULL };
     for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
-        if (v->din[s]) din[s] = take_floats(b, NULL, v->elements[s]);
+        if (v->din[s]) din[s] = take(b, v->elements[s] * sizeof(float));
     g.dq = din[ATT_Q];
     g.dk = din[ATT_K];
     g.dv = din[ATT_V];
     for (int i = 0; i < v->parameters; i++)
         if (v->dparam[i])
-            g.dparam[i] = take_floats(b, NULL, att_elements(&v->parameter[i]));
+            g.dparam[i] =
+                take(b, att_elements(&v->parameter[i]) * sizeof(float));
 
     plan->call.work = take(b, plan->sizes.work_backward);
-    att_plan_backward(plan, &g);
+    seal(b, plan->call.o);
+    seal(b, plan->call.save);
+    for (int call = 0; call <= b->memory->again; call++) {
+        for (int i = first; i < b->blocks; i++)
+            poison(b->block[i].at, b->block[i].bytes);
+        att_plan_backward(plan, &g);
+    }
     for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
         give_floats(v->din[s], din[s], v->elements[s]);
     for (int i = 0; i < v->parameters; i++)
@@ -329,15 +375,9 @@ const char *check_run(const att_entry *entry, int threads,
 
     buffers b = { .memory = memory };
     set_call(&plan, v, &b);
-    att_plan_prepare(&plan);
-    att_plan_forward(&plan);
-    give_stored(v->o, v->problem.dtype, plan.call.o, v->elements[ATT_O]);
-    for (int i = 0; i < v->extras; i++)
-        if (v->extra_value[i])
-            give_floats(v->extra_value[i], plan.call.extra[i],
-                        (size_t)v->problem.batch * att_elements(&v->extra[i]));
+    run_forward(&plan, v, &b);
     if (v->grad) run_backward(&plan, v, &b);
-    while (b.blocks > 0) memory->release(b.block[--b.blocks]);
+    while (b.blocks > 0) memory->release(b.block[--b.blocks].at);
     return NULL;
 }
 

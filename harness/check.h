@@ -85,12 +85,16 @@ int check_conditioning(check_values *v, error *e);
 typedef struct check_memory {
     void *(*take)(size_t bytes);
     void (*release)(void *block);
+    /* The block must not be written from here on (inputs, parameters, state
+     * after prepare(), o and save in backward()).  NULL: trusted. */
+    void (*seal)(void *block);
+    int again; /* forward() and backward() are called so many times more      */
 } check_memory;
 
 extern const check_memory check_heap;
 
 /* Outputs of a kernel from the inputs in v.  Outputs and scratch are poisoned
- * with NaN before each pass.  NULL, or why the kernel refuses. */
+ * with NaN before each call.  NULL, or why the kernel refuses. */
 const char *check_run(const att_entry *entry, int threads,
                       const check_memory *memory, check_values *v);
 

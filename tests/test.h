@@ -1,0 +1,24 @@
+/* test.h - what the test programs share. */
+#ifndef TEST_H
+#define TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* Arguments of a test program: `quick` (true: what is run under sanitizers), or
+ * a pattern of the tests to run, such as 'softmax*'. */
+bool test_arguments(int argc, char **argv);
+
+/* Memory between pages that fault, the end (aligned down) at the last one.  The
+ * bytes between block and page edges are filled and checked on release, which
+ * aborts with a line if they were written. */
+void *guard_take(size_t bytes);
+void guard_release(void *block);
+void guard_seal(void *block); /* read-only from here on */
+
+#endif

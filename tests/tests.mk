@@ -1,0 +1,28 @@
+# Tests; included by the Makefile.  tests/run sums what the sections count into
+# the closing line "N passed, N failed, N skipped".
+
+TEST_PROGRAMS := kernels references
+TEST_SCRIPTS := golden
+TEST_QUICK := kernels references golden
+
+TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
+TEST_BUILT := $(TEST_PROGRAMS:%=$(B)/tests/%)
+
+$(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/guard.o $(TEST_OBJECTS)
+	$(CC) $(COMMON) $(SANITIZE) -rdynamic $(filter %.o,$^) $(LDLIBS) -lcmocka -o $@
+.SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/guard.o
+-include $(TEST_BUILT:%=%.d) $(B)/tests/guard.d
+
+.PHONY: test test-quick tests asan tsan
+tests: all $(TEST_BUILT)
+
+test: deps
+	@$(MAKE) --no-print-directory tests
+	@tests/run $(B) $(PROGRAM) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
+
+test-quick: tests
+	@QUICK=1 tests/run $(B) $(PROGRAM) $(TEST_QUICK)
+
+# Address and undefined behaviour; a leak is a failure too.
+asan:
+	@$(MAKE) --no-print-directory FLAVOUR=asan test-quick
