@@ -143,6 +143,7 @@ figures: all
 .PHONY: install clean help
 install: all
 	install -D $(B)/attnbench $(DESTDIR)$(PREFIX)/bin/attnbench
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/attnbench/suites harness/suites/*.json
 
 clean:
 	rm -rf build

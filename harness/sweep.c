@@ -65,6 +65,20 @@ static size_t memory_limit(const sweep_run *r)
                                 : machine_memory_free() / 5 * 4;
 }
 
+/* A case that ended badly still has its operations and bytes in the row. */
+static void describe_failed(sweep_job *job, isolate_result *failed)
+{
+    const isolate_limits limits = { .seconds = 5, .stop = &stopped };
+    isolate_result described;
+    job->describe_only = true;
+    if (isolate_run(sweep_case_run, job, &limits, &described, NULL) < 0 ||
+        !described.value)
+        return;
+    failed->value = described.value; /* its verdict is not the case's */
+    json_put_null(failed->value, "status");
+    json_put_null(failed->value, "reason");
+}
+
 /* One process of case i; its result goes into the outcome. */
 static int run_process(sweep_run *r, int i, bool first)
 {
@@ -89,6 +103,7 @@ static int run_process(sweep_run *r, int i, bool first)
     tick(r);
     if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
+    if (!result.value && first) describe_failed(&job, &result);
     if (stopped) { /* what the process says now may be our own doing */
         json_free(result.value);
         return sweep_fail(r->o, EXIT_INTERRUPTED);
@@ -229,6 +244,7 @@ static int prepare(sweep_run *r)
         return sweep_fail(r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
     r->clock = measure_clock();
     progress_clear(&r->bar);
+    progress_begin(&r->bar, r->left); /* cases alone tell what is left */
     return 0;
 }
 

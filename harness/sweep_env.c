@@ -8,7 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "commands.h"
 #include "file.h"
 #include "isolate.h"
 #include "machine.h"
@@ -171,7 +170,6 @@ static void complete(sweep_env *env, const order *o, json *roofline)
     json_put_text(env->row, "kind", "env");
     json_put_number(env->row, "schema", JOURNAL_SCHEMA);
     json_put_text(env->row, "when", when);
-    json_put_text(env->row, "version", ATTNBENCH_VERSION);
     json_put_text(env->row, "machine_id", env->machine);
     json_put_text(env->row, "binary", env->binary);
     json_put(env->row, "roofline_threads", list);

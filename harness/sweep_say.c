@@ -49,6 +49,19 @@ void sweep_say_warnings(const sweep_run *r)
     warn_foreign(r);
 }
 
+/* "0.5 s", or "0.11 to 0.38 s" where the blocks of a suite differ. */
+static void tell_seconds(const sweep_run *r, char *out, size_t size)
+{
+    double least = r->cases.of[0].settings.seconds, most = least;
+    for (int i = 1; i < r->cases.count; i++) {
+        const double s = r->cases.of[i].settings.seconds;
+        if (s < least) least = s;
+        if (s > most) most = s;
+    }
+    if (least == most) snprintf(out, size, "%.3g s", least);
+    else snprintf(out, size, "%.2g to %.2g s", least, most);
+}
+
 void sweep_say_legend(const sweep_run *r)
 {
     if (r->kept)
@@ -57,20 +70,21 @@ void sweep_say_legend(const sweep_run *r)
     if (r->left == 0) return;
 
     const sweep_settings *s = &r->cases.of[0].settings;
-    bool same = true;
-    for (int i = 1; i < r->cases.count; i++)
-        same &= r->cases.of[i].settings.seconds == s->seconds &&
-                r->cases.of[i].settings.processes == s->processes &&
-                r->cases.of[i].settings.ci == s->ci;
+    char processes[64] = "1 process each", seconds[64];
+    if (s->processes > 1)
+        snprintf(processes, sizeof processes,
+                 "%d processes each, order of kernels rotated", s->processes);
+    tell_seconds(r, seconds, sizeof seconds);
     for (int i = 0; i < r->cases.notes; i++)
         printf("# %s\n", r->cases.note[i]);
+    if (r->suite.name)
+        printf("# suite %s, version %d: %d cases\n", r->suite.name,
+               r->suite.version, r->cases.count);
     printf("# median: of the time of one call, +- half of its 95 %% interval; "
            "samples with steal or involuntary switches left out\n");
-    if (same)
-        printf("# %d process%s each, order of kernels rotated; until +- %g %% "
-               "or %.3g s of samples\n",
-               s->processes, s->processes == 1 ? "" : "es", 100 * s->ci,
-               s->seconds);
+    printf("# %s; until +- %g %%, or %s of samples (time), or more of them do "
+           "not help (noise)\n",
+           processes, 100 * s->ci, seconds);
     printf("# GFLOP/s: operations of the definition; %% roof: of what this "
            "machine's measured ceilings allow\n");
     sweep_table_header(stdout, r->width);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "stats.h"
+#include "text.h"
 
 /* ---- numbers ------------------------------------------------------------- */
 
@@ -43,8 +44,17 @@ int sweep_table_width(const sweep_case *cases, int count)
 
 void sweep_table_header(FILE *f, int width)
 {
-    fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s\n", width, "case", "median ms",
-            "+-", "GFLOP/s", "% roof", "work MiB", "status");
+    fprintf(f, "%s%-*s %12s %8s %10s %6s %12s  %s%s\n", text_on(f, TEXT_BOLD),
+            width, "case", "median ms", "+-", "GFLOP/s", "% roof", "work MiB",
+            "status", text_off(f, TEXT_BOLD));
+}
+
+static enum text_color color_of(const char *status, bool unreliable)
+{
+    if (!strcmp(status, "ok")) return unreliable ? TEXT_WARN : TEXT_GOOD;
+    if (!strcmp(status, "unsupported") || !strcmp(status, "memory"))
+        return TEXT_PLAIN;
+    return TEXT_BAD;
 }
 
 void sweep_table_line(FILE *f, int width, const json *row)
@@ -67,9 +77,10 @@ void sweep_table_line(FILE *f, int width, const json *row)
         snprintf(half, sizeof half, "%.1f %%", 50 * (hi - lo) / median);
     if (isfinite(fraction))
         snprintf(roof, sizeof roof, "%.1f", 100 * fraction);
-    fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s", width,
+    const enum text_color color = color_of(status, unreliable);
+    fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width,
             json_text(json_get(row, "case")), ms, half, gflops, roof, work,
-            status);
+            text_on(f, color), status, text_off(f, color));
     if (reason) fprintf(f, ": %s", reason);
     else if (unreliable) fprintf(f, " (unreliable: too few clean samples)");
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);
