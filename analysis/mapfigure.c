@@ -51,15 +51,9 @@ static void start(const page *g)
           g->script);
 }
 
-/* What is common to a colour scale: range, table, the value of column 1. */
-static void colours(const page *g, const heatmap_scale *s)
+/* shown(x): the value that a matrix entry x is coloured by. */
+static void define_shown(const page *g, const heatmap_scale *s, size_t columns)
 {
-    uint8_t table[256][3];
-    heatmap_palette(s, table);
-    gnuplot_palette(g->script, table);
-    fprintf(g->script, "set cbrange [%.9g:%.9g]\nunset colorbox\n", s->lo,
-            s->hi);
-    fprintf(g->script, "atleast(x) = x < %.9g ? %.9g : x\n", s->lo, s->lo);
     switch (s->view) {
     case HEATMAP_LINEAR: fputs("shown(x) = x\n", g->script); break;
     case HEATMAP_LOG:
@@ -68,27 +62,40 @@ static void colours(const page *g, const heatmap_scale *s)
     case HEATMAP_UNIFORM:
         fprintf(g->script,
                 "shown(x) = atleast(log(abs(x) * %zu + 1e-300) / log(2))\n",
-                s->columns);
+                columns);
         break;
     }
 }
 
-/* The bar at the right, in the box of the last panel. */
-static void colour_bar(const page *g, const heatmap_scale *s, double y,
-                       double height)
+/* What is common to a colour scale: range, table, the value of an entry. */
+static void colours(const page *g, const heatmap_scale *s)
 {
-    char label[96];
+    uint8_t table[256][3];
+    heatmap_palette(s, table);
+    gnuplot_palette(g->script, table);
+    fprintf(g->script, "set cbrange [%.9g:%.9g]\nunset colorbox\n", s->lo,
+            s->hi);
+    fprintf(g->script, "atleast(x) = x < %.9g ? %.9g : x\n", s->lo, s->lo);
+    define_shown(g, s, s->columns);
+}
+
+/* The bar at the right, in the box of the last panel. */
+static void colour_bar(const page *g, const heatmap_scale *s, const char *of,
+                       double y, double height)
+{
+    char label[160];
+    if (!of) of = heatmap_label(s);
     if (s->above > 0)
-        snprintf(label, sizeof label, "%s; up to %.2g, clipped",
-                 heatmap_label(s), heatmap_value(s, s->largest));
-    else snprintf(label, sizeof label, "%s", heatmap_label(s));
+        snprintf(label, sizeof label, "%s; up to %.2g, clipped", of,
+                 heatmap_value(s, s->largest));
+    else snprintf(label, sizeof label, "%s", of);
     fprintf(g->script,
             "set colorbox user origin screen %.5f,%.5f size screen %.5f,%.5f\n"
             "set cbtics out font ',6.5' format '%%.3g'\nset cblabel ",
             (g->width - RIGHT + 12) / g->width,
             1 - (y + height) / g->height, 8 / g->width, height / g->height);
     gnuplot_quote(g->script, label);
-    fputs(" noenhanced font ',7' offset -0.4,0\n", g->script);
+    fputs(" noenhanced font ',7' offset 0.3,0\n", g->script);
 }
 
 static void title(const page *g, const char *text)
@@ -209,7 +216,7 @@ static void picture_panel(const page *g, const mapfigure *f)
     axis(g, 'x', f->rows > 1 ? "column" : "token", f->columns,
          tic_step(f->columns, 1));
     axis(g, 'y', f->rows > 1 ? "row" : " ", f->rows, tic_step(f->rows, 1));
-    if (f->rows == 1) fputs("unset ytics\n", g->script);
+    if (f->rows == 1) fputs("set format y ''\n", g->script);
     frame_cell(g, f);
     fputs("plot ", g->script);
     gnuplot_quote(g->script, f->picture);
@@ -217,6 +224,7 @@ static void picture_panel(const page *g, const mapfigure *f)
                        "with rgbimage\n",
             -0.5 + 0.5 / f->patch, -0.5 + 0.5 / f->patch, 1.0 / f->patch,
             1.0 / f->patch);
+    fputs("set format y\n", g->script);
     end_panel(g);
 }
 
@@ -313,7 +321,7 @@ static void draw(const page *g, const mapfigure *f, const char *spectra)
     for (int i = 0; i < f->panels; i++) {
         const double x = LEFT + (i + 1) * (PANEL + ACROSS);
         place(g, x, TOP, PANEL, PANEL);
-        if (i == f->panels - 1) colour_bar(g, f->scale, TOP, PANEL);
+        if (i == f->panels - 1) colour_bar(g, f->scale, NULL, TOP, PANEL);
         matrix_panel(g, f, &f->panel[i]);
         place(g, x, low, f->on_grid ? width : PANEL, row_height(f));
         row_panel(g, f, &f->panel[i]);
@@ -336,4 +344,120 @@ int mapfigure_draw(const mapfigure *given, unsigned formats, error *e)
     if (gnuplot_begin(&g, f.dir, f.name, p.width, p.height, e) < 0) return -1;
     draw(&(page){ g.script, p.width, p.height }, &f, spectra);
     return gnuplot_end(&g, f.comment, formats, e);
+}
+
+/* ---- contact sheets ------------------------------------------------------------ */
+
+enum { TILE = 76, TILE_GAP = 8, TILE_TITLE = 14, SHEET_EDGE = 10 };
+
+static void tile(const page *g, const mapfigure_sheet *s,
+                 const mapfigure_tile *t)
+{
+    title(g, t->title);
+    define_shown(g, s->scale, t->keys ? t->keys : t->columns);
+    fprintf(g->script, "set xrange [-0.5:%g]\nset yrange [%g:-0.5]\nplot ",
+            (double)t->columns - 0.5, (double)t->rows - 0.5);
+    gnuplot_quote(g->script, t->file);
+    fprintf(g->script,
+            " binary skip=%d array=(%zu,%zu) format='%%double' "
+            "using (shown($1)) with image\n",
+            NPY_HEADER, t->columns, t->rows);
+    end_panel(g);
+}
+
+static void sheet(const page *g, const mapfigure_sheet *s)
+{
+    start(g);
+    fputs("unset xtics\nunset ytics\n", g->script);
+    colours(g, s->scale);
+    for (int i = 0; i < s->tiles; i++) {
+        const double x = SHEET_EDGE + i % s->across * (TILE + TILE_GAP);
+        const double y =
+            TILE_TITLE + i / s->across * (TILE + TILE_TITLE + TILE_GAP);
+        place(g, x, y, TILE, TILE);
+        if (i == 0) colour_bar(g, s->scale, s->label, TILE_TITLE, 2 * TILE);
+        tile(g, s, &s->tile[i]);
+    }
+    fputs("unset multiplot\n", g->script);
+}
+
+int mapfigure_sheet_draw(const mapfigure_sheet *s, unsigned formats, error *e)
+{
+    gnuplot g;
+    const int lines = (s->tiles + s->across - 1) / s->across;
+    const page p = {
+        .width = SHEET_EDGE + s->across * (TILE + TILE_GAP) + RIGHT,
+        /* the colour bar needs two lines */
+        .height = (lines > 2 ? lines : 2) * (TILE + TILE_TITLE + TILE_GAP) +
+                  SHEET_EDGE,
+    };
+    if (gnuplot_begin(&g, s->dir, s->name, p.width, p.height, e) < 0) return -1;
+    sheet(&(page){ g.script, p.width, p.height }, s);
+    return gnuplot_end(&g, s->comment, formats, e);
+}
+
+/* ---- boxes ---------------------------------------------------------------------- */
+
+enum { BOX = 22, BOX_HEIGHT = 170, BOX_NAMES = 90 };
+
+/* Place, least, lower, median, upper, greatest, name. */
+static int write_boxes(const char *dir, const char *name,
+                       const mapfigure_box *box, int count, error *e)
+{
+    file_writer w;
+    char *path = path_join(dir, name);
+    const int rc = file_begin(&w, path, e);
+    free(path);
+    if (rc < 0) return -1;
+    fputs("# place\tleast\tlower\tmedian\tupper\tgreatest\tname\n", w.stream);
+    for (int i = 0; i < count; i++) {
+        if (isnan(box[i].quartile[0])) continue;
+        fprintf(w.stream, "%d", i);
+        for (int q = 0; q < METRICS_QUARTILES; q++)
+            fprintf(w.stream, "\t%.6g", box[i].quartile[q]);
+        fprintf(w.stream, "\t%s\n", box[i].name);
+    }
+    return file_commit(&w, e);
+}
+
+static void boxes(const page *g, const char *data, const char *label,
+                  const mapfigure_box *box, int count)
+{
+    place(g, LEFT, SHEET_EDGE, (double)count * BOX, BOX_HEIGHT);
+    fputs("unset key\nset border 3 linewidth 0.5\n"
+          "set tics out nomirror scale 0.5 font ',6.5'\n"
+          "set grid ytics linecolor rgb '#dddddd' linewidth 0.5\n"
+          "set yrange [0:1]\nset boxwidth 0.55\nset style fill solid 0.25\n"
+          "set xtics rotate by 90 right (",
+          g->script);
+    for (int i = 0; i < count; i++) {
+        if (i) fputs(", ", g->script);
+        gnuplot_quote(g->script, box[i].name);
+        fprintf(g->script, " %d", i);
+    }
+    fprintf(g->script, ") noenhanced\nset xrange [-0.7:%g]\nset ylabel ",
+            count - 0.3);
+    gnuplot_quote(g->script, label);
+    fputs(" noenhanced font ',7' offset 1,0\nplot ", g->script);
+    gnuplot_quote(g->script, data);
+    fprintf(g->script,
+            " using 1:3:2:6:5 with candlesticks whiskerbars 0.5 linewidth 0.8 "
+            "linecolor rgb '#%06x', '' using 1:4:4:4:4 with candlesticks "
+            "linewidth 1.6 linecolor rgb '#%06x'\n",
+            (unsigned)line_colour(0), (unsigned)line_colour(0));
+}
+
+int mapfigure_boxes_draw(const char *dir, const char *name, const char *comment,
+                         const char *label, const mapfigure_box *box, int count,
+                         unsigned formats, error *e)
+{
+    gnuplot g;
+    char data[128];
+    snprintf(data, sizeof data, "%s.tsv", name);
+    if (write_boxes(dir, data, box, count, e) < 0) return -1;
+    const page p = { .width = LEFT + (double)count * BOX + SHEET_EDGE,
+                     .height = SHEET_EDGE + BOX_HEIGHT + BOX_NAMES };
+    if (gnuplot_begin(&g, dir, name, p.width, p.height, e) < 0) return -1;
+    boxes(&(page){ g.script, p.width, p.height }, data, label, box, count);
+    return gnuplot_end(&g, comment, formats, e);
 }

@@ -1,5 +1,5 @@
 /* mapfigure.h - annotated figures of effective matrices, drawn by gnuplot from
- * the .npy files that lie beside them.
+ * the .npy files that lie beside or below them.
  */
 #ifndef MAPFIGURE_H
 #define MAPFIGURE_H
@@ -34,5 +34,36 @@ enum { MAPFIGURE_PANELS = 4 };
  * the picture with the query's cell, then its row of each matrix on the grid.
  * One colour bar for all. */
 int mapfigure_draw(const mapfigure *f, unsigned formats, error *e);
+
+/* ---- many small ones ----------------------------------------------------- */
+
+typedef struct mapfigure_tile {
+    char file[256];        /* .npy of doubles, relative to the folder        */
+    char title[64];
+    size_t rows, columns;
+    size_t keys;           /* M of the uniform view; 0: columns              */
+} mapfigure_tile;
+
+typedef struct mapfigure_sheet {
+    const char *dir, *name, *comment;
+    const mapfigure_tile *tile;
+    int tiles, across;           /* tiles of one line                        */
+    const heatmap_scale *scale;  /* shared by all                            */
+    const char *label;           /* of the colour bar; NULL: of the scale    */
+} mapfigure_sheet;
+
+/* A contact sheet: every tile fills a square of the same size. */
+int mapfigure_sheet_draw(const mapfigure_sheet *s, unsigned formats, error *e);
+
+/* Least, lower quartile, median, upper quartile, greatest of something. */
+typedef struct mapfigure_box {
+    char name[48];
+    double quartile[METRICS_QUARTILES];
+} mapfigure_box;
+
+/* One box for each, values from 0 to 1, names below; NAN boxes stay empty. */
+int mapfigure_boxes_draw(const char *dir, const char *name, const char *comment,
+                         const char *label, const mapfigure_box *box, int count,
+                         unsigned formats, error *e);
 
 #endif

@@ -2,7 +2,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <fnmatch.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,11 @@
 #include "../harness/axes.h"
 #include "../harness/commands.h"
 #include "../harness/file.h"
+#include "../harness/names.h"
+#include "../harness/progress.h"
+#include "../harness/spelling.h"
 #include "../plots/gnuplot.h"
+#include "gallery.h"
 #include "mapset.h"
 
 /* ---- options ----------------------------------------------------------------------- */
@@ -127,8 +130,8 @@ static int word(const char *option, const char *text, const char *const *words,
         snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s",
                  i ? ", " : "", words[i]);
     }
-    return error_set(e, "--%s: unknown '%s'%s%s%s: use %s", option, text,
-                     near ? "; did you mean '" : "", near ? near : "",
+    return error_set(e, "--%s: unknown '%s'%s%s%s use %s", option, text,
+                     near ? "; did you mean '" : ":", near ? near : "",
                      near ? "'?" : "", all);
 }
 
@@ -139,8 +142,11 @@ static int set_axis(request *r, int number, const char *text, error *e)
         return error_set(e, "--%s: '%s' is more than one value; a map is of "
                             "one problem",
                          axes_name(number), text);
-    if (number == ATT_FIELD_seed)
-        r->options.seed = strtoull(r->axes.of[number].value[0], NULL, 10);
+    if (number == ATT_FIELD_seed) {
+        const long seed = strtol(r->axes.of[number].value[0], NULL, 10);
+        if (seed < 0) return error_set(e, "--seed must not be negative");
+        r->options.seed = (uint64_t)seed;
+    }
     return 0;
 }
 
@@ -272,7 +278,7 @@ static int check_axes(const request *r, const att_mechanism *m, error *e)
     return 0;
 }
 
-/* ---- one mechanism ------------------------------------------------------------------- */
+/* ---- mechanisms --------------------------------------------------------------------- */
 
 static int complain(const char *command, const error *e, int code)
 {
@@ -280,53 +286,116 @@ static int complain(const char *command, const error *e, int code)
     return code;
 }
 
-static int map_one(const char *command, const request *r,
-                   const att_mechanism *m, const char *dir)
+static int check_agreement(const mapset *s, error *e)
+{
+    if (mapset_agrees(s)) return 0;
+    return error_set(e, "%s: the matrix does not give its own output: "
+                        "differences %.2g (A v), %.2g (columns), %.2g (parts)",
+                     s->values.mechanism->name, s->agreement.forward,
+                     s->agreement.probe, s->agreement.parts);
+}
+
+/* Makes, prints and writes the maps of m.  An exit code; what is told of them
+ * goes to the gallery, unless that is NULL. */
+static int map_one(const request *r, const att_mechanism *m, const char *dir,
+                   gallery *g, error *e)
 {
     att_problem p;
     mapset s;
-    error e;
     const char *why = fit(r, m, &p);
-    if (why) {
-        error_set(&e, "%s: %s", m->name, why);
-        return complain(command, &e, EXIT_USAGE);
+    int rc = why ? error_set(e, "%s: %s", m->name, why)
+                 : mapset_make(&s, m, &p, &r->options, e);
+    if (rc < 0) {
+        if (!g) return EXIT_USAGE;
+        gallery_add_missing(g, m, e->text);
+        return EXIT_OK;
     }
-    if (mapset_make(&s, m, &p, &r->options, &e) < 0)
-        return complain(command, &e, EXIT_USAGE);
-
-    int code = EXIT_OK;
     printf("%s  %s\n", m->name, s.problem);
     mapset_print(&s, stdout);
-    if (mapset_write(&s, dir, &e) < 0)
-        code = complain(command, &e, EXIT_USAGE);
-    else if (!mapset_agrees(&s)) {
-        error_set(&e, "%s: the matrix does not give its own output: differences "
-                      "%.2g (A v), %.2g (columns), %.2g (parts)",
-                  m->name, s.agreement.forward, s.agreement.probe,
-                  s.agreement.parts);
-        code = complain(command, &e, EXIT_GATE);
-    }
+    int code = EXIT_OK;
+    if (folder_make(dir, e) < 0 || mapset_write(&s, dir, e) < 0)
+        code = EXIT_USAGE;
+    else if (check_agreement(&s, e) < 0) code = EXIT_GATE;
+    if (g) gallery_add(g, &s);
     mapset_free(&s);
     return code;
 }
 
 /* ---- command ------------------------------------------------------------------------- */
 
-static const att_mechanism *find(const char *name, error *e)
+/* Whether m is one of the names or fits one of the patterns. */
+static bool wanted(const request *r, const att_mechanism *m)
+{
+    for (int i = 0; i < r->count; i++)
+        if (fnmatch(r->names[i], m->name, 0) == 0) return true;
+    return false;
+}
+
+static int check_names(const request *r, error *e)
 {
     const att_mechanism *const *all;
     const size_t n = att_mechanisms(&all);
-    const att_mechanism *m = att_find_mechanism(name);
-    if (m) return m;
-    const char **names = malloc((n + 1) * sizeof *names);
-    if (!names) abort();
-    for (size_t i = 0; i < n; i++) names[i] = all[i]->name;
-    const char *near = error_nearest(name, names, (int)n);
-    free(names);
-    error_set(e, "unknown mechanism '%s'%s%s%s", name,
-              near ? "; did you mean '" : ": see `attnbench list mechanisms`",
-              near ? near : "", near ? "'?" : "");
-    return NULL;
+    for (int i = 0; i < r->count; i++) {
+        bool found = false;
+        for (size_t k = 0; k < n; k++)
+            found |= fnmatch(r->names[i], all[k]->name, 0) == 0;
+        if (!found && !names_mechanism(r->names[i], e)) return -1;
+    }
+    return 0;
+}
+
+/* Every mechanism that is wanted in a folder of its own, and an index. */
+static int map_many(const request *r, const char *dir, error *e)
+{
+    const att_mechanism *const *all;
+    const size_t n = att_mechanisms(&all);
+    progress bar;
+    gallery g = { 0 };
+    int code = EXIT_OK;
+    if (folder_make(dir, e) < 0) return EXIT_USAGE;
+    progress_begin(&bar, (double)n);
+    for (size_t i = 0; i < n && code == EXIT_OK; i++) {
+        progress_show(&bar, (double)i, all[i]->name);
+        if (!wanted(r, all[i])) continue;
+        char *sub = path_join(dir, all[i]->name);
+        progress_clear(&bar);
+        code = map_one(r, all[i], sub, &g, e);
+        free(sub);
+    }
+    progress_clear(&bar);
+    if (code == EXIT_OK && gallery_write(&g, dir, &r->options, e) < 0)
+        code = EXIT_USAGE;
+    gallery_free(&g);
+    return code;
+}
+
+static int map_named(const request *r, error *e)
+{
+    const bool single = r->count == 1 && !strpbrk(r->names[0], "*?[");
+    if (!single) {
+        if (check_names(r, e) < 0) return EXIT_USAGE;
+        return map_many(r, r->out ? r->out : "results/maps", e);
+    }
+    const att_mechanism *m = names_mechanism(r->names[0], e);
+    if (!m || check_axes(r, m, e) < 0) return EXIT_USAGE;
+    char *usual_dir = path_join("results/maps", m->name);
+    const char *dir = r->out ? r->out : usual_dir;
+    const int code =
+        folder_make(dir, e) < 0 ? EXIT_USAGE : map_one(r, m, dir, NULL, e);
+    free(usual_dir);
+    return code;
+}
+
+/* Annotated figures are drawn where gnuplot is; where it is not, only an
+ * explicit --format insists. */
+static int check_gnuplot(request *r, const char *command, error *e)
+{
+    if (!r->options.formats || gnuplot_find(e) == 0) return 0;
+    if (r->figures) return -1;
+    fprintf(stderr, "%s: %s; annotated figures are left out\n", command,
+            e->text);
+    r->options.formats = 0;
+    return 0;
 }
 
 static const char doc[] =
@@ -334,35 +403,30 @@ static const char doc[] =
     "exact pictures of them (PNG, a cell is a square of pixels), the numbers "
     "(.npy, metrics.json), an annotated figure, and the attention of one query "
     "over the picture.  A table goes to standard output.\v"
+    "Several names, or patterns such as 'na*', make a gallery: a folder for each "
+    "mechanism and an index; '*' is every mechanism.\n\n"
     "Queries and keys are seeded random projections of the patches; "
-    "metrics.json says how.  Example:\n"
-    "  attnbench maps focused_linear --grid 14x14 --heads 2 --out maps";
+    "metrics.json says how.  Examples:\n"
+    "  attnbench maps focused_linear --grid 14x14 --heads 2 --out maps\n"
+    "  attnbench maps '*' --image photo.png --out gallery";
 
 int command_maps(int argc, char **argv)
 {
     struct argp_option *options = make_options();
-    const struct argp argp = { options, parse, "MECHANISM", doc,
+    const struct argp argp = { options, parse, "MECHANISM...", doc,
                                NULL,    NULL,  NULL };
-    request r = { .options = { .seed = 1, .head = -1, .query = -1,
-                               .clip = -1,
+    request r = { .options = { .seed = 1, .head = -1, .query = -1, .clip = -1,
                                .formats = GNUPLOT_SVG | GNUPLOT_PNG } };
+    int code = EXIT_USAGE;
     error e;
 
     argp_err_exit_status = EXIT_USAGE;
-    argp_parse(&argp, argc, argv, 0, NULL, &r);
-    free(options);
-    if (r.options.formats && gnuplot_find(&e) < 0) {
-        if (r.figures) return complain(argv[0], &e, EXIT_MISSING);
-        fprintf(stderr, "%s: %s; annotated figures are left out\n", argv[0],
-                e.text);
-        r.options.formats = 0;
+    if (spelling_check(options, argc, argv, &e) == 0) {
+        argp_parse(&argp, argc, argv, 0, NULL, &r);
+        code = check_gnuplot(&r, argv[0], &e) < 0 ? EXIT_MISSING
+                                                  : map_named(&r, &e);
     }
-    const att_mechanism *m = find(r.names[0], &e);
-    if (!m || check_axes(&r, m, &e) < 0)
-        return complain(argv[0], &e, EXIT_USAGE);
-    char *dir = r.out ? path_join("", r.out) : path_join("results/maps", m->name);
-    const int code = map_one(argv[0], &r, m, dir);
-    free(dir);
+    free(options);
     axes_free(&r.axes);
-    return code;
+    return code == EXIT_OK ? code : complain(argv[0], &e, code);
 }

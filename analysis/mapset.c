@@ -129,10 +129,19 @@ static int check_wishes(const mapset *s, error *e)
     return 0;
 }
 
-/* All matrices, a copy for the singular values, and one more for sums. */
-static int memory_suffices(const mapset *s, int count, error *e)
+static int count_items(const mapset *s)
 {
-    const double bytes = 8.0 * (count + 3) * (double)s->shape.rows *
+    int parts = 0;
+    for (int part = 0; part <= ATT_PART_TOTAL; part++)
+        parts += matrix_has(s->values.mechanism, (enum att_part)part);
+    return (s->options->head < 0 ? s->shape.heads : 1) * parts;
+}
+
+/* All matrices, a copy for the singular values, and two more for sums. */
+static int memory_suffices(const mapset *s, error *e)
+{
+    const int count = count_items(s);
+    const double bytes = 8.0 * (count + 3.0) * (double)s->shape.rows *
                          (double)s->shape.columns;
     const double room = 0.8 * (double)machine_memory_free();
     if (bytes <= room) return 0;
@@ -168,11 +177,7 @@ static int make_items(mapset *s, error *e)
     const att_mechanism *m = s->values.mechanism;
     const int first = s->options->head < 0 ? 0 : s->options->head;
     const int last = s->options->head < 0 ? s->shape.heads : first + 1;
-    int parts = 0;
-    for (int part = 0; part <= ATT_PART_TOTAL; part++)
-        parts += matrix_has(m, (enum att_part)part);
-    if (memory_suffices(s, (last - first) * parts, e) < 0) return -1;
-    s->item = calloc((size_t)((last - first) * parts), sizeof *s->item);
+    s->item = calloc((size_t)count_items(s), sizeof *s->item);
     if (!s->item) return error_set(e, "not enough memory for the maps");
     for (int h = first; h < last; h++)
         for (int part = 0; part <= ATT_PART_TOTAL; part++)
@@ -208,6 +213,7 @@ int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
     matrix_shape_of(&s->values, &s->shape);
 
     int rc = check_wishes(s, e);
+    if (rc == 0) rc = memory_suffices(s, e);
     if (rc == 0) rc = make_inputs(s, e);
     if (rc == 0)
         rc = matrix_compare(&s->values, options->probe, &s->agreement, e);
@@ -351,6 +357,20 @@ static int write_matrix(const mapset *s, const mapset_item *item,
     return rc;
 }
 
+/* The averaged relative map beside its matrix. */
+static int write_relative(const mapset_item *item, const char *dir, error *e)
+{
+    const metrics_grid *g = &item->m.grid;
+    size_t dim[3] = { 0 };
+    if (!item->m.relative) return 0;
+    for (int a = 0; a < g->axes; a++) dim[a] = 2 * (size_t)g->side[a] - 1;
+    char *path = file_in(dir, item->stem, "-relative.npy");
+    const int rc =
+        npy_write(path, ARRAY_F64, g->axes, dim, item->m.relative, e);
+    free(path);
+    return rc;
+}
+
 /* Whether a row of a matrix is a map of the picture's cells. */
 static bool over_picture(const mapset *s)
 {
@@ -452,15 +472,32 @@ static int draw_figure(const mapset *s, const char *dir, bool filters, error *e)
 
 /* ---- metrics.json -------------------------------------------------------------- */
 
+static json *list_json(const att_list *list)
+{
+    json *j = json_array();
+    for (int i = 0; i < list->n; i++) json_push_number(j, list->v[i]);
+    return j;
+}
+
+/* As in a journal: fields that the mechanism has, numbers as numbers. */
 static json *problem_json(const check_values *v)
 {
+    const att_problem *p = &v->problem;
     json *j = json_object();
-    for (int f = 0; f < ATT_FIELD_COUNT; f++) {
-        char text[ATT_TEXT];
-        if (!att_uses(v->mechanism, f)) continue;
-        att_get(&v->problem, f, text);
-        json_put_text(j, att_fields[f].name, text);
-    }
+    char text[ATT_TEXT];
+#define PUT_INT(field)  json_put_number(j, #field, p->field)
+#define PUT_REAL(field) json_put_number(j, #field, p->field)
+#define PUT_LIST(field) json_put(j, #field, list_json(&p->field))
+#define PUT_ENUM(field)                                                        \
+    (att_get(p, ATT_FIELD_##field, text), json_put_text(j, #field, text))
+#define PUT(kind, field, s, o, d, h)                                           \
+    if (att_uses(v->mechanism, ATT_FIELD_##field)) PUT_##kind(field);
+    ATT_PROBLEM_FIELDS(PUT)
+#undef PUT
+#undef PUT_ENUM
+#undef PUT_LIST
+#undef PUT_REAL
+#undef PUT_INT
     return j;
 }
 
@@ -579,9 +616,10 @@ int mapset_write(const mapset *s, const char *dir, error *e)
 {
     json *machine = machine_describe();
     const char *revision = json_text(json_get(machine, "git_revision"));
-    int rc = folder_make(dir, e);
+    int rc = 0;
     for (int i = 0; i < s->count && rc == 0; i++) {
         rc = write_matrix(s, &s->item[i], dir, revision, e);
+        if (rc == 0) rc = write_relative(&s->item[i], dir, e);
         if (rc == 0 && over_picture(s))
             rc = write_overlay(s, &s->item[i], dir, revision, e);
     }

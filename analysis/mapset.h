@@ -62,8 +62,9 @@ void mapset_free(mapset *s);
 /* Whether matrices and forward agree to rounding (1e-9). */
 bool mapset_agrees(const mapset *s);
 
-/* Into the folder: STEM.png and STEM.npy of every map, STEM-query.png over the
- * picture, the annotated figure, metrics.json. */
+/* Into the folder, which exists: STEM.png and STEM.npy of every map, its
+ * averaged relative map as STEM-relative.npy, STEM-query.png over the picture,
+ * the annotated figures, metrics.json. */
 int mapset_write(const mapset *s, const char *dir, error *e);
 
 /* The numbers as an aligned table. */
