@@ -63,11 +63,19 @@ const char *figures_check(const char *name, const columns *c, error *e)
     }
     const char *near =
         error_nearest(name, figures_usual, figures_usual_count);
-    error_set(e, "unknown figure '%s'%s%s%s: roofline, or scaling-, headdim- or "
-                 "window- with time, gflops, memory or another column",
-              name, near ? "; did you mean '" : "", near ? near : "",
-              near ? "'?" : "");
+    if (near) error_set(e, "unknown figure '%s'; did you mean '%s'?", name, near);
+    else
+        error_set(e, "unknown figure '%s': use roofline, or scaling-, headdim- "
+                     "or window- with time, gflops, memory or a column of "
+                     "'attnbench table'", name);
     return NULL;
+}
+
+const char *figures_axis(const char *name)
+{
+    const char *metric;
+    const abscissa *a = split(name, &metric);
+    return a ? a->axis : "tokens";
 }
 
 /* ---- ceilings ------------------------------------------------------------------------------------ */

@@ -2,6 +2,7 @@
 #include "quantity.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 /* Decimal prefixes, also for bytes: the axes of figures are decades. */
@@ -47,20 +48,20 @@ void quantity_text(enum quantity q, double value, char *out, size_t size)
 
 void number_text(double value, double half_width, char *out)
 {
+    const bool interval = half_width > 0 && isfinite(half_width);
     int decimals = 0;
     if (!isfinite(value)) {
         snprintf(out, NUMBER_TEXT, "-");
         return;
     }
-    if (half_width > 0 && isfinite(half_width))
-        decimals = (int)-floor(log10(half_width));
+    if (interval) decimals = (int)-floor(log10(half_width));
     else if (fabs(value - round(value)) > 1e-9 * fabs(value))
         decimals = 2 - (int)floor(log10(fabs(value)));
-    if (decimals > 12 || fabs(value) >= 1e15) {
+    if (decimals > (interval ? 12 : 5) || fabs(value) >= 1e15) {
         snprintf(out, NUMBER_TEXT, "%.2e", value);
         return;
     }
-    if (decimals < 0 && half_width > 0) {
+    if (decimals < 0) {
         const double step = pow(10, -decimals);
         value = round(value / step) * step;
     }

@@ -1,0 +1,335 @@
+/* compare.c - attnbench compare DIR_A DIR_B: two runs, case by case. */
+#include <argp.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness/commands.h"
+#include "../harness/progress.h"
+#include "options.h"
+#include "quantity.h"
+#include "ratio.h"
+#include "sheet.h"
+
+static const char doc[] =
+    "Compares the times of the cases that two runs have in common: the ratio of "
+    "medians B / A with an interval, and a verdict.\v"
+    "Intervals come from a bootstrap over processes and samples and cover all "
+    "ratios together (Bonferroni).  faster, slower: the whole interval lies "
+    "beyond the effect; same: within it; unclear: it crosses the limit, and the "
+    "number of further samples that would decide is told.  broken: measured in "
+    "A, failed in B.\n\n"
+    "With --fail-on slower the exit code is 1 if any case is slower or broken.";
+
+enum { KEY_NOT = 256, KEY_FAIL, KEY_EFFECT, KEY_COVER };
+
+static const struct argp_option options[] = {
+    { "min-effect", KEY_EFFECT, "X", 0,
+      "differences below this do not count: 3% (default) or 0.03", 0 },
+    { "fail-on", KEY_FAIL, "VERDICT", 0,
+      "slower: exit code 1 if a case is slower or broken", 0 },
+    { "cover", KEY_COVER, "X", 0,
+      "probability that all intervals hold together (default 95%)", 0 },
+    { "format", 'f', "NAME", 0, "text (default), md, csv, tex or json", 0 },
+    { "kernel", 'k', "NAMES", 0, "only these; patterns like 'na2d.*'", 0 },
+    { "not", KEY_NOT, "NAMES", 0, "without these", 0 },
+    { 0 },
+};
+
+typedef struct arguments {
+    const char *dir[2], *format;
+    selection selection;
+    double effect, cover;
+    bool fail_on_slower;
+} arguments;
+
+/* "3%" or "0.03", in (lo, hi); false if it is neither. */
+static bool read_share(const char *text, double lo, double hi, double *out)
+{
+    char *end;
+    *out = strtod(text, &end);
+    if (end == text) return false;
+    end += strspn(end, " ");
+    if (*end == '%') {
+        *out /= 100;
+        end++;
+    }
+    return !*end && *out >= lo && *out < hi;
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case 'f': a->format = text; break;
+    case 'k': a->selection.only = text; break;
+    case KEY_NOT: a->selection.not = text; break;
+    case KEY_FAIL:
+        if (strcmp(text, "slower"))
+            argp_error(state, "--fail-on=%s: only 'slower' is known", text);
+        a->fail_on_slower = true;
+        break;
+    case KEY_EFFECT:
+        if (!read_share(text, 0, 10, &a->effect))
+            argp_error(state, "--min-effect=%s: not a share such as 3%%", text);
+        break;
+    case KEY_COVER:
+        if (!read_share(text, 0.5, 1, &a->cover))
+            argp_error(state, "--cover=%s: not a share from 50%% on", text);
+        break;
+    case ARGP_KEY_ARG:
+        if (a->dir[1]) argp_error(state, "two runs, not more");
+        a->dir[a->dir[0] != NULL] = text;
+        break;
+    case ARGP_KEY_END:
+        if (!a->dir[1]) argp_error(state, "which two runs? name their folders");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* ---- pairs ------------------------------------------------------------------------- */
+
+enum { BROKEN = RATIO_UNCLEAR + 1, VERDICTS };
+static const char *const verdicts[VERDICTS] = { "faster", "slower", "same",
+                                                "unclear", "broken" };
+
+typedef struct pair {
+    const result *a, *b;
+    ratio ratio;
+    int verdict;
+    double more; /* samples that would decide                               */
+} pair;
+
+typedef struct pairs {
+    pair *item;
+    int count;
+    int only[2];          /* cases of one run only                           */
+    int tally[VERDICTS];
+    bool single;          /* some have one process only                      */
+} pairs;
+
+static const result *find(const results *r, const char *name)
+{
+    for (int i = 0; i < r->count; i++)
+        if (!strcmp(r->item[i].name, name)) return &r->item[i];
+    return NULL;
+}
+
+/* Cases that A has measured and B has tried. */
+static void match(pairs *p, const results *a, const results *b)
+{
+    p->item = malloc((size_t)(a->count + 1) * sizeof *p->item);
+    if (!p->item) abort();
+    for (int i = 0; i < a->count; i++) {
+        const result *other = find(b, a->item[i].name);
+        if (!other) p->only[0]++;
+        else if (a->item[i].ok)
+            p->item[p->count++] = (pair){ .a = &a->item[i], .b = other };
+    }
+    for (int i = 0; i < b->count; i++)
+        p->only[1] += find(a, b->item[i].name) == NULL;
+}
+
+static void judge(pairs *p, const arguments *a)
+{
+    ratio_samples *s = malloc(2 * sizeof *s);
+    progress bar;
+    if (!s) abort();
+    progress_begin(&bar, p->count);
+    for (int i = 0; i < p->count; i++) {
+        pair *x = &p->item[i];
+        progress_show(&bar, i, x->a->name);
+        x->verdict = BROKEN;
+        x->more = NAN;
+        x->ratio = (ratio){ NAN, NAN, NAN, NAN, 0 };
+        if (x->b->ok) {
+            ratio_read(&s[0], x->a);
+            ratio_read(&s[1], x->b);
+            ratio_make(&x->ratio, &s[0], &s[1], (1 - a->cover) / p->count);
+            x->verdict = (int)ratio_judge(&x->ratio, a->effect);
+            p->single |= s[0].processes < 2 || s[1].processes < 2;
+        }
+        if (x->verdict == RATIO_UNCLEAR)
+            x->more = ratio_more_samples(&x->ratio, a->effect);
+        p->tally[x->verdict]++;
+    }
+    progress_clear(&bar);
+    free(s);
+}
+
+/* ---- table ---------------------------------------------------------------------------- */
+
+static void put_time(cell *c, const result *r)
+{
+    char text[64];
+    const double ns = result_number(r, "time_ns/median");
+    if (r->ok) quantity_text(QUANTITY_SECONDS, ns * 1e-9, text, sizeof text);
+    else snprintf(text, sizeof text, "%s", r->status);
+    cell_number(c, r->ok ? ns : NAN, text);
+}
+
+static void put_change(cell *c, double value)
+{
+    char text[32] = "-";
+    if (isfinite(value))
+        snprintf(text, sizeof text, "%+.1f %%", 100 * (value - 1));
+    cell_number(c, value, text);
+}
+
+/* "same (within 3 %)", "unclear: 14 more samples would decide". */
+static void verdict_text(const pair *p, double effect, char *out, size_t size)
+{
+    enum { MANY = 10000 };
+    const char *word = verdicts[p->verdict];
+    if (p->verdict == BROKEN)
+        snprintf(out, size, "%s: %s", word, p->b->reason);
+    else if (p->verdict == RATIO_SAME)
+        snprintf(out, size, "%s (within %g %%)", word, 100 * effect);
+    else if (p->verdict != RATIO_UNCLEAR) snprintf(out, size, "%s", word);
+    else if (isnan(p->ratio.lo))
+        snprintf(out, size, "%s: too few samples", word);
+    else if (p->more > MANY)
+        snprintf(out, size, "%s: too close to the limit of %g %%", word,
+                 100 * effect);
+    else
+        snprintf(out, size, "%s: %.0f more samples would decide", word,
+                 fmax(p->more, 1));
+}
+
+/* Slower and broken cases first: they are what one looks for. */
+static int by_ratio(const void *a, const void *b)
+{
+    static const int rank[VERDICTS] = { 3, 1, 4, 2, 0 };
+    const pair *x = a, *y = b;
+    if (x->verdict != y->verdict) return rank[x->verdict] - rank[y->verdict];
+    if (x->ratio.value != y->ratio.value)
+        return x->ratio.value > y->ratio.value ? -1 : 1;
+    return strcmp(x->a->name, y->a->name);
+}
+
+static void make_sheet(sheet *s, const pairs *p, const arguments *a)
+{
+    char text[512];
+    sheet_column(s, "case", "case", false);
+    sheet_column(s, "A", "a_time_ns", true);
+    sheet_column(s, "B", "b_time_ns", true);
+    sheet_column(s, "change", "ratio", true);
+    sheet_column(s, "from", "ratio_lo", true);
+    sheet_column(s, "to", "ratio_hi", true);
+    sheet_column(s, "verdict", "verdict", false);
+    for (int i = 0; i < p->count; i++) {
+        const pair *x = &p->item[i];
+        sheet_row(s);
+        cell_word(sheet_last(s, 0), x->a->name);
+        put_time(sheet_last(s, 1), x->a);
+        put_time(sheet_last(s, 2), x->b);
+        put_change(sheet_last(s, 3), x->ratio.value);
+        put_change(sheet_last(s, 4), x->ratio.lo);
+        put_change(sheet_last(s, 5), x->ratio.hi);
+        verdict_text(x, a->effect, text, sizeof text);
+        cell_word(sheet_last(s, 6), verdicts[x->verdict]);
+        sheet_text(&sheet_last(s, 6)->text, text);
+    }
+    snprintf(text, sizeof text,
+             "Medians of B (%s) against A (%s); intervals cover all %d changes "
+             "together with %g %%.",
+             a->dir[1], a->dir[0], p->count, 100 * a->cover);
+    sheet_text(&s->caption, text);
+}
+
+static void summary(const pairs *p, char *out, size_t size)
+{
+    int n = snprintf(out, size, "%d faster, %d slower, %d same, %d unclear",
+                     p->tally[RATIO_FASTER], p->tally[RATIO_SLOWER],
+                     p->tally[RATIO_SAME], p->tally[RATIO_UNCLEAR]);
+    if (p->tally[BROKEN])
+        n += snprintf(out + n, size - (size_t)n, ", %d broken",
+                      p->tally[BROKEN]);
+    if (p->only[0] || p->only[1])
+        snprintf(out + n, size - (size_t)n, "; %d cases only in A, %d only in B",
+                 p->only[0], p->only[1]);
+}
+
+/* ---- all --------------------------------------------------------------------------------- */
+
+static void warn(const char *name, const results *a, const results *b,
+                 const pairs *p)
+{
+    char x[160], y[160];
+    results_machine(a->item[0].env, x, sizeof x);
+    results_machine(b->item[0].env, y, sizeof y);
+    if (strcmp(x, y))
+        fprintf(stderr, "%s: different machines: A on %s, B on %s\n", name, x,
+                y);
+    if (p->single)
+        fprintf(stderr, "%s: some cases have samples of one process only: how "
+                        "processes differ is not in their intervals\n", name);
+}
+
+static int print(const sheet *s, enum sheet_format format, const char *line,
+                 error *e)
+{
+    const bool people = format != SHEET_CSV && format != SHEET_JSON;
+    sheet_write(stdout, s, format);
+    if (format == SHEET_TEXT || format == SHEET_MD) printf("%s\n", line);
+    else if (!people) fprintf(stderr, "%s\n", line);
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    return error_set(e, "cannot write to standard output; the disk may be full");
+}
+
+static int run(const arguments *a, const char *name, const results *x,
+               const results *y, enum sheet_format format, error *e)
+{
+    pairs p = { 0 };
+    sheet s = { 0 };
+    char line[256];
+    int code = EXIT_OK;
+    match(&p, x, y);
+    if (p.count == 0) {
+        free(p.item);
+        error_set(e, "%s and %s have no measured case in common", a->dir[0],
+                  a->dir[1]);
+        return options_fail(name, e, EXIT_USAGE);
+    }
+    judge(&p, a);
+    qsort(p.item, (size_t)p.count, sizeof *p.item, by_ratio);
+    warn(name, x, y, &p);
+    make_sheet(&s, &p, a);
+    summary(&p, line, sizeof line);
+    if (print(&s, format, line, e) < 0)
+        code = options_fail(name, e, EXIT_MISSING);
+    else if (a->fail_on_slower && p.tally[RATIO_SLOWER] + p.tally[BROKEN])
+        code = EXIT_GATE;
+    sheet_free(&s);
+    free(p.item);
+    return code;
+}
+
+int command_compare(int argc, char **argv)
+{
+    const struct argp argp = { options, parse, "DIR_A DIR_B", doc, NULL, NULL,
+                               NULL };
+    arguments a = { .format = "text", .effect = 0.03, .cover = 0.95 };
+    results r[2];
+    error e;
+
+    argp_err_exit_status = EXIT_USAGE;
+    if (options_check(options, argc, argv, &e) < 0)
+        return options_fail(argv[0], &e, EXIT_USAGE);
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    const int format = sheet_format_find(a.format, &e);
+    if (format < 0 || options_read(&r[0], a.dir[0], &a.selection, &e) < 0)
+        return options_fail(argv[0], &e, EXIT_USAGE);
+    if (options_read(&r[1], a.dir[1], &a.selection, &e) < 0) {
+        results_free(&r[0]);
+        return options_fail(argv[0], &e, EXIT_USAGE);
+    }
+    const int code = run(&a, argv[0], &r[0], &r[1], (enum sheet_format)format,
+                         &e);
+    results_free(&r[0]);
+    results_free(&r[1]);
+    return code;
+}

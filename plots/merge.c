@@ -1,0 +1,279 @@
+/* merge.c - attnbench merge OUT DIR...: joins the journals of several runs. */
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../harness/commands.h"
+#include "../harness/file.h"
+#include "../harness/journal.h"
+#include "options.h"
+
+static const char doc[] =
+    "Joins the journals of several runs (shards, machines) into OUT.\v"
+    "Rows that are the same are kept once.  Within one journal the last row of a "
+    "case counts; an interrupted case gives way to a finished one.  Two "
+    "different results of one case in one environment are a conflict: they are "
+    "named and nothing is written, unless --prefer says which journal wins.  "
+    "Rows that end a run (totals, fits) are left out, since they are of the "
+    "parts; 'attnbench sweep' on OUT makes them anew.";
+
+static const struct argp_option options[] = {
+    { "prefer", 'p', "WHICH", 0, "first or last journal in a conflict", 0 },
+    { 0 },
+};
+
+enum { NOBODY, FIRST, LAST };
+
+typedef struct arguments {
+    const char *out;
+    char **dir;
+    int count;
+    int prefer;
+} arguments;
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case 'p':
+        if (strcmp(text, "first") && strcmp(text, "last"))
+            argp_error(state, "--prefer=%s: use first or last", text);
+        a->prefer = !strcmp(text, "first") ? FIRST : LAST;
+        break;
+    case ARGP_KEY_ARG:
+        if (!a->out) {
+            a->out = text;
+            break;
+        }
+        a->dir = realloc(a->dir, (size_t)(a->count + 1) * sizeof *a->dir);
+        if (!a->dir) abort();
+        a->dir[a->count++] = text;
+        break;
+    case ARGP_KEY_END:
+        if (!a->count) argp_error(state, "which runs? OUT, then their folders");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* ---- rows --------------------------------------------------------------------------- */
+
+typedef struct row {
+    const json *json;
+    const char *kind;
+    const char *name; /* of a case; id of an env row                         */
+    const char *env;  /* of a case; ""                                       */
+    int journal;
+    int place; /* in the order of all rows                                   */
+} row;
+
+typedef struct merged {
+    journal *journal;
+    row *row;
+    int count;
+    int ends, same, conflicts;
+    char first_conflict[512];
+} merged;
+
+static const char *text_or_empty(const json *j)
+{
+    const char *text = json_text(j);
+    return text ? text : "";
+}
+
+static void collect(merged *m, const arguments *a)
+{
+    int total = 0;
+    for (int d = 0; d < a->count; d++) total += m->journal[d].count;
+    m->row = malloc((size_t)(total + 1) * sizeof *m->row);
+    if (!m->row) abort();
+    for (int d = 0; d < a->count; d++)
+        for (int i = 0; i < m->journal[d].count; i++) {
+            const json *j = m->journal[d].rows[i];
+            const char *kind = text_or_empty(json_get(j, "kind"));
+            const bool is_case = !strcmp(kind, "case");
+            if (!strcmp(kind, "end")) {
+                m->ends++;
+                continue;
+            }
+            m->row[m->count] = (row){
+                .json = j,
+                .kind = kind,
+                .name = text_or_empty(json_get(j, is_case ? "case" : "id")),
+                .env = is_case ? text_or_empty(json_get(j, "env")) : "",
+                .journal = d,
+                .place = m->count,
+            };
+            m->count++;
+        }
+}
+
+static bool same_row(const row *a, const row *b)
+{
+    char *x = json_print(a->json, false), *y = json_print(b->json, false);
+    const bool same = !strcmp(x, y);
+    free(x);
+    free(y);
+    return same;
+}
+
+static bool interrupted(const row *r)
+{
+    return !strcmp(text_or_empty(json_get(r->json, "status")), "interrupted");
+}
+
+/* By what a row is about, then by place. */
+static int by_subject(const void *a, const void *b)
+{
+    const row *x = a, *y = b;
+    int c = strcmp(x->kind, y->kind);
+    if (!c) c = strcmp(x->env, y->env);
+    if (!c) c = strcmp(x->name, y->name);
+    return c ? c : x->place - y->place;
+}
+
+static bool same_subject(const row *a, const row *b)
+{
+    return !strcmp(a->kind, b->kind) && !strcmp(a->env, b->env) &&
+           !strcmp(a->name, b->name);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    return ((const row *)a)->place - ((const row *)b)->place;
+}
+
+/* ---- which of two rows stays ------------------------------------------------------------ */
+
+static void note_conflict(merged *m, const row *a, const row *b)
+{
+    if (m->conflicts++) return;
+    snprintf(m->first_conflict, sizeof m->first_conflict, "%s %s: %s and %s",
+             a->kind, a->name, m->journal[a->journal].path,
+             m->journal[b->journal].path);
+}
+
+/* a comes before b; returns the one to keep, at the place of the first. */
+static row settle(merged *m, const row *a, const row *b, int prefer)
+{
+    row kept = *b;
+    if (same_row(a, b)) {
+        m->same++;
+        return *a;
+    }
+    if (interrupted(b) && !interrupted(a)) return *a;
+    if (a->journal != b->journal && !interrupted(a)) {
+        if (prefer == NOBODY) note_conflict(m, a, b);
+        if (prefer == FIRST) return *a;
+    }
+    /* an env row must stay before its cases */
+    kept.place = a->place;
+    return kept;
+}
+
+static void settle_all(merged *m, int prefer)
+{
+    int kept = 0;
+    qsort(m->row, (size_t)m->count, sizeof *m->row, by_subject);
+    for (int i = 0; i < m->count; i++)
+        if (kept && same_subject(&m->row[kept - 1], &m->row[i]))
+            m->row[kept - 1] = settle(m, &m->row[kept - 1], &m->row[i], prefer);
+        else m->row[kept++] = m->row[i];
+    m->count = kept;
+    qsort(m->row, (size_t)m->count, sizeof *m->row, by_place);
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+static bool is_input(const arguments *a)
+{
+    for (int d = 0; d < a->count; d++)
+        if (!strcmp(a->dir[d], a->out)) return true;
+    return false;
+}
+
+static int write_rows(const merged *m, const char *path, error *e)
+{
+    file_writer w;
+    if (file_begin(&w, path, e) < 0) return -1;
+    for (int i = 0; i < m->count; i++) {
+        char *text = json_print(m->row[i].json, false);
+        fprintf(w.stream, "%s\n", text);
+        free(text);
+    }
+    return file_commit(&w, e);
+}
+
+/* The journal of OUT is locked meanwhile, so that no sweep adds to the file
+ * that the new one replaces.  Returns an exit code. */
+static int write_journal(const merged *m, const arguments *a, error *e)
+{
+    char *path = path_join(a->out, "journal.jsonl");
+    const bool there = access(path, F_OK) == 0;
+    journal_writer lock;
+    int code = EXIT_MISSING;
+    if (there && !is_input(a)) {
+        error_set(e, "%s is there already: choose another folder, or name it "
+                     "among the runs, too", path);
+        code = EXIT_USAGE;
+    } else if ((there ? journal_open(&lock, a->out, e)
+                      : folder_make(a->out, e)) == 0) {
+        if (write_rows(m, path, e) == 0) code = EXIT_OK;
+        if (there) journal_close(&lock);
+    }
+    free(path);
+    return code;
+}
+
+static int merge(const arguments *a, const char *name, merged *m, error *e)
+{
+    int cases = 0;
+    for (int d = 0; d < a->count; d++)
+        if (m->journal[d].torn)
+            fprintf(stderr, "%s: %s: the last line is not finished and left "
+                            "out\n", name, m->journal[d].path);
+    collect(m, a);
+    settle_all(m, a->prefer);
+    for (int i = 0; i < m->count; i++) cases += !strcmp(m->row[i].kind, "case");
+    if (m->conflicts) {
+        fprintf(stderr, "%s: %d conflict%s, the first: %s; --prefer first|last "
+                        "decides; nothing written\n", name, m->conflicts,
+                m->conflicts == 1 ? "" : "s", m->first_conflict);
+        return EXIT_GATE;
+    }
+    const int code = write_journal(m, a, e);
+    if (code != EXIT_OK) return options_fail(name, e, code);
+    fprintf(stderr, "%s: %d cases in %s; %d rows were there twice, %d closing "
+                    "rows left out\n", name, cases, a->out, m->same, m->ends);
+    return EXIT_OK;
+}
+
+int command_merge(int argc, char **argv)
+{
+    const struct argp argp = { options, parse, "OUT DIR...", doc, NULL, NULL,
+                               NULL };
+    arguments a = { 0 };
+    merged m = { 0 };
+    int read = 0, code = EXIT_OK;
+    error e;
+
+    argp_err_exit_status = EXIT_USAGE;
+    if (options_check(options, argc, argv, &e) < 0)
+        return options_fail(argv[0], &e, EXIT_USAGE);
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    m.journal = calloc((size_t)a.count, sizeof *m.journal);
+    if (!m.journal) abort();
+    while (read < a.count && journal_read(&m.journal[read], a.dir[read], &e) == 0)
+        read++;
+    if (read < a.count) code = options_fail(argv[0], &e, EXIT_USAGE);
+    else code = merge(&a, argv[0], &m, &e);
+    for (int d = 0; d < read; d++) journal_free(&m.journal[d]);
+    free(m.journal);
+    free(m.row);
+    free(a.dir);
+    return code;
+}
