@@ -232,7 +232,10 @@ static void print_bash(void)
          "        return\n"
          "    fi");
     bash_words();
-    puts("    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+    puts("    # options are offered once a dash is typed, or if there is nothing "
+         "else\n"
+         "    [[ $cur == -* || $words == ' '* ]] || words=${words%% --*}\n"
+         "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
          "}\n"
          "complete -o default -F _attnbench attnbench");
 }
@@ -248,6 +251,13 @@ static void quoted(const char *text)
         else putchar(*text);
 }
 
+/* Options that take one of their words and no list of them. */
+static bool one_word(const char *name)
+{
+    return !strcmp(name, "suite") || !strcmp(name, "plain") ||
+           !strcmp(name, "format");
+}
+
 static void zsh_option(const flag *o)
 {
     if (!o->value) {
@@ -256,8 +266,9 @@ static void zsh_option(const flag *o)
     }
     const char *words = words_after(o->name);
     printf(" \\\n            '--%s=:%s:", o->name, o->name);
-    if (*words) printf("_values -s , %s %s'", o->name, words);
-    else printf("_files'");
+    if (!*words) printf("_files'");
+    else if (one_word(o->name)) printf("(%s)'", words);
+    else printf("_values -s , %s %s'", o->name, words);
 }
 
 static void print_zsh(void)

@@ -117,15 +117,18 @@ static bool fits(const counter_source *s, const char *const *event, int n,
     return good;
 }
 
-static bool choose(counter *c, const candidate *from)
+/* Of a role that has no event, the first one's reason is kept. */
+static void choose(counter *c, const candidate *from)
 {
+    char why[COUNTER_WHY];
     c->terms = parse(from->event, c->term);
     for (int t = 0; t < c->terms; t++) {
         const char *event = c->term[t].event;
-        if (!fits(c->term[t].source, &event, 1, c->why)) return false;
+        if (fits(c->term[t].source, &event, 1, why)) continue;
+        if (!*c->why) memcpy(c->why, why, sizeof why);
+        return;
     }
     c->chosen = from;
-    return true;
 }
 
 /* Says of the hardware roles that found no event what is missing: the PMU, a
@@ -140,19 +143,21 @@ static void explain_hardware(counters *all)
         any |= c->term[0].source->hardware;
         papi |= c->term[0].source == &counter_papi_hw;
     }
-    if (any || !counter_perf_no_pmu(why, remedy)) {
-        snprintf(why, sizeof why,
-                 papi ? "no event for it on this processor"
-                      : "PAPI %s is older than this processor, and the kernel "
-                        "has no event for it",
-                 counter_papi_version());
-        snprintf(remedy, sizeof remedy, "%s",
-                 papi ? "add one to harness/counters.txt"
-                      : "build with a newer PAPI");
-    }
+    const bool no_pmu = !any && counter_perf_no_pmu(why, remedy);
     for (int r = 0; r < ROLES; r++) {
         counter *c = &all->of[r];
         if (c->chosen || !c->term[0].source->hardware) continue;
+        if (papi) {
+            snprintf(why, sizeof why,
+                     "%.180s; no other event for it is known here", c->why);
+            snprintf(remedy, sizeof remedy, "add one to harness/counters.txt");
+        } else if (!no_pmu) {
+            snprintf(why, sizeof why,
+                     "PAPI %s does not know this processor, and the kernel has "
+                     "no event for it",
+                     counter_papi_version());
+            snprintf(remedy, sizeof remedy, "build with a newer PAPI");
+        }
         memcpy(c->why, why, sizeof why);
         memcpy(c->remedy, remedy, sizeof remedy);
     }

@@ -37,9 +37,13 @@ enum place { L1, L2, L3, MEMORY, PLACES };
 static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
 
 enum {
-    ROUNDS = 7,     /* three, where others slow us down too much            */
+    ROUNDS = 25,    /* most; three at least                                 */
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
+
+/* Seconds of a slot: short enough to be left alone by the scheduler, long enough
+ * for the clock. */
+#define SLOT 1e-3
 
 /* ---- probes: what is measured ------------------------------------------------------- */
 
@@ -55,6 +59,8 @@ typedef struct probe {
     enum place place;  /* where the arrays lie                              */
     size_t length;     /* floats per array and thread                       */
     double calls;      /* per thread and slot                               */
+    size_t at;         /* where the next slot goes on: memory must not be read
+                          twice in a row                                    */
     double rate[ROUNDS];
     bool clean[ROUNDS]; /* no thread was interrupted                        */
 } probe;
@@ -183,7 +189,8 @@ static peak_loop *loop_of(const probe *p)
 
 /* Calls the loop on one part of the arrays after the other, round and round, or
  * often on the same where one part is all, so that the call itself is hidden. */
-static double work(const bench *b, const probe *p, int thread)
+static double work(const bench *b, const probe *p, int thread, double calls,
+                   size_t *at)
 {
     const size_t arrays = (size_t)arrays_of[p->kind];
     const size_t part = p->length < CHUNK ? p->length : CHUNK;
@@ -192,14 +199,13 @@ static double work(const bench *b, const probe *p, int thread)
     char *base = b->block + (size_t)thread * arrays * stride;
     peak_loop *loop = loop_of(p);
     double done = 0;
-    size_t at = 0;
-    for (double i = 0; i < p->calls; i++) {
+    for (double i = 0; i < calls; i++) {
         float *array[PEAK_ARRAYS] = { 0 };
         for (size_t a = 0; a < arrays; a++)
-            array[a] = (float *)(void *)(base + a * stride) + at;
+            array[a] = (float *)(void *)(base + a * stride) + *at;
         done += loop(array, part, times);
-        at += part;
-        if (at + part > p->length) at = 0;
+        *at += part;
+        if (*at + part > p->length) *at = 0;
     }
     return done;
 }
@@ -211,24 +217,36 @@ static long interruptions(void)
     return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
+/* Calls that bring the arrays back into the cache that they lost to the other
+ * probes, and the vector units out of their sleep. */
+static double warm_calls(const probe *p)
+{
+    return p->place == MEMORY ? 1 : (double)(p->length / CHUNK + 1);
+}
+
 /* One slot; returns its length in seconds, what was done a second, and whether
  * all threads kept their cores. */
-static double slot(const bench *b, const probe *p, double *rate, bool *clean)
+static double slot(const bench *b, probe *p, double *rate, bool *clean)
 {
     double begin = 0, end = 0, done = 0;
+    size_t at = 0;
     long lost = 0;
-    #pragma omp parallel num_threads(p->threads) reduction(+ : done, lost)
+    #pragma omp parallel num_threads(p->threads) reduction(+ : done, lost)         \
+        reduction(max : at)
     {
+        at = p->at; /* the same for all threads, before and after */
+        work(b, p, omp_get_thread_num(), warm_calls(p), &at);
         #pragma omp barrier
         const long before = interruptions();
         #pragma omp master
         begin = now();
-        done += work(b, p, omp_get_thread_num());
+        done += work(b, p, omp_get_thread_num(), p->calls, &at);
         #pragma omp barrier
         #pragma omp master
         end = now();
         lost += interruptions() - before;
     }
+    p->at = at;
     *rate = done / (end - begin);
     *clean = lost == 0;
     return end - begin;
@@ -248,6 +266,24 @@ static void calibrate(const bench *b, probe *p, double seconds)
         if (p->calls / took > fastest) fastest = p->calls / took;
         full += p->calls > 0.5 * fastest * seconds;
         p->calls = ceil(fmin(fastest * seconds, 8 * p->calls));
+    }
+}
+
+/* A probe that differs in the number of threads alone has the same calls. */
+static const probe *sibling(const bench *b, const probe *p)
+{
+    for (const probe *x = b->probe; x < p; x++)
+        if (x->kind == p->kind && x->level == p->level && x->place == p->place)
+            return x;
+    return NULL;
+}
+
+static void calibrate_all(const bench *b)
+{
+    for (int i = 0; i < b->count; i++) {
+        const probe *other = sibling(b, &b->probe[i]);
+        if (other) b->probe[i].calls = other->calls;
+        else calibrate(b, &b->probe[i], SLOT);
     }
 }
 
@@ -368,12 +404,8 @@ static json *measure(void *arg)
     add_probes(&b, r->threads, r->count);
     make_block(&b, most);
 
-    /* Calibration costs about two slots and a half. */
-    double length = r->seconds / (b.count * (ROUNDS + 2.5));
-    if (length < 0.4e-3) length = 0.4e-3;
-    for (int i = 0; i < b.count; i++) calibrate(&b, &b.probe[i], length);
-    while (b.rounds < 3 ||
-           (b.rounds < ROUNDS && now() - start < 2 * r->seconds)) {
+    calibrate_all(&b);
+    while (b.rounds < 3 || (b.rounds < ROUNDS && now() - start < r->seconds)) {
         for (int i = 0; i < b.count; i++)
             slot(&b, &b.probe[i], &b.probe[i].rate[b.rounds],
                  &b.probe[i].clean[b.rounds]);
