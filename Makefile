@@ -45,9 +45,9 @@ MARCH_v4 := -march=x86-64-v4 -mprefer-vector-width=512
 UNITS := $(sort $(wildcard kernels/*/*.c))
 MECHS := $(shell grep -l '^ATT_MECHANISMS' $(UNITS))
 KERNS := $(shell grep -l '^ATT_KERNELS' $(UNITS))
-CORE  := $(wildcard kernels/*.c)
-# The machine's peaks are measured at every level too.
-LEVELLED := $(KERNS) $(wildcard harness/peak.c)
+CORE  := $(filter-out kernels/tile.c,$(wildcard kernels/*.c))
+# Register tiles, and the machine's peaks, are compiled at every level too.
+LEVELLED := $(KERNS) kernels/tile.c $(wildcard harness/peak.c)
 REST  := $(filter-out harness/peak.c,$(wildcard harness/*.c analysis/*.c plots/*.c))
 unit   = $(subst /,_,$(patsubst kernels/%,%,$(1:.c=)))
 
