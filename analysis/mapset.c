@@ -2,15 +2,14 @@
 #include "mapset.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../harness/array.h"
 #include "../harness/commands.h"
 #include "../harness/file.h"
 #include "../harness/machine.h"
 #include "mapfigure.h"
+#include "mapfile.h"
 
 /* Agreement between a matrix and its forward, both in double. */
 #define AGREEMENT 1e-9
@@ -28,23 +27,6 @@ const char *mapset_part(enum att_part part)
 }
 
 /* ---- inputs -------------------------------------------------------------------- */
-
-static void describe_problem(const check_values *v, char *out, size_t size)
-{
-    size_t at = 0;
-    *out = 0;
-    for (int f = 0; f < ATT_FIELD_COUNT && at < size; f++) {
-        char text[ATT_TEXT];
-        const bool always = f == ATT_FIELD_grid || f == ATT_FIELD_head_dim ||
-                            f == ATT_FIELD_heads;
-        if (!att_uses(v->mechanism, f) ||
-            (!always && att_is_default(&v->problem, f)))
-            continue;
-        att_get(&v->problem, f, text);
-        at += (size_t)snprintf(out + at, size - at, "%s%s=%s", at ? " " : "",
-                               att_fields[f].name, text);
-    }
-}
 
 /* As many pixels as a cell may have for the picture to stay in its limits. */
 static int choose_patch(const picture_grid *g, int wanted)
@@ -113,10 +95,10 @@ static void name_item(const mapset *s, mapset_item *item)
              channel);
 }
 
-static int check_wishes(const mapset *s, error *e)
+static int check_wishes(const mapset *s, const att_mechanism *m, error *e)
 {
     const mapset_options *o = s->options;
-    const char *name = s->values.mechanism->name;
+    const char *name = m->name;
     if (o->head >= s->shape.heads)
         return error_set(e, "--head %d: %s has heads 0 to %d here", o->head,
                          name, s->shape.heads - 1);
@@ -129,26 +111,25 @@ static int check_wishes(const mapset *s, error *e)
     return 0;
 }
 
-static int count_items(const mapset *s)
+static int count_items(const mapset *s, const att_mechanism *m)
 {
     int parts = 0;
     for (int part = 0; part <= ATT_PART_TOTAL; part++)
-        parts += matrix_has(s->values.mechanism, (enum att_part)part);
+        parts += matrix_has(m, (enum att_part)part);
     return (s->options->head < 0 ? s->shape.heads : 1) * parts;
 }
 
 /* All matrices, a copy for the singular values, and two more for sums. */
-static int memory_suffices(const mapset *s, error *e)
+static int memory_suffices(const mapset *s, const att_mechanism *m, error *e)
 {
-    const int count = count_items(s);
+    const int count = count_items(s, m);
     const double bytes = 8.0 * (count + 3.0) * (double)s->shape.rows *
                          (double)s->shape.columns;
     const double room = 0.8 * (double)machine_memory_free();
     if (bytes <= room) return 0;
     return error_set(e, "%s: %d maps of %zu x %zu need %.1f GB, %.1f GB are "
                         "free: use a smaller --grid or one --head",
-                     s->values.mechanism->name, count, s->shape.rows,
-                     s->shape.columns, bytes / 1e9, room / 1e9);
+                     m->name, count, s->shape.rows, s->shape.columns, bytes / 1e9, room / 1e9);
 }
 
 static int make_item(mapset *s, int head, enum att_part part, error *e)
@@ -177,7 +158,7 @@ static int make_items(mapset *s, error *e)
     const att_mechanism *m = s->values.mechanism;
     const int first = s->options->head < 0 ? 0 : s->options->head;
     const int last = s->options->head < 0 ? s->shape.heads : first + 1;
-    s->item = calloc((size_t)count_items(s), sizeof *s->item);
+    s->item = calloc((size_t)count_items(s, m), sizeof *s->item);
     if (!s->item) return error_set(e, "not enough memory for the maps");
     for (int h = first; h < last; h++)
         for (int part = 0; part <= ATT_PART_TOTAL; part++)
@@ -208,13 +189,13 @@ int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
     *s = (mapset){ .options = options };
     if (!matrix_exists(m))
         return error_set(e, "%s has no effective matrix: %s", m->name, m->map);
-    if (matrix_open(&s->values, m, p, e) < 0) return -1;
-    describe_problem(&s->values, s->problem, sizeof s->problem);
-    matrix_shape_of(&s->values, &s->shape);
+    matrix_shape_of(m, p, &s->shape);
+    if (check_wishes(s, m, e) < 0 || memory_suffices(s, m, e) < 0 ||
+        matrix_open(&s->values, m, p, e) < 0)
+        return -1;
+    mapfile_problem_text(m, p, s->problem, sizeof s->problem);
 
-    int rc = check_wishes(s, e);
-    if (rc == 0) rc = memory_suffices(s, e);
-    if (rc == 0) rc = make_inputs(s, e);
+    int rc = make_inputs(s, e);
     if (rc == 0)
         rc = matrix_compare(&s->values, options->probe, &s->agreement, e);
     if (rc == 0) rc = make_items(s, e);
@@ -254,25 +235,6 @@ bool mapset_agrees(const mapset *s)
 
 /* ---- pictures ------------------------------------------------------------------ */
 
-enum { NOTES = 12, NOTE_TEXT = 320 };
-
-typedef struct notes {
-    png_note note[NOTES];
-    char text[NOTES][NOTE_TEXT];
-    int count;
-} notes;
-
-__attribute__((format(printf, 3, 4)))
-static void add_note(notes *n, const char *key, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(n->text[n->count], NOTE_TEXT, format, arguments);
-    va_end(arguments);
-    n->note[n->count] = (png_note){ key, n->text[n->count] };
-    n->count++;
-}
-
 static void channel_text(const mapset *s, enum att_part part, char *out,
                          size_t size)
 {
@@ -301,74 +263,28 @@ static const heatmap_scale *scale_of(const mapset *s, const mapset_item *item)
 }
 
 static void make_notes(const mapset *s, const mapset_item *item,
-                       const char *revision, notes *n)
+                       mapfile_notes *n)
 {
-    char text[NOTE_TEXT];
-    n->count = 0;
-    add_note(n, "Software", "attnbench %s", ATTNBENCH_VERSION);
-    if (revision) add_note(n, "Revision", "%s", revision);
-    add_note(n, "Mechanism", "%s", s->values.mechanism->name);
-    add_note(n, "Problem", "%s", s->problem);
-    add_note(n, "Map", "%s, head %d: row = query, column = key",
+    char text[MAPFILE_TEXT];
+    mapfile_begin(n);
+    mapfile_note(n, "Mechanism", "%s", s->values.mechanism->name);
+    mapfile_note(n, "Problem", "%s", s->problem);
+    mapfile_note(n, "Map", "%s, head %d: row = query, column = key",
              mapset_part(item->part), item->head);
     channel_text(s, item->part, text, sizeof text);
-    add_note(n, "Channel", "%s", text);
-    add_note(n, "Seed", "%llu", (unsigned long long)s->options->seed);
-    add_note(n, "Picture", "%s", picture_name(s));
-}
-
-static char *file_in(const char *dir, const char *stem, const char *end)
-{
-    char name[160];
-    snprintf(name, sizeof name, "%s%s", stem, end);
-    return path_join(dir, name);
+    mapfile_note(n, "Channel", "%s", text);
+    mapfile_note(n, "Seed", "%llu", (unsigned long long)s->options->seed);
+    mapfile_note(n, "Picture", "%s", picture_name(s));
 }
 
 static int write_matrix(const mapset *s, const mapset_item *item,
-                        const char *dir, const char *revision, error *e)
+                        const char *dir, error *e)
 {
-    char text[NOTE_TEXT], end[48];
-    const size_t dim[2] = { s->shape.rows, s->shape.columns };
-    const size_t pool = heatmap_pool(dim[0], dim[1]);
-    const heatmap_scale *scale = scale_of(s, item);
-    static const char *const views[] = HEATMAP_VIEWS;
-    notes n;
-
-    make_notes(s, item, revision, &n);
-    heatmap_describe(scale, text, sizeof text);
-    add_note(&n, "Scale", "%s; shared by all heads", text);
-    if (pool > 1)
-        add_note(&n, "Pooling", "entry of largest magnitude of %zu x %zu cells",
-                 pool, pool);
-    int at = 0;
-    if (scale->view != HEATMAP_LINEAR)
-        at = snprintf(end, sizeof end, "-%s", views[scale->view]);
-    if (pool > 1)
-        at += snprintf(end + at, sizeof end - (size_t)at, "-max%zu", pool);
-    snprintf(end + at, sizeof end - (size_t)at, ".png");
-    char *png = file_in(dir, item->stem, end);
-    char *npy = file_in(dir, item->stem, ".npy");
-    int rc = npy_write(npy, ARRAY_F64, 2, dim, item->a, e);
-    if (rc == 0)
-        rc = heatmap_write(png, item->a, dim[0], dim[1], scale, n.note,
-                           n.count, e);
-    free(png);
-    free(npy);
-    return rc;
-}
-
-/* The averaged relative map beside its matrix. */
-static int write_relative(const mapset_item *item, const char *dir, error *e)
-{
-    const metrics_grid *g = &item->m.grid;
-    size_t dim[3] = { 0 };
-    if (!item->m.relative) return 0;
-    for (int a = 0; a < g->axes; a++) dim[a] = 2 * (size_t)g->side[a] - 1;
-    char *path = file_in(dir, item->stem, "-relative.npy");
-    const int rc =
-        npy_write(path, ARRAY_F64, g->axes, dim, item->m.relative, e);
-    free(path);
-    return rc;
+    mapfile_notes n;
+    make_notes(s, item, &n);
+    if (mapfile_relative(dir, item->stem, &item->m, e) < 0) return -1;
+    return mapfile_write(dir, item->stem, item->a, s->shape.rows,
+                         s->shape.columns, scale_of(s, item), &n, e);
 }
 
 /* Whether a row of a matrix is a map of the picture's cells. */
@@ -378,41 +294,21 @@ static bool over_picture(const mapset *s)
 }
 
 static int write_overlay(const mapset *s, const mapset_item *item,
-                         const char *dir, const char *revision, error *e)
+                         const char *dir, error *e)
 {
     const double *row = item->a + (size_t)s->query * s->shape.columns;
     double most = 0;
-    notes n;
+    mapfile_notes n;
     for (size_t j = 0; j < s->shape.columns; j++) most = fmax(most, fabs(row[j]));
-    make_notes(s, item, revision, &n);
-    add_note(&n, "Query", "%d, row %d, column %d", s->query,
+    make_notes(s, item, &n);
+    mapfile_note(&n, "Query", "%d, row %d, column %d", s->query,
              s->query / s->cells.columns, s->query % s->cells.columns);
-    add_note(&n, "Scale", "|A_ij| of this query from 0 to %.6g", most);
-    char *path = file_in(dir, item->stem, "-query.png");
+    mapfile_note(&n, "Scale", "|A_ij| of this query from 0 to %.6g", most);
+    char *path = mapfile_path(dir, item->stem, "-query.png");
     const int rc =
         heatmap_overlay(path, &s->shown, row, s->cells.rows, s->cells.columns,
                         s->query, n.note, n.count, e);
     free(path);
-    return rc;
-}
-
-static int write_picture(const mapset *s, const char *dir, const char *name,
-                         error *e)
-{
-    const picture *p = &s->shown;
-    const size_t n = (size_t)p->width * (size_t)p->height;
-    uint8_t *pixels = malloc(3 * n);
-    if (!pixels) return error_set(e, "not enough memory for the picture");
-    for (size_t i = 0; i < n; i++)
-        for (size_t c = 0; c < 3; c++)
-            pixels[3 * i + c] = (uint8_t)lround(
-                255 * p->sample[p->channels == 3 ? 3 * i + c : i]);
-    const png_target image = { .width = p->width, .height = p->height,
-                               .pixels = pixels };
-    char *path = path_join(dir, name);
-    const int rc = png_write_rgb(path, &image, e);
-    free(path);
-    free(pixels);
     return rc;
 }
 
@@ -472,35 +368,6 @@ static int draw_figure(const mapset *s, const char *dir, bool filters, error *e)
 
 /* ---- metrics.json -------------------------------------------------------------- */
 
-static json *list_json(const att_list *list)
-{
-    json *j = json_array();
-    for (int i = 0; i < list->n; i++) json_push_number(j, list->v[i]);
-    return j;
-}
-
-/* As in a journal: fields that the mechanism has, numbers as numbers. */
-static json *problem_json(const check_values *v)
-{
-    const att_problem *p = &v->problem;
-    json *j = json_object();
-    char text[ATT_TEXT];
-#define PUT_INT(field)  json_put_number(j, #field, p->field)
-#define PUT_REAL(field) json_put_number(j, #field, p->field)
-#define PUT_LIST(field) json_put(j, #field, list_json(&p->field))
-#define PUT_ENUM(field)                                                        \
-    (att_get(p, ATT_FIELD_##field, text), json_put_text(j, #field, text))
-#define PUT(kind, field, s, o, d, h)                                           \
-    if (att_uses(v->mechanism, ATT_FIELD_##field)) PUT_##kind(field);
-    ATT_PROBLEM_FIELDS(PUT)
-#undef PUT
-#undef PUT_ENUM
-#undef PUT_LIST
-#undef PUT_REAL
-#undef PUT_INT
-    return j;
-}
-
 static json *inputs_json(const mapset *s)
 {
     json *j = json_object();
@@ -536,27 +403,12 @@ static json *agreement_json(const mapset *s)
     return j;
 }
 
-static json *scale_json(const heatmap_scale *s)
-{
-    json *j = json_object();
-    json_put_text(j, "of", heatmap_label(s));
-    json_put_number(j, "lo", s->lo);
-    json_put_number(j, "hi", s->hi);
-    json_put_bool(j, "diverging", s->diverging);
-    json_put_number(j, "cells", s->cells);
-    json_put_number(j, "cells_below_lo", s->below);
-    json_put_number(j, "cells_above_hi", s->above);
-    json_put_number(j, "clip_percentile", s->clip);
-    json_put_number(j, "largest", s->largest);
-    return j;
-}
-
 /* The attention part of a head (or what it has instead); its convolution and
  * total are members `conv` and `eff` (effective). */
 static json *head_json(const mapset *s, int first)
 {
     const mapset_item *item = &s->item[first];
-    char text[NOTE_TEXT];
+    char text[MAPFILE_TEXT];
     json *j = metrics_json(&item->m);
     json_put_number(j, "head", item->head);
     channel_text(s, item->part, text, sizeof text);
@@ -572,23 +424,23 @@ static json *head_json(const mapset *s, int first)
     return j;
 }
 
-static json *mapset_json(const mapset *s, const char *revision)
+static json *mapset_json(const mapset *s)
 {
     const att_mechanism *m = s->values.mechanism;
     json *j = json_object(), *layers = json_array(), *heads = json_array();
     json_put_text(j, "kind", "map");
     json_put_number(j, "schema", 1);
     json_put_text(j, "attnbench", ATTNBENCH_VERSION);
-    json_put_text(j, "git_revision", revision);
+    json_put_text(j, "git_revision", mapfile_revision());
     json_put_text(j, "mechanism", m->name);
     json_put_text(j, "map", m->map);
-    json_put(j, "problem", problem_json(&s->values));
+    json_put(j, "problem", mapfile_problem(m, &s->values.problem));
     json_put(j, "inputs", inputs_json(s));
     json_put_text(j, "matrix_from", m->rows ? "row function" : "probe");
     json_put(j, "check", agreement_json(s));
-    json_put(j, "scale", scale_json(scale_of(s, &s->item[0])));
+    json_put(j, "scale", mapfile_scale(scale_of(s, &s->item[0])));
     if (matrix_has(m, ATT_PART_TOTAL))
-        json_put(j, "scale_conv_total", scale_json(&s->filters));
+        json_put(j, "scale_conv_total", mapfile_scale(&s->filters));
     json_put_text(j, "relmap_divisor",
                   s->options->divisor == METRICS_VALID ? "valid" : "all");
     json_put_number(j, "query", s->query);
@@ -606,7 +458,7 @@ static int write_figures(const mapset *s, const char *dir, error *e)
 {
     char name[96];
     snprintf(name, sizeof name, "%s-picture.png", s->values.mechanism->name);
-    if (write_picture(s, dir, name, e) < 0) return -1;
+    if (mapfile_picture(dir, name, &s->shown, e) < 0) return -1;
     if (draw_figure(s, dir, false, e) < 0) return -1;
     if (!matrix_has(s->values.mechanism, ATT_PART_TOTAL)) return 0;
     return draw_figure(s, dir, true, e);
@@ -614,24 +466,19 @@ static int write_figures(const mapset *s, const char *dir, error *e)
 
 int mapset_write(const mapset *s, const char *dir, error *e)
 {
-    json *machine = machine_describe();
-    const char *revision = json_text(json_get(machine, "git_revision"));
     int rc = 0;
     for (int i = 0; i < s->count && rc == 0; i++) {
-        rc = write_matrix(s, &s->item[i], dir, revision, e);
-        if (rc == 0) rc = write_relative(&s->item[i], dir, e);
+        rc = write_matrix(s, &s->item[i], dir, e);
         if (rc == 0 && over_picture(s))
-            rc = write_overlay(s, &s->item[i], dir, revision, e);
+            rc = write_overlay(s, &s->item[i], dir, e);
     }
     if (rc == 0 && s->options->formats) rc = write_figures(s, dir, e);
-    if (rc == 0) {
-        char *path = path_join(dir, "metrics.json");
-        json *j = mapset_json(s, revision);
-        rc = json_write_file(path, j, e);
-        json_free(j);
-        free(path);
-    }
-    json_free(machine);
+    if (rc < 0) return -1;
+    char *path = path_join(dir, "metrics.json");
+    json *j = mapset_json(s);
+    rc = json_write_file(path, j, e);
+    json_free(j);
+    free(path);
     return rc;
 }
 

@@ -52,9 +52,9 @@ typedef struct mapset {
     char problem[ATT_NAME];   /* "grid=14x14 head_dim=32 ..."                */
 } mapset;
 
-/* Forms every matrix of m on p and measures it.  0; -1 with e and nothing to
- * free: p is refused, there is no matrix, the picture cannot be used, or memory
- * would not suffice. */
+/* Forms every matrix of m on p, which att_reject() accepts, and measures it.  0;
+ * -1 with e and nothing to free: there is no matrix, the picture cannot be used,
+ * or memory would not suffice. */
 int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
                 const mapset_options *options, error *e);
 void mapset_free(mapset *s);

@@ -95,15 +95,15 @@ static enum att_slot moved(const check_values *v)
     return v->in[ATT_V] ? ATT_V : ATT_Q; /* a norm or filter of x */
 }
 
-void matrix_shape_of(const check_values *v, matrix_shape *out)
+void matrix_shape_of(const att_mechanism *m, const att_problem *p,
+                     matrix_shape *out)
 {
-    const att_problem *p = &v->problem;
     att_shape o;
-    att_shape_of(v->mechanism, p, ATT_O, &o);
+    att_shape_of(m, p, ATT_O, &o);
     *out = (matrix_shape){ .heads = o.heads,
                            .channels = o.channels,
                            .rows = (size_t)o.tokens,
-                           .columns = att_columns(v->mechanism, p) };
+                           .columns = att_columns(m, p) };
     if (out->rows != att_tokens(p) || out->columns != att_tokens(p)) return;
     out->grid.axes = p->grid.n;
     for (int a = 0; a < p->grid.n; a++) out->grid.side[a] = p->grid.v[a];
@@ -234,7 +234,7 @@ int matrix_get(const check_values *v, int head, int channel, enum att_part part,
                double *a, error *e)
 {
     matrix_shape shape;
-    matrix_shape_of(v, &shape);
+    matrix_shape_of(v->mechanism, &v->problem, &shape);
     if (channel != MATRIX_MEAN || !matrix_per_channel(v->mechanism, part))
         return get_one(v, &shape, head, channel < 0 ? 0 : channel, part, a, e);
 
@@ -385,7 +385,7 @@ int matrix_compare(check_values *v, bool with_probe, matrix_agreement *out,
 {
     const att_mechanism *m = v->mechanism;
     comparison c = { .v = v, .out = out };
-    matrix_shape_of(v, &c.shape);
+    matrix_shape_of(m, &v->problem, &c.shape);
     *out = (matrix_agreement){
         .linear = comparable(v, &c.shape),
         .probe = NAN,

@@ -44,7 +44,8 @@ typedef struct matrix_shape {
     metrics_grid grid; /* axes = 0: columns are not the tokens of the grid   */
 } matrix_shape;
 
-void matrix_shape_of(const check_values *v, matrix_shape *out);
+void matrix_shape_of(const att_mechanism *m, const att_problem *p,
+                     matrix_shape *out);
 
 enum { MATRIX_MEAN = -1 }; /* as a channel: the mean over all of them        */
 
