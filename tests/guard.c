@@ -40,10 +40,10 @@ static guarded *find(const void *block)
     abort();
 }
 
-void *guard_take(size_t bytes)
+static void *take(size_t bytes, size_t align)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t used = (bytes + ATT_ALIGN - 1) / ATT_ALIGN * ATT_ALIGN;
+    const size_t used = (bytes + align - 1) / align * align;
     const size_t inner = (used + page - 1) / page * page;
     guarded *g = find(NULL);
 
@@ -61,6 +61,16 @@ void *guard_take(size_t bytes)
     g->block = g->inner + inner - used;
     if (inner) memset(g->inner, FILL, inner);
     return g->block;
+}
+
+void *guard_take(size_t bytes)
+{
+    return take(bytes, ATT_ALIGN);
+}
+
+void *guard_take_tight(size_t bytes)
+{
+    return take(bytes, 1);
 }
 
 void guard_release(void *block)

@@ -1,15 +1,18 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := kernels references
+TEST_PROGRAMS := kernels references simd
 TEST_SCRIPTS := golden
-TEST_QUICK := kernels references golden
+TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
 TEST_BUILT := $(TEST_PROGRAMS:%=$(B)/tests/%)
 
 $(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/guard.o $(TEST_OBJECTS)
 	$(CC) $(COMMON) $(SANITIZE) -rdynamic $(filter %.o,$^) $(LDLIBS) -lcmocka -o $@
+# The vector vocabulary is compiled like kernels, once per level.
+$(B)/tests/simd: $(LEVELS:%=$(B)/tests/simd_level.%.o)
+-include $(LEVELS:%=$(B)/tests/simd_level.%.d)
 .SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/guard.o
 -include $(TEST_BUILT:%=%.d) $(B)/tests/guard.d
 
