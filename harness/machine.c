@@ -30,6 +30,7 @@
 
 #include "../kernels/plan.h"
 #include "capture.h"
+#include "commands.h"
 #include "counters_sources.h"
 
 #ifndef ATT_BUILD_FLAGS
@@ -654,6 +655,7 @@ json *machine_describe(void)
     char text[256];
     json *j = json_object();
 
+    json_put_text(j, "attnbench", ATTNBENCH_VERSION);
     json_put_text(j, "git_revision", ATT_GIT_REVISION);
     json_put_text(j, "compiler", compiler());
     json_put_text(j, "flags", ATT_BUILD_FLAGS);
