@@ -1,6 +1,7 @@
 /* caption.c - what a figure does not show, and its caption. */
 #include "caption.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -120,7 +121,7 @@ static void how_timed(const slice *s, char *out, size_t size)
         processes = fmax(processes,
                          result_number(s->item[i], "time_ns/processes"));
     }
-    snprintf(out, size, "Times are medians of %.0f to %.0f samples from %.0f "
+    snprintf(out, size, " Times are medians of %.0f to %.0f samples from %.0f "
                         "process%s with 95 %% intervals; samples that lost time "
                         "to other processes or guests are left out.",
              least, most, processes, processes == 1 ? "" : "es");
@@ -140,7 +141,7 @@ static void where_from(const results *r, char *out, size_t size)
 void caption_comment(const results *r, const slice *s, const char *file,
                      char *out, size_t size)
 {
-    char fixed[512], from[700];
+    char fixed[512], from[800];
     slice_describe(s, fixed, sizeof fixed);
     where_from(r, from, sizeof from);
     snprintf(out, size, "%s: 'gnuplot %s.gp' in this folder draws it again from "
@@ -149,21 +150,22 @@ void caption_comment(const results *r, const slice *s, const char *file,
 }
 
 int caption_write(const char *dir, const char *file, const results *r,
-                  const slice *s, const char *subject, const char *note,
-                  error *e)
+                  const slice *s, const char *subject, bool times,
+                  const char *note, error *e)
 {
-    char fixed[512], timed[256], from[700], name[256];
+    char fixed[512], timed[256] = "", from[800], name[256];
     file_writer w;
     slice_describe(s, fixed, sizeof fixed);
-    how_timed(s, timed, sizeof timed);
+    if (times) how_timed(s, timed, sizeof timed);
     where_from(r, from, sizeof from);
     snprintf(name, sizeof name, "%s.md", file);
     char *path = path_join(dir, name);
     const int rc = file_begin(&w, path, e);
     free(path);
     if (rc < 0) return -1;
-    fprintf(w.stream, "## %s\n\n![%s](%s.png)\n\n**%s.** Fixed: %s. %s", file,
-            subject, file, subject, fixed, timed);
+    fprintf(w.stream, "## %s\n\n![%s](%s.png)\n\n**%c%s.** Fixed: %s.%s", file,
+            subject, file, toupper((unsigned char)*subject), subject + 1, fixed,
+            timed);
     if (*s->hidden)
         fprintf(w.stream, " In the journal, but not in this figure: %s.",
                 s->hidden);

@@ -17,11 +17,11 @@ void caption_note(const results *r, const slice *s, const lines *all,
 void caption_comment(const results *r, const slice *s, const char *file,
                      char *out, size_t size);
 
-/* DIR/FILE.md: the picture, what it shows, what was held fixed, where and how it
- * was measured, the note. */
+/* DIR/FILE.md: the picture, what it shows, what was held fixed, how it was timed
+ * if it shows times, the note, where it was measured. */
 int caption_write(const char *dir, const char *file, const results *r,
-                  const slice *s, const char *subject, const char *note,
-                  error *e);
+                  const slice *s, const char *subject, bool times,
+                  const char *note, error *e);
 
 /* DIR/index.md from all captions there: those whose names begin like `first`
  * ones in that order, then the others. */

@@ -110,7 +110,9 @@ static void find_ranges(drawing *d)
     d->x.lo -= margin;
     d->x.hi += margin;
     for (int k = 0; k < 2; k++) {
-        const double pad = fmax(0.12, 0.05 * (d->y[k].hi - d->y[k].lo));
+        const double range = d->y[k].hi - d->y[k].lo;
+        /* at least half a decade, so that some tick has a number */
+        const double pad = fmax(fmax(0.12, 0.05 * range), (0.5 - range) / 2);
         d->y[k].lo -= pad;
         d->y[k].hi += pad;
     }
@@ -281,17 +283,24 @@ static void x_values(FILE *f, const chart *c)
             }
 }
 
-/* Decades with the steps between them; 1, 2, 5 where there are few decades. */
+/* Whether step m of a decade gets its number, by how many decades there are. */
+static bool is_labelled(int m, double range)
+{
+    if (m == 1) return true;
+    if (range >= 2.2) return false;
+    if (m == 2 || m == 5) return true;
+    return range < 0.9 && (m == 3 || m == 4 || m == 7);
+}
+
 static void decades(FILE *f, const scale *s, enum quantity q)
 {
-    const bool few = s->hi - s->lo < 2.2;
     const char *comma = "";
     for (int k = (int)floor(s->lo); k <= (int)ceil(s->hi); k++)
         for (int m = 1; m < 10; m++) {
             const double v = m * pow(10, k);
             char text[64] = "";
             if (log10(v) < s->lo - 1e-9 || log10(v) > s->hi + 1e-9) continue;
-            if (m == 1 || (few && (m == 2 || m == 5)))
+            if (is_labelled(m, s->hi - s->lo))
                 quantity_text(q, v, text, sizeof text);
             fprintf(f, "%s'%s' %de%d%s", comma, text, m, k, *text ? "" : " 1");
             comma = ",";
@@ -551,8 +560,9 @@ static void put_guides(drawing *d, const panel_place *at, layout_ink *ink)
         octaves /= 2;
     const double w = octaves * log10(2) * x_decade;
     const double h = octaves * log10(2) * y_decade;
+    const layout_box inside = { f->x0 + EDGE, f->y0 + EDGE, f->x1, f->y1 };
     if (h < NOTE_FONT + 1) return; /* the two labels would touch             */
-    if (layout_best_place(ink, f, w + label, 2 * h + 6, &x, &y) < 3) return;
+    if (layout_best_place(ink, &inside, w + label, 2 * h + 6, &x, &y) < 3) return;
     for (int k = 1; k <= 2; k++) {
         char text[16];
         snprintf(text, sizeof text, "%s%s", d->c->guide, power[k - 1]);
@@ -584,13 +594,27 @@ static bool fits_inside(const panel_place *at, const layout_ink *ink,
            b->y0 > at->frame.y0 && layout_clearance(ink, b) > 1.5;
 }
 
+/* Height of a label outside the frame: that of the last point; where a line ends
+ * early, where it would get to, so that the leader crosses no other line. */
+static double wanted_height(const drawing *d, const panel_place *at,
+                            const chart_line *l)
+{
+    const chart_point *b = &l->point[l->count - 1];
+    const double x = at_x(d, at, b->x), y = at_y(at, b->y);
+    if (l->count < 2) return y;
+    const double dx = x - at_x(d, at, b[-1].x), dy = y - at_y(at, b[-1].y);
+    const double rest = at->frame.x1 - x;
+    if (!(dx > 0) || rest < 8) return y;
+    return fmin(fmax(y + dy / dx * rest, at->frame.y0), at->frame.y1);
+}
+
 /* Labels at the ends of lines: inside where a line ends early and there is room,
  * else at the right, pushed apart, with a thin leader. */
 static void put_line_labels(drawing *d, const panel_place *at,
                             const chart_panel *p, layout_ink *ink)
 {
     const chart_line *outside[64];
-    double end_x[64], wanted[64] = { 0 }, placed[64];
+    double end_x[64], end_y[64], wanted[64] = { 0 }, placed[64];
     int n = 0;
     for (int i = 0; i < p->count && n < 64; i++) {
         const chart_line *l = &p->line[i];
@@ -607,7 +631,8 @@ static void put_line_labels(drawing *d, const panel_place *at,
         }
         outside[n] = l;
         end_x[n] = x;
-        wanted[n++] = y;
+        end_y[n] = y;
+        wanted[n++] = wanted_height(d, at, l);
     }
     layout_spread(wanted, placed, n, LABEL_GAP, at->frame.y0,
                   at->frame.y1 - 3);
@@ -617,8 +642,8 @@ static void put_line_labels(drawing *d, const panel_place *at,
         snprintf(how, sizeof how,
                  "back linecolor rgb '#%06x' linewidth 0.5 dashtype (2,2)",
                  color_of(outside[i]));
-        if (fabs(placed[i] - wanted[i]) > 1 || end_x[i] < at->frame.x1 - 8)
-            put_line(d, end_x[i] + 3, wanted[i], x - 1, placed[i], how);
+        if (fabs(placed[i] - end_y[i]) > 1 || end_x[i] < at->frame.x1 - 8)
+            put_line(d, end_x[i] + 3, end_y[i], x - 1, placed[i], how);
         put_line_label(d, outside[i], x, placed[i]);
     }
 }

@@ -301,7 +301,8 @@ static int draw_metrics(const figure_request *q, const results *r,
         .columns = p.count > 1 && q->width > 400 ? 2 : 1,
     };
     rc = chart_draw(&figure, q->dir, q->formats, e) < 0 ||
-                 caption_write(q->dir, q->file, r, s, subject, note, e) < 0
+                 caption_write(q->dir, q->file, r, s, subject,
+                               column_has_interval(y[0]), note, e) < 0
              ? -1 : 1;
 out:
     panels_free(&p);
@@ -404,7 +405,7 @@ static int draw_roofline(const figure_request *q, const results *r,
     rc = chart_draw(&figure, q->dir, q->formats, e) < 0 ||
                  caption_write(q->dir, q->file, r, s,
                                "Roofline: points of a kernel are joined in the "
-                               "order of sequence length", note, e) < 0
+                               "order of sequence length", true, note, e) < 0
              ? -1 : 1;
 out:
     panels_free(&p);

@@ -183,29 +183,6 @@ static void draw_each(run *r, const char *name, int k, fixed_axis *asked,
 
 /* ---- all -------------------------------------------------------------------------------- */
 
-/* A value that no case has is told once, not by every figure. */
-static int check_asked(const run *r, error *e)
-{
-    enum { MOST = 64 };
-    char value[MOST][RESULT_TEXT];
-    for (int k = 0; k < r->asked_count; k++) {
-        const fixed_axis *f = &r->asked[k];
-        const int n = slice_values(&r->results, f->axis, value, MOST);
-        char list[512] = "";
-        bool found = n == MOST;
-        for (int i = 0; i < n; i++) {
-            const size_t length = strlen(list);
-            found |= !strcmp(value[i], f->value);
-            snprintf(list + length, sizeof list - length, "%s%s",
-                     i ? ", " : "", value[i]);
-        }
-        if (!found)
-            return error_set(e, "no case with %s=%s; there is %s", f->axis->name,
-                             f->value, n ? list : "none with that axis");
-    }
-    return 0;
-}
-
 static int read_axes(run *r, error *e)
 {
     const char *list = r->a->each ? r->a->each : "";
@@ -213,7 +190,8 @@ static int read_axes(run *r, error *e)
     if (r->a->where && slice_ask(r->asked, &r->asked_count, &r->columns,
                                  r->a->where, e) < 0)
         return -1;
-    if (check_asked(r, e) < 0) return -1;
+    /* once, not by every figure */
+    if (slice_check(&r->results, r->asked, r->asked_count, e) < 0) return -1;
     const column *pass = columns_find(&r->columns, "pass", e);
     if (!has_axis(r->asked, r->asked_count, pass))
         r->each[r->each_count++] = pass;

@@ -110,15 +110,21 @@ static void tally_axis(tally *t, const slice *s, const column *axis)
     }
 }
 
+static void tally_results(tally *t, const results *r, const column *axis)
+{
+    char value[RESULT_TEXT];
+    t->count = 0;
+    for (int i = 0; i < r->count; i++) {
+        value_of(NULL, axis, &r->item[i], value);
+        if (*value) tally_add(t, value, r->item[i].ok);
+    }
+}
+
 int slice_values(const results *r, const column *axis,
                  char (*value)[RESULT_TEXT], int room)
 {
-    tally t = { .count = 0 };
-    char text[RESULT_TEXT];
-    for (int i = 0; i < r->count; i++) {
-        value_of(NULL, axis, &r->item[i], text);
-        if (*text) tally_add(&t, text, r->item[i].ok);
-    }
+    tally t;
+    tally_results(&t, r, axis);
     qsort(t.value, (size_t)t.count, sizeof *t.value, compare_values);
     if (t.count > room) t.count = room;
     memcpy(value, t.value, (size_t)t.count * sizeof *value);
@@ -211,22 +217,44 @@ static void note_hidden(slice *s, const tally *t, const column *axis,
     add_text(s->hidden, sizeof s->hidden, " ", list);
 }
 
+static int no_such_value(const tally *t, const fixed_axis *asked, error *e)
+{
+    tally sorted = *t;
+    char list[512] = "";
+    qsort(sorted.value, (size_t)sorted.count, sizeof *sorted.value,
+          compare_values);
+    for (int i = 0; i < sorted.count; i++)
+        add_text(list, sizeof list, ", ", sorted.value[i]);
+    return error_set(e, "no case with %s=%s; there is %s", asked->axis->name,
+                     asked->value, *list ? list : "none with that axis");
+}
+
+static bool tally_has(const tally *t, const char *value)
+{
+    for (int i = 0; i < t->count; i++)
+        if (!strcmp(t->value[i], value)) return true;
+    return false;
+}
+
 static int hold_asked(slice *s, const fixed_axis *asked, error *e)
 {
     tally t;
-    char list[512] = "";
     tally_axis(&t, s, asked->axis);
-    qsort(t.value, (size_t)t.count, sizeof *t.value, compare_values);
-    for (int i = 0; i < t.count; i++) {
-        if (!strcmp(t.value[i], asked->value)) {
-            note_hidden(s, &t, asked->axis, asked->value);
-            hold(s, asked->axis, asked->value);
-            return 0;
-        }
-        add_text(list, sizeof list, ", ", t.value[i]);
+    if (!tally_has(&t, asked->value)) return no_such_value(&t, asked, e);
+    note_hidden(s, &t, asked->axis, asked->value);
+    hold(s, asked->axis, asked->value);
+    return 0;
+}
+
+int slice_check(const results *r, const fixed_axis *asked, int count, error *e)
+{
+    for (int k = 0; k < count; k++) {
+        tally t;
+        tally_results(&t, r, asked[k].axis);
+        if (!tally_has(&t, asked[k].value))
+            return no_such_value(&t, &asked[k], e);
     }
-    return error_set(e, "no case with %s=%s; there is %s", asked->axis->name,
-                     asked->value, *list ? list : "none with that axis");
+    return 0;
 }
 
 /* ---- labels ---------------------------------------------------------------------------------- */

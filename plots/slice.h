@@ -52,6 +52,10 @@ void slice_describe(const slice *s, char *out, size_t size);
 /* Reads "AXIS=VALUE[,AXIS=VALUE ...]" and appends; asked holds SLICE_AXES. */
 int slice_ask(fixed_axis *asked, int *count, const columns *c, const char *text,
               error *e);
+/* Whether every asked value occurs in these results: 0, or -1 and e lists those
+ * that do. */
+int slice_check(const results *r, const fixed_axis *asked, int count, error *e);
+
 /* The values that an axis has in these results, in ascending order; at most
  * `room`.  Returns their number. */
 int slice_values(const results *r, const column *axis,

@@ -252,7 +252,7 @@ static bool clear_of(const column *m, const double a[3], const double b[3])
 /* Index of the case whose value is best and clear of the runner-up's, or -1. */
 static int best_of(const column *m, const result *const *item, int stride, int n)
 {
-    double best[3], second[3], value[3];
+    double best[3] = { NAN }, second[3] = { NAN }, value[3];
     int at = -1, others = 0;
     for (int i = 0; i < n; i++) {
         const result *r = item[i * stride];
