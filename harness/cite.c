@@ -194,7 +194,7 @@ int command_cite(int argc, char **argv)
 {
     static const struct argp_option none[] = { { 0 } };
     static const struct argp argp = {
-        none, parse, "[MECHANISM|KERNEL|KEY...]",
+        NULL, parse, "[MECHANISM|KERNEL|KEY...]",
         "Prints BibTeX entries of attnbench and of the papers behind mechanisms; "
         "without names, behind all of them."
         "\v"

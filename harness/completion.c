@@ -381,7 +381,7 @@ int command_completion(int argc, char **argv)
 {
     static const struct argp_option none[] = { { 0 } };
     static const struct argp argp = {
-        none, parse, "bash|zsh|fish",
+        NULL, parse, "bash|zsh|fish",
         "Prints a completion script: commands, options, names of kernels, "
         "mechanisms and suites."
         "\v"

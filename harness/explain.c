@@ -148,6 +148,20 @@ static void count_line(const char *name, double forward, double backward,
     putchar('\n');
 }
 
+static double intensity(const att_cost *c)
+{
+    const double bytes = c->read + c->write;
+    return bytes > 0 ? att_flops(c) / bytes : 0;
+}
+
+static void print_intensity(const att_cost *forward, const att_cost *backward,
+                            bool both)
+{
+    printf("  %-24s%20.3g", "FLOPs per byte", intensity(forward));
+    if (both) printf("%20.3g", intensity(backward));
+    printf("\n\n");
+}
+
 static void print_cost(const att_mechanism *m, const att_problem *p)
 {
     att_cost c[2] = { 0 };
@@ -168,11 +182,7 @@ static void print_cost(const att_mechanism *m, const att_problem *p)
     count_line("FLOPs, all", att_flops(&c[0]), att_flops(&c[1]), both);
     count_line("bytes that must move", c[0].read + c[0].write,
                c[1].read + c[1].write, both);
-    printf("  %-24s%20.3g", "FLOPs per byte",
-           att_flops(&c[0]) / (c[0].read + c[0].write));
-    if (both)
-        printf("%20.3g", att_flops(&c[1]) / (c[1].read + c[1].write));
-    printf("\n\n");
+    print_intensity(&c[0], &c[1], both);
     line("we count", "pairs exactly, borders and masks included; a multiply-add "
                      "as 2 FLOPs, everything else as 1, exponentials (and "
                      "logarithms, roots, tanh) and divisions apart; no "

@@ -32,7 +32,7 @@ static int width_of(FILE *f)
 void text_wrap(FILE *f, int at, int indent, const char *text)
 {
     const int width = width_of(f);
-    while (*text) {
+    while (text && *text) {
         const size_t blank = strspn(text, " "), word = strcspn(text + blank, " ");
         const size_t size = blank + word;
         if (width && at > indent && at + (int)size > width) {

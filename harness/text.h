@@ -13,7 +13,7 @@ const char *text_off(FILE *f, enum text_color color);
 
 /* Prints text, wrapped at blanks, where the line stands at column `at` already
  * and further lines start at column `indent`; ends the line.  Lines are as wide
- * as the terminal; a file or pipe gets one line. */
+ * as the terminal; a file or pipe gets one line.  NULL is an empty text. */
 void text_wrap(FILE *f, int at, int indent, const char *text);
 
 /* "1,234,567"; static storage, four in turn. */
