@@ -21,9 +21,10 @@ typedef struct stats_summary {
 void stats_summarise(const double *x, int n, stats_summary *out);
 
 /* Values of several processes one after the other, count[p] of each.  Median,
- * min and mad of all of them; the interval is the percentile interval of a
- * hierarchical bootstrap (processes, then values inside each), since values of
- * one process are not independent.  With one process: stats_summarise(). */
+ * min and mad of all of them.  Values of one process are not independent, so
+ * the interval is that of a hierarchical bootstrap (processes, then values
+ * inside each), and at least that of Student's t where processes differ by more
+ * than their values explain.  With one process: stats_summarise(). */
 void stats_processes(const double *x, const int *count, int processes,
                      uint64_t seed, stats_summary *out);
 
