@@ -17,7 +17,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- what is not shown ------------------------------------------------------------------------- */
+/* ---- what is not shown --------------------------------------------------- */
 
 static void append(char *out, size_t size, const char *separator,
                    const char *text)
@@ -89,15 +89,21 @@ void caption_note(const results *r, const slice *s, const lines *all,
         append(out, size, " ", text);
     }
     note_failed(s, out, size);
+    if (all->lonely) {
+        snprintf(text, sizeof text, "%d kernel%s measured at one place only %s "
+                                    "left out.", all->lonely,
+                 all->lonely == 1 ? "" : "s", all->lonely == 1 ? "is" : "are");
+        append(out, size, " ", text);
+    }
     if (all->duplicates) {
-        snprintf(text, sizeof text, "%d case%s of other grid shapes at the same "
-                                    "number of tokens left out.",
+        snprintf(text, sizeof text, "%d case%s of other grid shapes at the "
+                                    "same number of tokens left out.",
                  all->duplicates, all->duplicates == 1 ? "" : "s");
         append(out, size, " ", text);
     }
     if (r->left_out) {
-        snprintf(text, sizeof text, "%d case%s of other machines or programs in "
-                                    "this journal left out.",
+        snprintf(text, sizeof text, "%d case%s of other machines or programs "
+                                    "in this journal left out.",
                  r->left_out, r->left_out == 1 ? "" : "s");
         append(out, size, " ", text);
     }
@@ -108,7 +114,7 @@ void caption_note(const results *r, const slice *s, const lines *all,
     }
 }
 
-/* ---- caption -------------------------------------------------------------------------------------- */
+/* ---- caption ------------------------------------------------------------- */
 
 static void how_timed(const slice *s, char *out, size_t size)
 {
@@ -122,8 +128,8 @@ static void how_timed(const slice *s, char *out, size_t size)
                          result_number(s->item[i], "time_ns/processes"));
     }
     snprintf(out, size, " Times are medians of %.0f to %.0f samples from %.0f "
-                        "process%s with 95 %% intervals; samples that lost time "
-                        "to other processes or guests are left out.",
+                        "process%s with 95 %% intervals; samples that lost "
+                        "time to other processes or guests are left out.",
              least, most, processes, processes == 1 ? "" : "es");
 }
 
@@ -144,8 +150,8 @@ void caption_comment(const results *r, const slice *s, const char *file,
     char fixed[512], from[800];
     slice_describe(s, fixed, sizeof fixed);
     where_from(r, from, sizeof from);
-    snprintf(out, size, "%s: 'gnuplot %s.gp' in this folder draws it again from "
-                        "%s.tsv\nfixed: %s\n%s\n",
+    snprintf(out, size, "%s: 'gnuplot %s.gp' in this folder draws it again "
+                        "from %s.tsv\nfixed: %s\n%s\n",
              file, file, file, fixed, from);
 }
 
@@ -175,7 +181,7 @@ int caption_write(const char *dir, const char *file, const results *r,
     return file_commit(&w, e);
 }
 
-/* ---- index --------------------------------------------------------------------------- */
+/* ---- index --------------------------------------------------------------- */
 
 typedef struct entry {
     char *file;

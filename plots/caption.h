@@ -1,5 +1,5 @@
-/* caption.h - what is said of a figure outside of it, and of what it leaves out.
- */
+/* caption.h - what is said of a figure outside of it, and of what it leaves
+ * out. */
 #ifndef CAPTION_H
 #define CAPTION_H
 
@@ -17,8 +17,8 @@ void caption_note(const results *r, const slice *s, const lines *all,
 void caption_comment(const results *r, const slice *s, const char *file,
                      char *out, size_t size);
 
-/* DIR/FILE.md: the picture, what it shows, what was held fixed, how it was timed
- * if it shows times, the note, where it was measured. */
+/* DIR/FILE.md: the picture, what it shows, what was held fixed, how it was
+ * timed if it shows times, the note, where it was measured. */
 int caption_write(const char *dir, const char *file, const results *r,
                   const slice *s, const char *subject, bool times,
                   const char *note, error *e);

@@ -52,10 +52,10 @@ typedef struct drawing {
     char *note; /* wrapped, lines end in \n                                  */
 } drawing;
 
-/* ---- styles ---------------------------------------------------------------------------- */
+/* ---- styles -------------------------------------------------------------- */
 
 enum { MARKERS = 6, DASHES = 4 };
-/* gnuplot's point types: circle, square, triangle up, down, diamond, pentagon */
+/* gnuplot's point types: circle, square, triangles, diamond, pentagon */
 static const int filled[MARKERS] = { 7, 5, 9, 11, 13, 15 };
 static const int hollow[MARKERS] = { 6, 4, 8, 10, 12, 14 };
 static const char *const dashes[DASHES] = { "solid", "(14,4)", "(5,3)",
@@ -78,7 +78,7 @@ static const char *dash_of(const chart_line *l)
     return dashes[l->style == CHART_GREY ? 0 : l->style % DASHES];
 }
 
-/* ---- ranges ---------------------------------------------------------------------------- */
+/* ---- ranges -------------------------------------------------------------- */
 
 static void widen(scale *s, double v)
 {
@@ -133,7 +133,7 @@ static double at_y(const panel_place *p, double v)
     return place_on(p->y, p->frame.y0, p->frame.y1, v);
 }
 
-/* ---- frames ---------------------------------------------------------------------------- */
+/* ---- frames -------------------------------------------------------------- */
 
 static double label_text_width(const chart_line *l)
 {
@@ -205,7 +205,7 @@ static panel_place place_panel(const drawing *d, int p)
     };
 }
 
-/* ---- commands --------------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------ */
 
 /* In enhanced text these would be markup. */
 static void write_plain(FILE *f, const char *text)
@@ -244,7 +244,7 @@ static void put_line(drawing *d, double x0, double y0, double x1, double y1,
             y1 / d->g.height, how);
 }
 
-/* ---- ticks ----------------------------------------------------------------------------------- */
+/* ---- ticks --------------------------------------------------------------- */
 
 static void x_octaves(FILE *f, const scale *s, double width)
 {
@@ -330,7 +330,7 @@ static void put_axes(drawing *d, const panel_place *p)
                   c->x_title, "center", GNUPLOT_FONT, 0);
 }
 
-/* ---- lines -------------------------------------------------------------------------------- */
+/* ---- lines --------------------------------------------------------------- */
 
 static bool has_points(const chart_line *l, bool open)
 {
@@ -391,12 +391,12 @@ static void put_curve(drawing *d, const chart_line *l, int block, bool *first)
     if (!has_points(l, true)) return;
     /* white below, so that the line does not show through */
     snprintf(how, sizeof how,
-             "with points pointtype %d pointsize 0.5*symbol linecolor rgb '#ffffff'",
-             marker_of(l, false));
+             "with points pointtype %d pointsize 0.5*symbol linecolor rgb "
+             "'#ffffff'", marker_of(l, false));
     put_element(d, block, first, "1:($5==1?$2:NaN)", how);
     snprintf(how, sizeof how,
-             "with points pointtype %d pointsize 0.5*symbol linewidth 0.8 linecolor "
-             "rgb '#%06x'", marker_of(l, true), color_of(l));
+             "with points pointtype %d pointsize 0.5*symbol linewidth 0.8 "
+             "linecolor rgb '#%06x'", marker_of(l, true), color_of(l));
     put_element(d, block, first, "1:($5==1?$2:NaN)", how);
 }
 
@@ -440,7 +440,7 @@ static void ink_lines(const drawing *d, const panel_place *at,
         }
 }
 
-/* ---- limits, marks, guides --------------------------------------------------------------- */
+/* ---- limits, marks, guides ----------------------------------------------- */
 
 #define LIMIT_STYLE "back linecolor rgb '#666666' linewidth 0.7 dashtype (7,4)"
 
@@ -488,42 +488,57 @@ static void label_flat_limit(drawing *d, const panel_place *at,
     layout_ink_box(ink, &best);
 }
 
-/* A slope's label runs along it, from its lower end. */
-static void label_steep_limit(drawing *d, const chart_limit *l, double x,
-                              double y, double slope, layout_ink *ink)
+/* A slope's label runs along it, where it is farthest from those before it. */
+static void label_steep_limit(drawing *d, const chart_limit *l,
+                              const double from[2], const double to[2],
+                              layout_ink *labels)
 {
     const char *text = d->c->panels > 1 ? l->brief : l->label;
+    const double slope = atan2(to[1] - from[1], to[0] - from[0]);
     const double up = 5, w = layout_text_width(text, NOTE_FONT);
+    const double room = hypot(to[0] - from[0], to[1] - from[1]) - w - 15;
+    double best = -1, x = 0, y = 0;
     char how[64];
+    for (double t = 9; t <= 9 + fmax(room, 0); t += 4) {
+        const double a = from[0] + t * cos(slope) - up * sin(slope);
+        const double b = from[1] + t * sin(slope) + up * cos(slope);
+        const layout_box box = { a, b, a + w * cos(slope), b + w * sin(slope) };
+        const double clearance = fmin(layout_clearance(labels, &box), 9);
+        if (clearance <= best) continue;
+        best = clearance;
+        x = a;
+        y = b;
+    }
     snprintf(how, sizeof how, "left rotate by %.2f",
              slope * 180 / 3.14159265358979);
-    x += 9 * cos(slope) - up * sin(slope);
-    y += 9 * sin(slope) + up * cos(slope);
     put_label(d, x, y, text, how, NOTE_FONT, 0x555555);
-    layout_ink_line(ink, x, y, x + w * cos(slope), y + w * sin(slope));
+    layout_ink_line(labels, x, y, x + w * cos(slope), y + w * sin(slope));
 }
 
 static void put_limit(drawing *d, const panel_place *at, const chart_limit *l,
-                      layout_ink *ink)
+                      layout_ink *ink, layout_ink *labels)
 {
     const bool flat = l->x0 <= 0;
-    double x0 = flat ? at->frame.x0 : at_x(d, at, l->x0);
-    double x1 = flat ? at->frame.x1 : at_x(d, at, l->x1);
-    double y0 = at_y(at, l->y0), y1 = at_y(at, l->y1);
-    if (!clip(&at->frame, &x0, &y0, &x1, &y1)) return;
-    put_line(d, x0, y0, x1, y1, LIMIT_STYLE);
-    layout_ink_line(ink, x0, y0, x1, y1);
-    if (flat) label_flat_limit(d, at, l, y0, ink);
-    else label_steep_limit(d, l, x0, y0, atan2(y1 - y0, x1 - x0), ink);
+    double from[2] = { flat ? at->frame.x0 : at_x(d, at, l->x0),
+                       at_y(at, l->y0) };
+    double to[2] = { flat ? at->frame.x1 : at_x(d, at, l->x1),
+                     at_y(at, l->y1) };
+    if (!clip(&at->frame, &from[0], &from[1], &to[0], &to[1])) return;
+    put_line(d, from[0], from[1], to[0], to[1], LIMIT_STYLE);
+    layout_ink_line(ink, from[0], from[1], to[0], to[1]);
+    if (flat) label_flat_limit(d, at, l, from[1], ink);
+    else label_steep_limit(d, l, from, to, labels);
 }
 
-/* Flat ones last: their labels can move. */
+/* Flat ones last: their labels avoid the slopes. */
 static void put_limits(drawing *d, const panel_place *at, layout_ink *ink)
 {
+    layout_ink labels = { 0 };
     for (int flat = 0; flat < 2; flat++)
         for (int i = 0; i < d->c->limits; i++)
             if ((d->c->limit[i].x0 <= 0) == (flat == 1))
-                put_limit(d, at, &d->c->limit[i], ink);
+                put_limit(d, at, &d->c->limit[i], ink, &labels);
+    layout_ink_free(&labels);
 }
 
 static void put_marks(drawing *d, const panel_place *at, layout_ink *ink)
@@ -562,7 +577,8 @@ static void put_guides(drawing *d, const panel_place *at, layout_ink *ink)
     const double h = octaves * log10(2) * y_decade;
     const layout_box inside = { f->x0 + EDGE, f->y0 + EDGE, f->x1, f->y1 };
     if (h < NOTE_FONT + 1) return; /* the two labels would touch             */
-    if (layout_best_place(ink, &inside, w + label, 2 * h + 6, &x, &y) < 3) return;
+    if (layout_best_place(ink, &inside, w + label, 2 * h + 6, &x, &y) < 3)
+        return;
     for (int k = 1; k <= 2; k++) {
         char text[16];
         snprintf(text, sizeof text, "%s%s", d->c->guide, power[k - 1]);
@@ -574,7 +590,7 @@ static void put_guides(drawing *d, const panel_place *at, layout_ink *ink)
     layout_ink_box(ink, &(layout_box){ x, y, x + w + label, y + 2 * h + 6 });
 }
 
-/* ---- labels of lines ------------------------------------------------------------------------ */
+/* ---- labels of lines ----------------------------------------------------- */
 
 static void put_line_label(drawing *d, const chart_line *l, double x, double y)
 {
@@ -594,8 +610,8 @@ static bool fits_inside(const panel_place *at, const layout_ink *ink,
            b->y0 > at->frame.y0 && layout_clearance(ink, b) > 1.5;
 }
 
-/* Height of a label outside the frame: that of the last point; where a line ends
- * early, where it would get to, so that the leader crosses no other line. */
+/* Height of a label outside the frame: that of the last point; where a line
+ * ends early, where it would get to, so that the leader crosses no other. */
 static double wanted_height(const drawing *d, const panel_place *at,
                             const chart_line *l)
 {
@@ -608,8 +624,8 @@ static double wanted_height(const drawing *d, const panel_place *at,
     return fmin(fmax(y + dy / dx * rest, at->frame.y0), at->frame.y1);
 }
 
-/* Labels at the ends of lines: inside where a line ends early and there is room,
- * else at the right, pushed apart, with a thin leader. */
+/* Labels at the ends of lines: inside where a line ends early and there is
+ * room, else at the right, pushed apart, with a thin leader. */
 static void put_line_labels(drawing *d, const panel_place *at,
                             const chart_panel *p, layout_ink *ink)
 {
@@ -666,7 +682,7 @@ static void put_key(drawing *d, const panel_place *at, const chart_panel *p)
     }
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------- */
 
 /* What belongs to no panel: the title of the y axes, the note. */
 static void put_margins(drawing *d)

@@ -13,7 +13,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- derived values ------------------------------------------------------------------ */
+/* ---- derived values ------------------------------------------------------ */
 
 /* amount per second, with the interval of the time turned round. */
 static void per_second(const result *r, double amount, double value[3])
@@ -71,7 +71,7 @@ static void interval_of_time(const result *r, double value[3])
     value[2] = result_number(r, "time_ns/hi");
 }
 
-/* ---- the fixed columns ------------------------------------------------------------------ */
+/* ---- the fixed columns --------------------------------------------------- */
 
 /* clang-format off */
 #define WORD(name, title, standard, path) \
@@ -133,7 +133,7 @@ static const column after_axes[] = {
 #undef VALUE
 /* clang-format on */
 
-/* ---- columns of one journal --------------------------------------------------------------- */
+/* ---- columns of one journal ---------------------------------------------- */
 
 static void add(columns *c, const column *one)
 {
@@ -200,7 +200,7 @@ void columns_free(columns *c)
     *c = (columns){ 0 };
 }
 
-/* ---- finding --------------------------------------------------------------------------------- */
+/* ---- finding ------------------------------------------------------------- */
 
 static const char *long_name(const char *name)
 {
@@ -236,7 +236,7 @@ const column *columns_find(const columns *c, const char *name, error *e)
     return NULL;
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values -------------------------------------------------------------- */
 
 void column_numbers(const column *c, const result *r, double value[3])
 {

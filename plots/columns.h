@@ -1,5 +1,6 @@
 /* columns.h - everything that can be said of a case, once: tables in every
- * format, pivots, figures and their axes take names, units and values from here.
+ * format, pivots, figures and their axes take names, units and values from
+ * here.
  */
 #ifndef COLUMNS_H
 #define COLUMNS_H

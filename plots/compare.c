@@ -13,13 +13,13 @@
 #include "sheet.h"
 
 static const char doc[] =
-    "Compares the times of the cases that two runs have in common: the ratio of "
-    "medians B / A with an interval, and a verdict.\v"
+    "Compares the times of the cases that two runs have in common: the ratio "
+    "of medians B / A with an interval, and a verdict.\v"
     "Intervals come from a bootstrap over processes and samples and cover all "
     "ratios together (Bonferroni).  faster, slower: the whole interval lies "
-    "beyond the effect; same: within it; unclear: it crosses the limit, and the "
-    "number of further samples that would decide is told.  broken: measured in "
-    "A, failed in B.\n\n"
+    "beyond the effect; same: within it; unclear: it crosses the limit, and "
+    "the number of further samples that would decide is told.  broken: "
+    "measured in A, failed in B.\n\n"
     "With --fail-on slower the exit code is 1 if any case is slower or broken.";
 
 enum { KEY_NOT = 256, KEY_FAIL, KEY_EFFECT, KEY_COVER };
@@ -90,7 +90,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     return 0;
 }
 
-/* ---- pairs ------------------------------------------------------------------------- */
+/* ---- pairs --------------------------------------------------------------- */
 
 enum { BROKEN = RATIO_UNCLEAR + 1, VERDICTS };
 static const char *const verdicts[VERDICTS] = { "faster", "slower", "same",
@@ -160,7 +160,7 @@ static void judge(pairs *p, const arguments *a)
     free(s);
 }
 
-/* ---- table ---------------------------------------------------------------------------- */
+/* ---- table --------------------------------------------------------------- */
 
 static void put_time(cell *c, const result *r)
 {
@@ -249,11 +249,11 @@ static void summary(const pairs *p, char *out, size_t size)
         n += snprintf(out + n, size - (size_t)n, ", %d broken",
                       p->tally[BROKEN]);
     if (p->only[0] || p->only[1])
-        snprintf(out + n, size - (size_t)n, "; %d cases only in A, %d only in B",
-                 p->only[0], p->only[1]);
+        snprintf(out + n, size - (size_t)n,
+                 "; %d cases only in A, %d only in B", p->only[0], p->only[1]);
 }
 
-/* ---- all --------------------------------------------------------------------------------- */
+/* ---- all ----------------------------------------------------------------- */
 
 static void warn(const char *name, const results *a, const results *b,
                  const pairs *p)
@@ -277,7 +277,7 @@ static int print(const sheet *s, enum sheet_format format, const char *line,
     if (format == SHEET_TEXT || format == SHEET_MD) printf("%s\n", line);
     else if (!people) fprintf(stderr, "%s\n", line);
     if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
-    return error_set(e, "cannot write to standard output; the disk may be full");
+    return error_set(e, "cannot write to standard output: is the disk full?");
 }
 
 static int run(const arguments *a, const char *name, const results *x,

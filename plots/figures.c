@@ -16,7 +16,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- names ---------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------- */
 
 typedef struct abscissa {
     const char *name, *axis, *title, *guide;
@@ -63,7 +63,8 @@ const char *figures_check(const char *name, const columns *c, error *e)
     }
     const char *near =
         error_nearest(name, figures_usual, figures_usual_count);
-    if (near) error_set(e, "unknown figure '%s'; did you mean '%s'?", name, near);
+    if (near)
+        error_set(e, "unknown figure '%s'; did you mean '%s'?", name, near);
     else
         error_set(e, "unknown figure '%s': use roofline, or scaling-, headdim- "
                      "or window- with time, gflops, memory or a column of "
@@ -78,7 +79,7 @@ const char *figures_axis(const char *name)
     return a ? a->axis : "tokens";
 }
 
-/* ---- ceilings ------------------------------------------------------------------------------------ */
+/* ---- ceilings ------------------------------------------------------------ */
 
 static const fixed_axis *fixed_at(const slice *s, const char *axis)
 {
@@ -119,7 +120,7 @@ static int peak_limit(const json *ceilings, chart_limit *out)
     return 1;
 }
 
-/* ---- cache marks ------------------------------------------------------------------------------------ */
+/* ---- cache marks --------------------------------------------------------- */
 
 enum { MARKS = 4 };
 
@@ -168,7 +169,7 @@ static int cache_marks(const results *r, const slice *s, const column *x,
     return marks;
 }
 
-/* ---- AXIS-METRIC --------------------------------------------------------------------------------- */
+/* ---- AXIS-METRIC --------------------------------------------------------- */
 
 typedef struct ordinate {
     const column *x, *y;
@@ -263,8 +264,10 @@ static int draw_metrics(const figure_request *q, const results *r,
     panels p = { 0 };
     int rc = 0;
 
-    for (int m = 0; m < metrics; m++)
+    for (int m = 0; m < metrics; m++) {
         lines_make(&all[m], s, x, metric_point, &(ordinate){ x, y[m] });
+        lines_drop_lonely(&all[m]);
+    }
     if (!drawable_metrics(all, metrics)) {
         error_set(e, "%s: no kernel has two points over %s", q->name, x->name);
         goto out;
@@ -310,7 +313,7 @@ out:
     return rc;
 }
 
-/* ---- roofline ------------------------------------------------------------------------------------- */
+/* ---- roofline ------------------------------------------------------------ */
 
 /* Multiply-adds count 2; other operations are not what the peak is of. */
 static chart_point roofline_point(const slice *s, const result *r,
@@ -375,7 +378,7 @@ static int draw_roofline(const figure_request *q, const results *r,
     const double least = least_intensity(&all);
     const json *ceilings = ceilings_of(r, s);
     if (!isfinite(least)) {
-        error_set(e, "roofline: no case has multiply-adds and compulsory bytes");
+        error_set(e, "roofline: no case has multiply-adds and bytes");
         goto out;
     }
     if (!ceilings) {
@@ -413,7 +416,7 @@ out:
     return rc;
 }
 
-/* ---- one figure -------------------------------------------------------------------------------------- */
+/* ---- one figure ---------------------------------------------------------- */
 
 int figures_draw(const figure_request *q, const results *r, const columns *c,
                  error *e)

@@ -82,7 +82,7 @@ int gnuplot_find(error *e)
                         "'apt-get install gnuplot-nox'");
 }
 
-/* ---- commands -------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------ */
 
 int gnuplot_begin(gnuplot *g, const char *dir, const char *name, double width,
                   double height, error *e)
@@ -157,7 +157,7 @@ static void write_script(FILE *f, const gnuplot *g, const char *comment)
     fputs("unset output\n}\n", f);
 }
 
-/* ---- the process ------------------------------------------------------------------- */
+/* ---- the process --------------------------------------------------------- */
 
 static void child(const char *dir, int in, int messages)
 {
@@ -231,7 +231,7 @@ static void first_message(FILE *messages, char *out, size_t size, bool *mark)
     }
 }
 
-/* ---- outputs ------------------------------------------------------------------------ */
+/* ---- outputs ------------------------------------------------------------- */
 
 /* Whether a file begins and ends as its format does. */
 static bool whole(const char *path, const struct format *t)
@@ -282,7 +282,7 @@ static int settle(const gnuplot *g, unsigned formats, const char *suffix,
     return rc;
 }
 
-/* ---- drawing -------------------------------------------------------------------------- */
+/* ---- drawing ------------------------------------------------------------- */
 
 static void tell(const gnuplot *g, int status, const char *message, error *e)
 {

@@ -1,4 +1,5 @@
-/* gnuplot.h - figures by gnuplot through a pipe: the one place that talks to it.
+/* gnuplot.h - figures by gnuplot through a pipe: the one place that talks to
+ * it.
  *
  * A figure is a folder, a name, a size and commands.  It is drawn as NAME.svg,
  * NAME.png (200 dpi) and NAME.pdf; the commands stay beside them as NAME.gp, so

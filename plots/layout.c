@@ -32,7 +32,7 @@ double layout_text_width(const char *text, double font_size)
     return width * font_size;
 }
 
-/* ---- spreading --------------------------------------------------------------------- */
+/* ---- spreading ----------------------------------------------------------- */
 
 typedef struct order {
     double wanted;
@@ -82,7 +82,7 @@ void layout_spread(const double *wanted, double *placed, int n, double gap,
     free(pool);
 }
 
-/* ---- free space ---------------------------------------------------------------------- */
+/* ---- free space ---------------------------------------------------------- */
 
 static void ink_point(layout_ink *ink, double x, double y)
 {
@@ -94,7 +94,8 @@ static void ink_point(layout_ink *ink, double x, double y)
     ink->at[ink->count++][1] = y;
 }
 
-void layout_ink_line(layout_ink *ink, double x0, double y0, double x1, double y1)
+void layout_ink_line(layout_ink *ink, double x0, double y0, double x1,
+                     double y1)
 {
     const int steps = 1 + (int)fmin(hypot(x1 - x0, y1 - y0), 2000);
     for (int i = 0; i <= steps; i++) {

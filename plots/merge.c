@@ -13,8 +13,8 @@
 
 static const char doc[] =
     "Joins the journals of several runs (shards, machines) into OUT.\v"
-    "Rows that are the same are kept once.  Within one journal the last row of a "
-    "case counts; an interrupted case gives way to a finished one.  Two "
+    "Rows that are the same are kept once.  Within one journal the last row of "
+    "a case counts; an interrupted case gives way to a finished one.  Two "
     "different results of one case in one environment are a conflict: they are "
     "named and nothing is written, unless --prefer says which journal wins.  "
     "Rows that end a run (totals, fits) are left out, since they are of the "
@@ -60,7 +60,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     return 0;
 }
 
-/* ---- rows --------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------- */
 
 typedef struct row {
     const json *json;
@@ -147,7 +147,7 @@ static int by_place(const void *a, const void *b)
     return ((const row *)a)->place - ((const row *)b)->place;
 }
 
-/* ---- which of two rows stays ------------------------------------------------------------ */
+/* ---- which of two rows stays --------------------------------------------- */
 
 static void note_conflict(merged *m, const row *a, const row *b)
 {
@@ -187,7 +187,7 @@ static void settle_all(merged *m, int prefer)
     qsort(m->row, (size_t)m->count, sizeof *m->row, by_place);
 }
 
-/* ---- writing -------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------- */
 
 static bool is_input(const arguments *a)
 {
@@ -267,7 +267,8 @@ int command_merge(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     m.journal = calloc((size_t)a.count, sizeof *m.journal);
     if (!m.journal) abort();
-    while (read < a.count && journal_read(&m.journal[read], a.dir[read], &e) == 0)
+    while (read < a.count &&
+           journal_read(&m.journal[read], a.dir[read], &e) == 0)
         read++;
     if (read < a.count) code = options_fail(argv[0], &e, EXIT_USAGE);
     else code = merge(&a, argv[0], &m, &e);

@@ -41,7 +41,7 @@ bool options_next(const char **list, char *out, size_t size)
     return true;
 }
 
-/* ---- kernels ------------------------------------------------------------------------ */
+/* ---- kernels ------------------------------------------------------------- */
 
 static bool fits_any(const char *patterns, const char *kernel)
 {

@@ -1,7 +1,7 @@
 /* palette.c - colours of pictures and of lines.
  *
- * Viridis (N. Smith, S. van der Walt, E. Firing) and magma (N. Smith, S. van der
- * Walt) are CC0: https://bids.github.io/colormap.  The diverging table is
+ * Viridis (N. Smith, S. van der Walt, E. Firing) and magma (N. Smith, S. van
+ * der Walt) are CC0: https://bids.github.io/colormap.  The diverging table is
  * computed here in CIELAB.
  */
 #include "palette.h"
@@ -74,7 +74,7 @@ static void from_hex(const char *hex, uint8_t out[256][3])
             (uint8_t)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
 }
 
-/* ---- diverging ------------------------------------------------------------------- */
+/* ---- diverging ----------------------------------------------------------- */
 
 static double from_lab_curve(double t)
 {

@@ -7,7 +7,12 @@
 /* Colour tables of 256 entries.  Viridis and magma for weights; grey for
  * pictures; diverging for signed values: entry 128 is the neutral zero, entries
  * 1 and 255 are equally far from it, entry 0 repeats entry 1. */
-enum palette { PALETTE_VIRIDIS, PALETTE_MAGMA, PALETTE_GREY, PALETTE_DIVERGING };
+enum palette {
+    PALETTE_VIRIDIS,
+    PALETTE_MAGMA,
+    PALETTE_GREY,
+    PALETTE_DIVERGING
+};
 
 #define PALETTE_NAMES { "viridis", "magma", "grey", "diverging" }
 

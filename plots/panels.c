@@ -18,9 +18,10 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- lines ------------------------------------------------------------------------------- */
+/* ---- lines --------------------------------------------------------------- */
 
-static line *line_of(lines *all, const char *label, const result *from, int room)
+static line *line_of(lines *all, const char *label, const result *from,
+                     int room)
 {
     for (int i = 0; i < all->count; i++)
         if (!strcmp(all->item[i].label, label)) return &all->item[i];
@@ -39,8 +40,15 @@ static int by_order(const void *a, const void *b)
     return (p->from > q->from) - (p->from < q->from);
 }
 
-/* Of several cases at one place (grids of other shapes) the last one counts. */
-static void drop_duplicates(lines *all, line *l)
+static bool has_point(const sample *s)
+{
+    return s->point.x > 0 && s->point.y > 0 && isfinite(s->point.x) &&
+           isfinite(s->point.y);
+}
+
+/* Of several cases at one place (grids of other shapes) the last one counts.
+ * Those without a point go, too. */
+static void tidy(lines *all, line *l)
 {
     int n = 0;
     qsort(l->at, (size_t)l->count, sizeof *l->at, by_order);
@@ -49,7 +57,12 @@ static void drop_duplicates(lines *all, line *l)
         l->at[n++] = l->at[i];
     }
     all->duplicates += l->count - n;
-    l->count = n;
+    l->measured = n;
+    l->count = 0;
+    for (int i = 0; i < n; i++) {
+        l->zeros += l->at[i].point.y == 0;
+        if (has_point(&l->at[i])) l->at[l->count++] = l->at[i];
+    }
 }
 
 /* By family, mechanism and label, the baseline's first. */
@@ -71,14 +84,11 @@ void lines_make(lines *all, const slice *s, const column *along,
     for (int i = 0; i < s->count; i++) {
         const result *r = s->item[i];
         line *l = line_of(all, s->label[i], r, s->count);
-        if (!r->ok) continue;
-        const chart_point p = point(s, r, what);
-        l->zeros += p.y == 0;
-        if (p.x > 0 && p.y > 0 && isfinite(p.x) && isfinite(p.y))
-            l->at[l->count++] = (sample){ p, slice_number(s, along, r),
-                                          r };
+        if (r->ok)
+            l->at[l->count++] = (sample){ point(s, r, what),
+                                          slice_number(s, along, r), r };
     }
-    for (int i = 0; i < all->count; i++) drop_duplicates(all, &all->item[i]);
+    for (int i = 0; i < all->count; i++) tidy(all, &all->item[i]);
     if (all->count)
         qsort(all->item, (size_t)all->count, sizeof *all->item, by_kernel);
 }
@@ -90,6 +100,18 @@ void lines_free(lines *all)
     *all = (lines){ 0 };
 }
 
+void lines_drop_lonely(lines *all)
+{
+    int n = 0;
+    for (int i = 0; i < all->count; i++)
+        if (all->item[i].measured > 1) all->item[n++] = all->item[i];
+        else {
+            all->lonely += all->item[i].measured;
+            free(all->item[i].at);
+        }
+    all->count = n;
+}
+
 bool lines_drawable(const lines *all)
 {
     for (int i = 0; i < all->count; i++)
@@ -97,7 +119,7 @@ bool lines_drawable(const lines *all)
     return false;
 }
 
-/* ---- panels -------------------------------------------------------------------------------- */
+/* ---- panels -------------------------------------------------------------- */
 
 static chart_line to_chart_line(const line *l, int style)
 {
@@ -118,7 +140,8 @@ static const line *best_baseline(const lines *all)
         if (strcmp(l->from->mechanism, baseline) || !l->count) continue;
         const sample *last = &l->at[l->count - 1];
         const double t = result_number(last->from, "time_ns/median");
-        if (last->point.x < far || (last->point.x == far && t >= time)) continue;
+        if (last->point.x < far || (last->point.x == far && t >= time))
+            continue;
         best = l;
         far = last->point.x;
         time = t;

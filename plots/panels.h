@@ -18,13 +18,15 @@ typedef struct line {
     const result *from; /* any of its cases                                  */
     sample *at;
     int count;
-    int zeros; /* cases whose value is 0: not on a logarithmic axis          */
+    int measured; /* cases at different places, with a point or without      */
+    int zeros;    /* cases whose value is 0: not on a logarithmic axis       */
 } line;
 
 typedef struct lines {
     line *item;
     int count;
     int duplicates; /* cases left out for another at the same place          */
+    int lonely;     /* lines left out                                        */
 } lines;
 
 /* What a figure takes from a case; not positive and finite: no point. */
@@ -35,6 +37,8 @@ typedef chart_point point_of(const slice *s, const result *r, const void *what);
 void lines_make(lines *all, const slice *s, const column *along,
                 point_of *point, const void *what);
 void lines_free(lines *all);
+/* Leaves out lines that were measured at one place only. */
+void lines_drop_lonely(lines *all);
 /* Whether any line has two points. */
 bool lines_drawable(const lines *all);
 

@@ -31,7 +31,8 @@ enum { KEY_WIDTH = 256, KEY_CACHES, KEY_NOT };
 static const struct argp_option options[] = {
     { "out", 'o', "FOLDER", 0, "where to (default DIR/figures)", 0 },
     { "format", 'f', "LIST", 0, "svg, png, pdf (default all)", 0 },
-    { "where", 'w', "AXIS=VALUE", 0, "hold an axis at a value; with commas", 0 },
+    { "where", 'w', "AXIS=VALUE", 0,
+      "hold an axis at a value; commas for more", 0 },
     { "each", 'e', "AXES", 0, "one figure per value of these axes", 0 },
     { "kernel", 'k', "NAMES", 0, "only these; patterns like 'na2d.*'", 0 },
     { "not", KEY_NOT, "NAMES", 0, "without these", 0 },
@@ -84,7 +85,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     return 0;
 }
 
-/* ---- one figure per value ------------------------------------------------------------ */
+/* ---- one figure per value ------------------------------------------------ */
 
 typedef struct run {
     const arguments *a;
@@ -181,7 +182,7 @@ static void draw_each(run *r, const char *name, int k, fixed_axis *asked,
     }
 }
 
-/* ---- all -------------------------------------------------------------------------------- */
+/* ---- all ----------------------------------------------------------------- */
 
 static int read_axes(run *r, error *e)
 {
@@ -199,7 +200,8 @@ static int read_axes(run *r, error *e)
         const column *axis = columns_find(&r->columns, name, e);
         if (!axis) return -1;
         if (axis->kind == COLUMN_VALUE)
-            return error_set(e, "--each %s: that was measured, not varied", name);
+            return error_set(e, "--each %s: that was measured, not varied",
+                             name);
         if (axis != pass && r->each_count < SLICE_AXES)
             r->each[r->each_count++] = axis;
     }
@@ -232,8 +234,8 @@ static void draw_all(run *r)
 static void say_left_out(const run *r)
 {
     if (r->results.left_out)
-        fprintf(stderr, "attnbench plot: %d cases of other machines or programs "
-                        "are left out; --env all mixes them\n",
+        fprintf(stderr, "attnbench plot: %d cases of other machines or "
+                        "programs are left out; --env all mixes them\n",
                 r->results.left_out);
     if (r->results.env_count > 1)
         fprintf(stderr, "attnbench plot: cases of %d machines or programs are "
@@ -263,7 +265,8 @@ static int draw_into(run *r, error *e)
     if (!found) {
         gnuplot_find(e);
         fprintf(stderr, "%s: %s; commands and data of %d figures are in %s, to "
-                        "be drawn elsewhere\n", name, e->text, r->drawn, r->out);
+                        "be drawn elsewhere\n",
+                name, e->text, r->drawn, r->out);
         return EXIT_MISSING;
     }
     return r->failed ? EXIT_SOME_FAILED : EXIT_OK;

@@ -16,7 +16,7 @@
 /* A file of PNG_PIXELS 16-bit RGBA samples that do not compress. */
 #define FILE_LIMIT ((size_t)600 << 20)
 
-/* ---- errors of libpng ------------------------------------------------------------ */
+/* ---- errors of libpng ---------------------------------------------------- */
 
 /* What libpng's callbacks are given. */
 typedef struct trouble {
@@ -40,7 +40,7 @@ static void on_warning(png_structp png, png_const_charp message)
     (void)message;
 }
 
-/* ---- reading ----------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------- */
 
 typedef struct reader {
     trouble trouble;
@@ -164,7 +164,7 @@ void picture_free(picture *p)
     *p = (picture){ 0 };
 }
 
-/* ---- writing ----------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------- */
 
 typedef struct writer {
     trouble trouble;

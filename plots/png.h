@@ -15,14 +15,14 @@
 /* Largest picture that is read: side, and pixels in all. */
 enum { PNG_SIDE = 32768, PNG_PIXELS = 1 << 26 };
 
-/* ---- reading ----------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------- */
 
 typedef struct picture {
     int width, height;
     int channels;  /* 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA                  */
     int depth;     /* bits a sample had in the file: 1, 2, 4, 8 or 16        */
-    float *sample; /* [height][width][channels], 0 to 1, row 0 on top, as stored:
-                      no gamma is undone, alpha is not multiplied in         */
+    float *sample; /* [height][width][channels], 0 to 1, row 0 on top; as
+                      stored: no gamma undone, alpha not multiplied in       */
 } picture;
 
 /* Reads grey, RGB and palette pictures of every depth, with or without alpha
@@ -31,7 +31,7 @@ typedef struct picture {
 int png_read_picture(const char *path, picture *out, error *e);
 void picture_free(picture *p);
 
-/* ---- writing ----------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------- */
 
 /* A text chunk: what the picture shows, its scale, where it is from.  The key
  * has 1 to 79 characters, the value is UTF-8. */

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Decimal prefixes, also for bytes: the axes of figures are decades. */
 static const unit seconds[] = {
@@ -38,11 +39,21 @@ unit quantity_unit(enum quantity q, double typical)
     return *u;
 }
 
+/* "1.50" is "1.5": without an interval, zeros at the end say nothing. */
+static void trim(char *number)
+{
+    char *last = number + strlen(number) - 1;
+    if (!strchr(number, '.') || strchr(number, 'e')) return;
+    while (*last == '0') *last-- = 0;
+    if (*last == '.') *last = 0;
+}
+
 void quantity_text(enum quantity q, double value, char *out, size_t size)
 {
     char number[NUMBER_TEXT];
     const unit u = quantity_unit(q, fabs(value));
     number_text(value / u.size, 0, number);
+    trim(number);
     snprintf(out, size, "%s%s%s", number, *u.name ? " " : "", u.name);
 }
 

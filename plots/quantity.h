@@ -23,7 +23,7 @@ typedef struct unit {
 /* The largest unit in which `typical` is at least 1; the smallest if none. */
 unit quantity_unit(enum quantity q, double typical);
 
-/* Value in its own best unit with 3 digits: "1.23 ms", "64 kB". */
+/* Value in its own best unit with up to 3 digits: "1.23 ms", "64 kB". */
 void quantity_text(enum quantity q, double value, char *out, size_t size);
 
 enum { NUMBER_TEXT = 48 };

@@ -15,7 +15,7 @@ void ratio_read(ratio_samples *s, const result *r)
     for (int p = 0; p < s->processes; p++) s->count += s->per_process[p];
 }
 
-/* ---- quantiles --------------------------------------------------------------------- */
+/* ---- quantiles ----------------------------------------------------------- */
 
 /* Upper tail point of the standard normal by bisection of erfc: exact to double
  * precision, and fast enough for one per comparison. */
@@ -41,7 +41,7 @@ static double student_upper(double tail, double v)
                     (384 * v * v * v));
 }
 
-/* ---- bootstrap --------------------------------------------------------------------------- */
+/* ---- bootstrap ----------------------------------------------------------- */
 
 /* xorshift64*: the resamples need no better, and are the same every time. */
 static int below(uint64_t *state, int n)
@@ -139,7 +139,7 @@ void ratio_make(ratio *out, const ratio_samples *a, const ratio_samples *b,
     out->hi = out->value * exp(t * out->error);
 }
 
-/* ---- verdict ---------------------------------------------------------------------------------- */
+/* ---- verdict ------------------------------------------------------------- */
 
 enum ratio_verdict ratio_judge(const ratio *r, double effect)
 {

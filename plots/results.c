@@ -23,7 +23,7 @@ static const char *text_or(const json *j, const char *absent)
     return text ? text : absent;
 }
 
-/* ---- one row ----------------------------------------------------------------------- */
+/* ---- one row ------------------------------------------------------------- */
 
 const json *result_member(const json *row, const char *path)
 {
@@ -104,7 +104,7 @@ double result_axis_number(const result *r, const char *axis)
     return equal ? strtod(text, NULL) : NAN;
 }
 
-/* ---- samples ------------------------------------------------------------------------- */
+/* ---- samples ------------------------------------------------------------- */
 
 /* Whether sample `index` of its process lost time to something else. */
 static bool is_touched(const json *touched, int index)
@@ -133,13 +133,13 @@ int result_samples(const result *r, double *ns, int *per_process, int room)
     return processes;
 }
 
-/* ---- all rows ------------------------------------------------------------------------- */
+/* ---- all rows ------------------------------------------------------------ */
 
 /* The texts that every case row must have. */
 static int check_case(const results *r, int row, error *e)
 {
-    static const char *const needed[] = { "case", "mechanism", "kernel", "level",
-                                          "pass", "status" };
+    static const char *const needed[] = { "case",  "mechanism", "kernel",
+                                          "level", "pass",      "status" };
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (!json_text(json_get(r->journal.rows[row], needed[i])))
             return error_set(e, "%s:%d: a case row without a text \"%s\": not "
@@ -153,8 +153,8 @@ static bool is_kind(const json *row, const char *kind)
     return !strcmp(text_or(json_get(row, "kind"), ""), kind);
 }
 
-/* Id of the first env row that describes the same machine and program as the one
- * a case row names. */
+/* Id of the first env row that describes the same machine and program as the
+ * one a case row names. */
 static const char *env_group(const journal *j, const json *row)
 {
     const json *env = journal_env(j, row);
@@ -299,9 +299,9 @@ void results_free(results *r)
     *r = (results){ 0 };
 }
 
-/* ---- where the numbers are from ---------------------------------------------------------- */
+/* ---- where the numbers are from ------------------------------------------ */
 
-/* A member of an env row; the machine's description may be a part of its own. */
+/* A member of an env row, or of the machine's description in it. */
 static const json *about(const json *env, const char *path)
 {
     const json *j = result_member(env, path);
@@ -320,11 +320,23 @@ void results_machine(const json *env, char *out, size_t size)
         snprintf(out + n, size - (size_t)n, ", %s guest", guest);
 }
 
+/* Flags that change the code: -O, -m, -f without -fPIC. */
+static bool matters(const char *flag, size_t n)
+{
+    return n > 2 && flag[0] == '-' && strchr("Omf", flag[1]) &&
+           strncmp(flag, "-fPIC", n);
+}
+
 void results_compiler(const json *env, char *out, size_t size)
 {
     const char *flags = text_or(about(env, "flags"), "");
-    snprintf(out, size, "%s%s%s", text_or(about(env, "compiler"), "?"),
-             *flags ? " " : "", flags);
+    snprintf(out, size, "%s", text_or(about(env, "compiler"), "?"));
+    while (*(flags += strspn(flags, " "))) {
+        const size_t n = strcspn(flags, " "), at = strlen(out);
+        if (matters(flags, n) && at + n + 2 < size)
+            snprintf(out + at, size - at, " %.*s", (int)n, flags);
+        flags += n;
+    }
 }
 
 void results_revision(const json *env, char *out, size_t size)

@@ -21,7 +21,7 @@ enum { RESULT_CLEAN = 3 };
 typedef struct result {
     const json *row;
     const json *env; /* its env row; NULL if the journal lacks it            */
-    const char *env_id; /* of the first env row of the same program and machine */
+    const char *env_id; /* of the first env row of that program and machine  */
     const char *name, *mechanism, *kernel, *family, *level, *pass;
     const char *status, *reason;
     int threads;
@@ -41,7 +41,7 @@ typedef struct results {
 } results;
 
 /* Reads DIR/journal.jsonl.  env: an id (or the start of one), "all", or NULL
- * for the environment of the last case.  A journal without cases is an error. */
+ * for the environment of the last case.  No case at all is an error. */
 int results_read(results *r, const char *dir, const char *env, error *e);
 void results_free(results *r);
 

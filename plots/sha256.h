@@ -1,5 +1,5 @@
-/* sha256.h - fingerprint of a journal, so that a table or figure names the exact
- * data it was made from.
+/* sha256.h - fingerprint of a journal, so that a table or figure names the
+ * exact data it was made from.
  */
 #ifndef SHA256_H
 #define SHA256_H

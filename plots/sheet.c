@@ -21,7 +21,7 @@ int sheet_format_find(const char *name, error *e)
                      name);
 }
 
-/* ---- making ------------------------------------------------------------------------ */
+/* ---- making -------------------------------------------------------------- */
 
 void sheet_text(char **member, const char *text)
 {
@@ -83,7 +83,7 @@ void sheet_free(sheet *s)
     *s = (sheet){ 0 };
 }
 
-/* ---- what the forms share --------------------------------------------------------------- */
+/* ---- what the forms share ------------------------------------------------ */
 
 static const cell *at(const sheet *s, int row, int column)
 {
@@ -95,7 +95,7 @@ static const char *text_of(const cell *c)
     return c->text ? c->text : "";
 }
 
-/* Columns on a terminal that a UTF-8 text takes, accents and wide letters aside. */
+/* Columns that a UTF-8 text takes, combining and wide letters aside. */
 static int width_of(const char *text)
 {
     int n = 0;
@@ -118,7 +118,7 @@ static void exact(double v, char out[32])
     }
 }
 
-/* ---- Markdown and text ---------------------------------------------------------------------- */
+/* ---- Markdown and text --------------------------------------------------- */
 
 /* Text in which a bar or star would be markup. */
 static char *markdown(const char *text, bool bold)
@@ -216,7 +216,7 @@ static void write_text(FILE *f, const sheet *s)
     free(width);
 }
 
-/* ---- CSV (RFC 4180) -------------------------------------------------------------------------- */
+/* ---- CSV (RFC 4180) ------------------------------------------------------ */
 
 static void csv_field(FILE *f, const char *text)
 {
@@ -251,7 +251,7 @@ static void write_csv(FILE *f, const sheet *s)
     }
 }
 
-/* ---- LaTeX ------------------------------------------------------------------------------------ */
+/* ---- LaTeX --------------------------------------------------------------- */
 
 /* Letters beyond ASCII that the tables use, for every engine and font. */
 static const char *const tex_letters[][2] = {
@@ -328,14 +328,15 @@ static void write_tex(FILE *f, const sheet *s)
     }
     fputs("\\bottomrule\n\\end{tabular}\n", f);
     if (s->footnote && *s->footnote) {
-        fputs("\n\\smallskip\n\\begin{minipage}{\\linewidth}\\footnotesize\n", f);
+        fputs("\n\\smallskip\n\\begin{minipage}{\\linewidth}"
+              "\\footnotesize\n", f);
         tex(f, s->footnote);
         fputs("\n\\end{minipage}\n", f);
     }
     fputs("\\end{table}\n", f);
 }
 
-/* ---- JSON --------------------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------- */
 
 json *sheet_rows(const sheet *s)
 {

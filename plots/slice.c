@@ -47,7 +47,7 @@ static bool is_one_of(const column *axis, const column *const *list, int n)
     return false;
 }
 
-/* ---- values of an axis --------------------------------------------------------------- */
+/* ---- values of an axis --------------------------------------------------- */
 
 /* An axis that a problem has without using it is written as 0 or null. */
 static void value_of(const slice *s, const column *axis, const result *r,
@@ -146,7 +146,7 @@ static int choose(const tally *t, const char *axis)
     return best;
 }
 
-/* ---- holding an axis at a value ---------------------------------------------------------- */
+/* ---- holding an axis at a value ------------------------------------------ */
 
 /* How far a case is from the value: 0 at it, 1 near enough if its kernel has
  * nothing closer, 2 away from it. */
@@ -257,7 +257,7 @@ int slice_check(const results *r, const fixed_axis *asked, int count, error *e)
     return 0;
 }
 
-/* ---- labels ---------------------------------------------------------------------------------- */
+/* ---- labels -------------------------------------------------------------- */
 
 /* Whether the cases of one kernel differ in an axis. */
 static bool differs(const slice *s, const column *axis, const char *kernel)
@@ -296,7 +296,11 @@ static char *label_of(const result *r, const column *const *varying, int n,
         } else
             add_text(text, sizeof text, " ", value);
     }
-    if (envs) add_text(text, sizeof text, " @", r->env_id);
+    if (envs) {
+        char id[12]; /* enough to tell them apart                            */
+        snprintf(id, sizeof id, "@%.8s", r->env_id);
+        add_text(text, sizeof text, " ", id);
+    }
     return sure(strdup(text));
 }
 
@@ -321,7 +325,7 @@ static void make_labels(slice *s, const results *r, const columns *c,
     free(varying);
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making -------------------------------------------------------------- */
 
 static void start(slice *s, const results *r, const column *const *vary,
                   int vary_count)

@@ -8,8 +8,8 @@
  *
  * Mechanisms without an axis (softmax has no window) belong to every value of
  * it.  A mechanism that sees all heads as one width stands at H heads with
- * 1/H of its channels; one whose map could not have exactly N tokens stands at N
- * if it is within 7 %.
+ * 1/H of its channels; one whose map could not have exactly N tokens stands at
+ * N if it is within 7 %.
  */
 #ifndef SLICE_H
 #define SLICE_H

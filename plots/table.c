@@ -10,12 +10,12 @@
 #include "tables.h"
 
 static const char doc[] =
-    "Prints the cases of a run, one row each with every axis in a column of its "
-    "own; or with --rows and --cols a pivot of one value.\v"
+    "Prints the cases of a run, one row each with every axis in a column of "
+    "its own; or with --rows and --cols a pivot of one value.\v"
     "Programs (csv, json) get exact numbers in SI units, named in the key; "
-    "people (md, tex, text) get one unit per column and no more digits than the "
-    "95 % interval supports.  In a pivot, axes that are not keys are held at "
-    "one value, which the caption names; the best kernel is bold where its "
+    "people (md, tex, text) get one unit per column and no more digits than "
+    "the 95 % interval supports.  In a pivot, axes that are not keys are held "
+    "at one value, which the caption names; the best kernel is bold where its "
     "interval is clear of the runner-up's.\n\n"
     "  attnbench table results/run --format csv --out run.csv\n"
     "  attnbench table results/run --rows kernel --cols n --metric time\n"
@@ -89,7 +89,7 @@ typedef struct output {
     char hidden[512];
 } output;
 
-/* ---- which columns ------------------------------------------------------------------- */
+/* ---- which columns ------------------------------------------------------- */
 
 static int choose_columns(const columns *c, const char *list,
                           const column **chosen, int room, error *e)
@@ -131,7 +131,7 @@ static int keep_where(results *r, const fixed_axis *asked, int count, error *e)
     return kept ? 0 : error_set(e, "%s: no case fits --where", r->journal.path);
 }
 
-/* ---- making --------------------------------------------------------------------------- */
+/* ---- making -------------------------------------------------------------- */
 
 static int make_pivot(const arguments *a, const results *r, const columns *c,
                       const fixed_axis *asked, int asked_count, output *o,
@@ -199,7 +199,7 @@ static int make(const arguments *a, results *r, const columns *c, output *o,
     return 0;
 }
 
-/* ---- printing ---------------------------------------------------------------------------- */
+/* ---- printing ------------------------------------------------------------ */
 
 static void print_json(FILE *f, const results *r, const output *o)
 {
@@ -257,7 +257,7 @@ static int write_out(const arguments *a, const results *r, const output *o,
     }
     print(stdout, r, o, a->rows != NULL);
     if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
-    return error_set(e, "cannot write to standard output; the disk may be full");
+    return error_set(e, "cannot write to standard output: is the disk full?");
 }
 
 static void say_left_out(const char *name, const results *r, const output *o)

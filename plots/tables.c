@@ -13,7 +13,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- cells ------------------------------------------------------------------------- */
+/* ---- cells --------------------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {
@@ -78,7 +78,7 @@ static void put_cell(cell *x, const column *c, const result *r, unit u)
     }
 }
 
-/* ---- one row per case ------------------------------------------------------------------ */
+/* ---- one row per case ---------------------------------------------------- */
 
 /* Numbers by size, words by spelling, nothing first. */
 static int compare_texts(const char *a, const char *b)
@@ -134,7 +134,7 @@ void table_cases(sheet *s, const results *r, const columns *c,
     free(u);
 }
 
-/* ---- pivot ------------------------------------------------------------------------------- */
+/* ---- pivot --------------------------------------------------------------- */
 
 /* Keys of one axis of a pivot and the cases behind them. */
 typedef struct keys {
@@ -239,7 +239,7 @@ static int fill(grid *g, const pivot *p, error *e)
     return rc;
 }
 
-/* ---- the best of a line of cells ------------------------------------------------------------ */
+/* ---- the best of a line of cells ----------------------------------------- */
 
 /* Whether the value a of a case is clear of b's: exactly known, or intervals
  * that do not touch. */
@@ -250,7 +250,8 @@ static bool clear_of(const column *m, const double a[3], const double b[3])
 }
 
 /* Index of the case whose value is best and clear of the runner-up's, or -1. */
-static int best_of(const column *m, const result *const *item, int stride, int n)
+static int best_of(const column *m, const result *const *item, int stride,
+                   int n)
 {
     double best[3] = { NAN }, second[3] = { NAN }, value[3];
     int at = -1, others = 0;
@@ -294,7 +295,7 @@ static void mark_best(const grid *g, const pivot *p, bool *bold)
         }
 }
 
-/* ---- pivot to sheet --------------------------------------------------------------------------- */
+/* ---- pivot to sheet ------------------------------------------------------ */
 
 static void put_head(sheet *s, const pivot *p, const grid *g, const int *order)
 {
@@ -351,9 +352,9 @@ static void put_caption(sheet *s, const pivot *p, const grid *g, unit u)
 {
     char fixed[512], text[800];
     slice_describe(&g->s, fixed, sizeof fixed);
-    snprintf(text, sizeof text, "%s%s%s%s over %s. Fixed: %s.", p->metric->title,
-             *u.name ? " (" : "", u.name, *u.name ? ")" : "", p->across->title,
-             *fixed ? fixed : "nothing");
+    snprintf(text, sizeof text, "%s%s%s%s over %s. Fixed: %s.",
+             p->metric->title, *u.name ? " (" : "", u.name,
+             *u.name ? ")" : "", p->across->title, *fixed ? fixed : "nothing");
     sheet_text(&s->caption, text);
 }
 
@@ -386,7 +387,7 @@ int table_pivot(sheet *s, const results *r, const columns *c, const pivot *p,
     return rc;
 }
 
-/* ---- fits ---------------------------------------------------------------------------------------- */
+/* ---- fits ---------------------------------------------------------------- */
 
 static bool has_kernel(const results *r, const char *kernel)
 {
@@ -437,7 +438,7 @@ void table_fits(sheet *s, const results *r)
         if (has_kernel(r, json_text(json_get(f, "kernel")))) put_fit(s, f);
 }
 
-/* ---- footnote ------------------------------------------------------------------------------------- */
+/* ---- footnote ------------------------------------------------------------ */
 
 void table_footnote(const results *r, bool intervals, char *out, size_t size)
 {

@@ -9,8 +9,8 @@
 #include "sheet.h"
 #include "slice.h"
 
-/* One row per case, ordered by kernel and axes; one column for each of `chosen`,
- * in one unit per column for people. */
+/* One row per case, ordered by kernel and axes; one column for each of
+ * `chosen`, in one unit per column for people. */
 void table_cases(sheet *s, const results *r, const columns *c,
                  const column *const *chosen, int count);
 
