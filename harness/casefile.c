@@ -56,6 +56,14 @@ static const struct {
     { "index", ATT_FIELD_subset, "list", { "subset" } },
 };
 
+/* Tensors whose length is the value of a field that the file does not tell. */
+static const struct {
+    const char *tensor, *key;
+    enum att_field field;
+} counted[] = {
+    { "b1", "hidden", ATT_FIELD_hidden },
+};
+
 static bool informs(const char *key, const char *value)
 {
     for (size_t i = 0; i < sizeof informational / sizeof *informational; i++)
@@ -160,6 +168,19 @@ static void set_bias(case_file *c)
     }
 }
 
+static void set_counted(case_file *c)
+{
+    for (size_t i = 0; i < sizeof counted / sizeof *counted; i++) {
+        const array *a = archive_find(&c->file, counted[i].tensor);
+        char text[ATT_TEXT];
+        if (!a || !att_uses(c->mechanism, counted[i].field) ||
+            archive_metadata(&c->file, counted[i].key))
+            continue;
+        snprintf(text, sizeof text, "%zu", a->elements);
+        att_set(&c->problem, counted[i].field, text);
+    }
+}
+
 static int set_problem(case_file *c, error *e)
 {
     c->problem = att_problem_default;
@@ -171,6 +192,7 @@ static int set_problem(case_file *c, error *e)
         if (att_uses(c->mechanism, chosen[i].field) &&
             archive_find(&c->file, chosen[i].tensor))
             att_set(&c->problem, chosen[i].field, chosen[i].value);
+    set_counted(c);
     set_bias(c);
     const char *why = att_reject(c->mechanism, &c->problem);
     if (why)
