@@ -10,7 +10,7 @@
  * tokens into planar rows (4 N d numbers).
  */
 #include "na.h"
-#include "planar_window.h"
+#include "planar_back.h"
 
 enum { RPB };
 
@@ -67,6 +67,44 @@ static void bias_add(const planar *p, const planar_task *t,
         const float *from = table + (size_t)first * line;
         for (size_t at = 0; at < (size_t)rows->slots * line; at += VL, s += VL)
             v_store(s, v_fma(v_load(s), scale, v_load(from + at)));
+    }
+}
+
+/* drpb of the rows of one part, from dS of a bundle: columns of one item with the
+ * same relative position are summed before they are added. */
+static void bias_part(const planar *p, const planar_bundle *b, int part,
+                      float *sum)
+{
+    const planar_task *t = &b->shape;
+    const planar_axis *z = t->axis[0], *y = t->axis[1], *x = t->axis[2];
+    const int rows = 2 * y->slots - 1, columns = 2 * x->slots - 1;
+    const size_t all = (size_t)(2 * z->slots - 1) * (size_t)(rows * columns);
+    const int first = z->n * y->n * part / PLANAR_PARTS;
+    const int last = z->n * y->n * (part + 1) / PLANAR_PARTS;
+    for (int at = first; at < last; at++) {
+        const int slice = at / y->n, row = at % y->n;
+        const float *ds = planar_pairs(p, b, b->ds, slice, row);
+        for (size_t slot = 0; slot < p->slots; slot++, ds += p->width) {
+            const int j = (int)(slot % (size_t)x->slots);
+            const int line = (int)(slot / (size_t)x->slots);
+            const int entry = ((rel(z, slice) + line / y->slots) * rows +
+                               rel(y, row) + line % y->slots) *
+                                  columns +
+                              j;
+            for (int i = 0; i < t->items; i++) {
+                const float *from = ds + (size_t)i * (size_t)x->n;
+                float *to = sum + t->map[i] % (size_t)p->call->p->heads * all +
+                            entry;
+                for (int c = 0, end; c < x->n; c = end) {
+                    float run = 0;
+                    for (end = c; end < x->n && rel(x, end) == rel(x, c); end++)
+                        ;
+                    #pragma omp simd reduction(+ : run)
+                    for (int k = c; k < end; k++) run += from[k];
+                    to[rel(x, c)] += run;
+                }
+            }
+        }
     }
 }
 
@@ -156,6 +194,10 @@ static planar planar_of(const att_call *c, const att_grad *g)
         p.bias_floats = table_floats(&p) * ((size_t)p.panel / VL);
         p.bias_open = bias_open;
         p.bias_add = bias_add;
+        p.bias_sums = (size_t)q->heads;
+        for (int a = 0; a < 3; a++)
+            p.bias_sums *= (size_t)(2 * p.axis[a][0].slots - 1);
+        if (g && g->dparam[RPB]) p.bias_part = bias_part;
     }
     return p;
 }
@@ -164,11 +206,13 @@ static planar planar_of(const att_call *c, const att_grad *g)
 
 static const char *reject(const att_problem *p, enum att_pass pass)
 {
-    (void)pass;
+    const double last = p->grid.v[p->grid.n - 1];
     if (p->dtype != ATT_F32) return "float32 storage only";
     if (att_at(&p->stride, p->grid.n - 1, 1) > VL + 1)
         return "stride along the last axis is too large for the vectors of "
                "this level: use stride <= vector length + 1";
+    if (pass == ATT_BACKWARD && (last + PANEL) * na_window(p, p->grid.n - 1) > 1e9)
+        return "window x length of the last axis exceeds 10^9";
     return NULL;
 }
 
@@ -179,13 +223,26 @@ static void sizes(const att_problem *q, int threads, att_sizes *out)
     *out = (att_sizes){ .state = state_bytes(q),
                         .save = p.maps * p.n * sizeof(float),
                         .work = (size_t)threads * planar_forward_floats(&p) *
-                                sizeof(float) };
+                                sizeof(float),
+                        .work_backward = planar_backward_bytes(&p) };
 }
 
 static void forward(const att_call *c)
 {
     const planar p = planar_of(c, NULL);
     planar_forward(&p);
+}
+
+static void backward(const att_call *c, const att_grad *g)
+{
+    const planar p = planar_of(c, g);
+    const float *sums = planar_backward(&p);
+    for (size_t i = 0; p.bias_part && i < p.bias_sums; i++) {
+        float sum = 0;
+        for (size_t part = 0; part < PLANAR_PARTS; part++)
+            sum += sums[part * planar_up(p.bias_sums, 16) + i];
+        g->dparam[RPB][i] = sum;
+    }
 }
 
 #define NA(n)                                                                  \
@@ -197,6 +254,7 @@ static void forward(const att_call *c)
         .sizes = sizes,                                                        \
         .prepare = prepare,                                                    \
         .forward = forward,                                                    \
+        .backward = backward,                                                  \
     }
 
 ATT_KERNELS = { NA("1d"), NA("2d"), NA("3d"), { 0 } };

@@ -44,6 +44,7 @@ enum { PANEL = 128 }; /* most columns of a panel                              */
 
 typedef struct planar planar;
 typedef struct planar_task planar_task;
+typedef struct planar_bundle planar_bundle;
 
 /* VL neighbouring columns of a panel. */
 typedef struct planar_lanes {
@@ -77,6 +78,18 @@ struct planar {
     void (*bias_open)(const planar *p, planar_task *t);
     void (*bias_add)(const planar *p, const planar_task *t,
                      const planar_lanes *x, int i, float *s);
+
+    /* Backward alone (planar_back.h). */
+    int ring_back;           /* most planar rows of a block's inverse windows */
+    size_t pitch_back;       /* of planar rows of queries, in the second walk */
+    size_t slots_back[3];    /* most queries that see a key, per outer axis;
+                                distances from a key to them along the last  */
+    size_t width;            /* columns of a bundle                           */
+    /* Adds the part's share of a bundle's bias gradient to sum[bias_sums], or
+     * does something else with dS of the bundle. */
+    size_t bias_sums;
+    void (*bias_part)(const planar *p, const planar_bundle *b, int part,
+                      float *sum);
 };
 
 struct planar_task {
@@ -131,6 +144,16 @@ static inline int planar_panel(const planar *p)
     return (int)(panel < all ? panel : all);
 }
 
+/* Most queries that see one of m consecutive keys, for windows of n positions
+ * that are moved inward at both borders; keys near both of them are a matter of
+ * short axes. */
+static inline int planar_reach(int n, int slots, int stride, int m)
+{
+    const int borders = n >= 2 * slots + m + 2 * stride ? 1 : 2;
+    return planar_least(n, slots + borders * (slots / 2) + 2 * (stride - 1) +
+                               m - 1);
+}
+
 /* Completes p once its axes are known; stride is that of the windows per axis
  * (1 but for na). */
 static inline void planar_complete(planar *p, const int stride[3])
@@ -148,6 +171,18 @@ static inline void planar_complete(planar *p, const int stride[3])
     if (p->q_pitch % 64 == 0) p->q_pitch += VL;
     p->slots = (size_t)p->axis[0][0].slots * (size_t)y->slots *
                (size_t)x->slots;
+
+    p->ring_back = planar_reach(y->n, y->slots, stride[1], ROWS);
+    /* a query and a key that see each other are less than a window apart */
+    p->pitch_back =
+        planar_up((size_t)(p->panel + 2 * (x->slots - 1) + 2 * VL), VL);
+    if (p->pitch_back % 64 == 0) p->pitch_back += VL;
+    p->width = planar_up((size_t)planar_most(p->panel, x->n), VL);
+    for (int a = 0; a < 2; a++)
+        p->slots_back[a] = (size_t)planar_reach(p->axis[a][0].n,
+                                                p->axis[a][0].slots, stride[a],
+                                                1);
+    p->slots_back[2] = 2 * (size_t)x->slots - 1;
 }
 
 static inline size_t planar_ring_floats(const planar *p)
@@ -338,24 +373,33 @@ static inline void planar_load(const planar *p, const float *src, size_t token,
         memset(dst + c * pitch + before + count, 0, after * sizeof *dst);
 }
 
-/* Row y of slice z of all items, keys (with padding) or queries (without). */
+/* Row y of slice z, columns [from, to) of all items with `pad` columns on either
+ * side of each. */
 static inline void planar_load_row(const planar *p, const planar_task *t,
-                                   const float *src, int z, int y, bool keys,
-                                   float *dst)
+                                   const float *src, int z, int y, int pad,
+                                   int from, int to, float *dst, size_t pitch)
 {
     const planar_axis *x = t->axis[2];
-    const int pad = keys ? x->pad : 0, span = x->n + 2 * pad;
-    const int from = keys ? t->key0 : t->x0;
-    const int last = t->x1 - 1;
-    const int to = keys ? last / x->n * span + x->start[last % x->n] + x->slots
-                        : t->x1;
+    const int span = x->n + 2 * pad;
+    const size_t offset = planar_offset(t, z, y);
     for (int i = from / span; i * span < to; i++) {
         const int a = planar_most(from - i * span, 0);
         const int b = planar_least(to - i * span, span);
-        planar_load(p, src, t->token[i] + planar_offset(t, z, y), t->step[2],
-                    x->n, pad, a, b, dst + (i * span + a - from),
-                    keys ? p->pitch : p->q_pitch);
+        planar_load(p, src, t->token[i] + offset, t->step[2], x->n, pad, a, b,
+                    dst + (i * span + a - from), pitch);
     }
+}
+
+/* Keys of the panel. */
+static inline void planar_load_key_row(const planar *p, const planar_task *t,
+                                       const float *src, int z, int y,
+                                       float *dst)
+{
+    const planar_axis *x = t->axis[2];
+    const int last = t->x1 - 1;
+    const int to = last / x->n * planar_span(x) + x->start[last % x->n] +
+                   x->slots;
+    planar_load_row(p, t, src, z, y, x->pad, t->key0, to, dst, p->pitch);
 }
 
 /* Channels from d to dpad of every row stay zero. */
@@ -389,8 +433,8 @@ static inline void planar_load_keys(const planar *p, const planar_task *t, int s
             memset(v, 0, p->d * p->pitch * sizeof *v);
             continue;
         }
-        planar_load_row(p, t, p->call->k, slice, at, true, k);
-        planar_load_row(p, t, p->call->v, slice, at, true, v);
+        planar_load_key_row(p, t, p->call->k, slice, at, k);
+        planar_load_key_row(p, t, p->call->v, slice, at, v);
     }
 }
 
@@ -423,26 +467,28 @@ static inline void planar_load_queries(const planar *p, const planar_task *t,
                                        const float *from, float *to)
 {
     for (int i = 0; i < t->rows; i++)
-        planar_load_row(p, t, from, t->z, t->y + i, false,
-                        to + (size_t)i * p->d * p->q_pitch);
+        planar_load_row(p, t, from, t->z, t->y + i, 0, t->x0, t->x1,
+                        to + (size_t)i * p->d * p->q_pitch, p->q_pitch);
 }
 
 /* ---- one block of ROWS x VL queries ---------------------------------------------------------------- */
 
-/* Slots in use of query row y, and the place of the one at (s, key row). */
-static inline size_t planar_used(const planar_task *t, int y)
+/* Slots in use of query row y of slice z, and the place of the first of those at
+ * outer slot s and key row `row`. */
+static inline size_t planar_used(const planar_task *t, int z, int y)
 {
-    const planar_axis *z = t->axis[0], *rows = t->axis[1];
-    return (size_t)(z->high[t->z] - z->low[t->z]) *
+    const planar_axis *slices = t->axis[0], *rows = t->axis[1];
+    return (size_t)(slices->high[z] - slices->low[z]) *
            (size_t)(rows->high[y] - rows->low[y]) * (size_t)t->axis[2]->slots;
 }
 
-static inline size_t planar_place(const planar_task *t, int y, int s, int row)
+static inline size_t planar_place(const planar_task *t, int z, int y, int s,
+                                  int row)
 {
-    const planar_axis *z = t->axis[0], *rows = t->axis[1];
-    const size_t outer = (size_t)(s - z->low[t->z]);
+    const planar_axis *slices = t->axis[0], *rows = t->axis[1];
     const size_t count = (size_t)(rows->high[y] - rows->low[y]);
-    return (outer * count + (size_t)(row - planar_row_from(rows, y))) *
+    return ((size_t)(s - slices->low[z]) * count +
+            (size_t)(row - planar_row_from(rows, y))) *
            (size_t)t->axis[2]->slots;
 }
 
@@ -461,7 +507,7 @@ static inline void planar_seen(const planar *p, const planar_task *t, int slot,
         r->from = planar_least(r->from, i);
         r->to = i + 1;
         r->w[i] = s + ((size_t)i * p->slots +
-                       planar_place(t, t->y + i, slot, row)) *
+                       planar_place(t, t->z, t->y + i, slot, row)) *
                           VL;
     }
 }
@@ -502,13 +548,28 @@ static inline void planar_hide(const planar_task *t, const planar_lanes *x,
                                size_t used, float *s)
 {
     const int slots = t->axis[2]->slots;
-    if (!x->ragged) return;
     for (size_t at = 0; at < used; at += (size_t)slots)
         for (int j = 0; j < slots; j++) {
             float *here = s + (at + (size_t)j) * VL;
             const vi seen = (x->low <= j) & (x->high > j);
             v_store(here, v_select(seen, v_load(here), v_set1(V_LOWEST)));
         }
+}
+
+/* Makes row i of products ready for the softmax, but for a factor that it
+ * returns: usually none of them is touched. */
+static inline float planar_logits(const planar *p, const planar_task *t,
+                                  const planar_lanes *x, int i, size_t used,
+                                  float *s)
+{
+    const float scale = 1.44269504f * p->scale;
+    if (p->bias_add) p->bias_add(p, t, x, i, s);
+    else if (scale > 0 && !x->ragged) return scale;
+    else
+        for (size_t at = 0; at < used * VL; at += VL)
+            v_store(s + at, v_load(s + at) * scale);
+    if (x->ragged) planar_hide(t, x, used, s);
+    return 1;
 }
 
 /* s -> 2^(scale (s - max)); returns the sum, *top = scale * max.  Four chains
@@ -563,21 +624,22 @@ static inline void planar_put(const planar *p, const planar_task *t,
     }
 }
 
+static inline void planar_scale_row(float *o, size_t channels, vf factor)
+{
+    for (size_t c = 0; c < channels; c++)
+        v_store(o + c * VL, v_load(o + c * VL) * factor);
+}
+
 static inline void planar_forward_block(const planar *p, const planar_task *t,
                                         const planar_lanes *x)
 {
-    const float log2e = 1.44269504f;
     float *save = p->call->save;
     const size_t n = planar_score(p, t, x, t->q, t->k, t->v, t->s);
     vf inverse[ROWS];
     for (int i = 0; i < t->rows; i++) {
-        float *s = t->s + (size_t)i * p->slots * VL, scale = log2e * p->scale;
-        const size_t used = planar_used(t, t->y + i);
-        if (p->bias_add) {
-            p->bias_add(p, t, x, i, s);
-            scale = 1;
-        }
-        planar_hide(t, x, used, s);
+        float *s = t->s + (size_t)i * p->slots * VL;
+        const size_t used = planar_used(t, t->z, t->y + i);
+        const float scale = planar_logits(p, t, x, i, used, s);
         vf top;
         const vf sum = planar_soften(used, scale, s, &top);
         inverse[i] = 1.0f / sum;
@@ -589,8 +651,7 @@ static inline void planar_forward_block(const planar *p, const planar_task *t,
                  (size_t)t->axis[2]->slots, p->dpad, t->rows, t->o);
     for (int i = 0; i < t->rows; i++) {
         float *o = t->o + (size_t)i * p->dpad * VL;
-        for (size_t c = 0; c < p->dpad; c++)
-            v_store(o + c * VL, v_load(o + c * VL) * inverse[i]);
+        planar_scale_row(o, p->dpad, inverse[i]);
         planar_put(p, t, x, t->y + i, o, p->call->o);
     }
 }
