@@ -17,9 +17,9 @@
 EMBED(embedded_references, "results/references.bib");
 EMBED(embedded_citation, "CITATION.cff");
 
-/* ---- BibTeX ---------------------------------------------------------------------- */
+/* ---- BibTeX -------------------------------------------------------------- */
 
-/* Length of "@type{ ... }" by counting braces; the file is ours and balanced. */
+/* Length of "@type{ ... }" by counting braces; our file is balanced. */
 static size_t entry_length(const char *entry)
 {
     size_t i = 0;
@@ -98,7 +98,7 @@ static void print_entry(const char *key)
     if (e) printf("\n%.*s\n", (int)length, e);
 }
 
-/* ---- attnbench itself ------------------------------------------------------------------ */
+/* ---- attnbench itself ---------------------------------------------------- */
 
 /* Value of a top-level key of CITATION.cff, without quotes. */
 static void citation_field(const char *key, char *out, size_t size)
@@ -130,7 +130,7 @@ static void print_tool(void)
            title, ATTNBENCH_VERSION, date, date);
 }
 
-/* ---- command ------------------------------------------------------------------------------ */
+/* ---- command ------------------------------------------------------------- */
 
 typedef struct request {
     const char **key; /* each once                                          */
@@ -154,8 +154,8 @@ static void add_mechanism(request *r, const att_mechanism *m)
     if (m->cite && cite_entry(m->cite, &length)) add_key(r, m->cite);
     else if (!r->status) {
         error_set(&r->error,
-                  "mechanism '%s' cites '%s', which results/references.bib does "
-                  "not have: add the entry there and build again",
+                  "mechanism '%s' cites '%s', which results/references.bib "
+                  "does not have: add the entry there and build again",
                   m->name, m->cite ? m->cite : "");
         r->status = EXIT_MISSING;
     }
@@ -195,8 +195,8 @@ int command_cite(int argc, char **argv)
     static const struct argp_option none[] = { { 0 } };
     static const struct argp argp = {
         NULL, parse, "[MECHANISM|KERNEL|KEY...]",
-        "Prints BibTeX entries of attnbench and of the papers behind mechanisms; "
-        "without names, behind all of them."
+        "Prints BibTeX entries of attnbench and of the papers behind "
+        "mechanisms; without names, behind all of them."
         "\v"
         "Examples:\n"
         "  attnbench cite na2d softmax.flash > references.bib\n"

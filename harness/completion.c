@@ -39,10 +39,10 @@ static command commands[] = {
 };
 enum { COUNT = sizeof commands / sizeof *commands };
 
-/* ---- words ------------------------------------------------------------------------- */
+/* ---- words --------------------------------------------------------------- */
 
-/* Names that need no quotes in any shell; a plugin may have others, which are left
- * out. */
+/* Names that need no quotes in any shell; a plugin may have others, which are
+ * left out. */
 static bool harmless(const char *name)
 {
     return *name &&
@@ -126,7 +126,7 @@ static const char *words_of(const char *name)
     return out;
 }
 
-/* ---- options, from --help ------------------------------------------------------------- */
+/* ---- options, from --help ------------------------------------------------ */
 
 /* Adds the option of a line "  -k, --kernel=PATTERN,...   names of ...". */
 static void add_option(command *c, const char *line)
@@ -159,7 +159,7 @@ static int read_help(command *c, error *e)
                      c->name);
 }
 
-/* ---- bash ----------------------------------------------------------------------------- */
+/* ---- bash ---------------------------------------------------------------- */
 
 /* All options of all commands that take a value, each once. */
 static bool first_of_its_name(int command_index, int option_index)
@@ -206,7 +206,8 @@ static void bash_words(void)
 
 static void print_bash(void)
 {
-    puts("# bash completion for attnbench:  source <(attnbench completion bash)\n"
+    puts("# bash completion for attnbench:\n"
+         "#     source <(attnbench completion bash)\n"
          "_attnbench() {\n"
          "    local cur=${COMP_WORDS[COMP_CWORD]}\n"
          "    local prev=${COMP_WORDS[COMP_CWORD-1]}\n"
@@ -232,15 +233,14 @@ static void print_bash(void)
          "        return\n"
          "    fi");
     bash_words();
-    puts("    # options are offered once a dash is typed, or if there is nothing "
-         "else\n"
+    puts("    # options: once a dash is typed, or if there is nothing else\n"
          "    [[ $cur == -* || $words == ' '* ]] || words=${words%% --*}\n"
          "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
          "}\n"
          "complete -o default -F _attnbench attnbench");
 }
 
-/* ---- zsh --------------------------------------------------------------------------------- */
+/* ---- zsh ----------------------------------------------------------------- */
 
 /* Text between single quotes. */
 static void quoted(const char *text)
@@ -311,7 +311,7 @@ static void print_zsh(void)
          "fi");
 }
 
-/* ---- fish -------------------------------------------------------------------------------- */
+/* ---- fish ---------------------------------------------------------------- */
 
 static void fish_option(const char *command_name, const flag *o)
 {
@@ -334,19 +334,20 @@ static void print_fish(void)
          "complete -c attnbench -n __fish_use_subcommand -l color -x -a "
          "'auto always never'");
     for (int c = 0; c < COUNT; c++) {
-        printf("complete -c attnbench -n __fish_use_subcommand -a %s -d \"%s\"\n",
+        printf("complete -c attnbench -n __fish_use_subcommand -a %s "
+               "-d \"%s\"\n",
                commands[c].name, commands[c].brief);
         const char *words = words_of(commands[c].name);
         if (*words)
-            printf("complete -c attnbench -n '__fish_seen_subcommand_from %s' -f "
-                   "-a '%s'\n",
+            printf("complete -c attnbench "
+                   "-n '__fish_seen_subcommand_from %s' -f -a '%s'\n",
                    commands[c].name, words);
         for (int o = 0; o < commands[c].flags; o++)
             fish_option(commands[c].name, &commands[c].flag[o]);
     }
 }
 
-/* ---- command --------------------------------------------------------------------------------- */
+/* ---- command ------------------------------------------------------------- */
 
 static const struct shell {
     const char *name;

@@ -56,7 +56,7 @@ const counter_source *counter_source_of(const char *event)
                                            : &counter_perf_hw;
 }
 
-/* ---- choosing events -------------------------------------------------------------- */
+/* ---- choosing events ----------------------------------------------------- */
 
 enum { TERMS = 4, EVENT_TEXT = 160 };
 
@@ -176,7 +176,7 @@ static counters *choose_all(void)
     return all;
 }
 
-/* ---- passes ----------------------------------------------------------------------------- */
+/* ---- passes -------------------------------------------------------------- */
 
 /* What one thread holds of a packet. */
 typedef struct seat {
@@ -344,7 +344,7 @@ static void run_pass(schedule *s, int pass, const counters_job *job)
     }
 }
 
-/* ---- results ------------------------------------------------------------------------------ */
+/* ---- results ------------------------------------------------------------- */
 
 static double total_of(const counter *c, int thread)
 {

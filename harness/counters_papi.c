@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- software-defined events ----------------------------------------------------- */
+/* ---- software-defined events --------------------------------------------- */
 
 /* X(name, mode, of att_cost c and size_t w) */
 #define MODEL(X)                                                               \
@@ -85,15 +85,15 @@ void counter_papi_publish(const att_cost *c, size_t w)
         else tally[i] += llround(value[i]);
 }
 
-/* ---- the library -------------------------------------------------------------------- */
+/* ---- the library --------------------------------------------------------- */
 
 static unsigned long thread_id(void)
 {
     return (unsigned long)pthread_self(); /* unlike OpenMP's, unique         */
 }
 
-/* Brings PAPI up at the first call, which the initial thread makes before others
- * follow. */
+/* Brings PAPI up at the first call, which the initial thread makes before
+ * others follow. */
 static int library_ready(char why[COUNTER_WHY])
 {
     static enum { UNTRIED, UP, DOWN } state;
@@ -134,7 +134,7 @@ static int tell(int rc, const char *what, char why[COUNTER_WHY])
     return -1;
 }
 
-/* ---- groups ------------------------------------------------------------------------ */
+/* ---- groups -------------------------------------------------------------- */
 
 typedef struct group {
     int set, n;
@@ -191,8 +191,8 @@ static int group_start(void *p, char why[COUNTER_WHY])
     return rc == PAPI_OK ? 0 : tell(rc, "PAPI_start", why);
 }
 
-/* The value is that of PAPI_read; PAPI_stop must not find less.  Derived presets
- * of multiplexed groups have been seen to fall below zero. */
+/* The value is that of PAPI_read; PAPI_stop must not find less.  Derived
+ * presets of multiplexed groups have been seen to fall below zero. */
 static int group_stop(void *p, long long *value, char why[COUNTER_WHY])
 {
     const group *g = p;
@@ -205,7 +205,8 @@ static int group_stop(void *p, long long *value, char why[COUNTER_WHY])
     for (int i = 0; i < g->n; i++)
         if (value[i] < 0 || end[i] < value[i]) {
             snprintf(why, COUNTER_WHY,
-                     "%s: counter overflowed or ran backwards (%lld, then %lld)",
+                     "%s: counter overflowed or ran backwards "
+                     "(%lld, then %lld)",
                      g->event[i], value[i], end[i]);
             return -1;
         }

@@ -58,7 +58,7 @@ bool counter_perf_is_software(const char *event)
     return e && e->type == PERF_TYPE_SOFTWARE;
 }
 
-/* ---- why not ------------------------------------------------------------------------ */
+/* ---- why not ------------------------------------------------------------- */
 
 static int paranoid(void)
 {
@@ -115,7 +115,7 @@ static void explain(int error_number, char why[COUNTER_WHY],
     }
 }
 
-/* ---- groups ---------------------------------------------------------------------------- */
+/* ---- groups -------------------------------------------------------------- */
 
 typedef struct group {
     int n;

@@ -19,8 +19,8 @@ typedef struct counter_source {
     const char *name;  /* "papi-hw": `source` of a value                     */
     bool per_thread;   /* counts the calling thread; otherwise the process   */
     bool hardware;     /* takes counters of the PMU                          */
-    /* A group of n events of the calling thread, which alone may use it; or NULL
-     * with a reason. */
+    /* A group of n events of the calling thread, which alone may use it; or
+     * NULL with a reason. */
     void *(*open)(const char *const *event, int n, char why[COUNTER_WHY]);
     /* 0, or -1 with a reason. */
     int (*start)(void *group, char why[COUNTER_WHY]);

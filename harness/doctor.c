@@ -47,14 +47,15 @@ static const char *text_of(const json *j, const char *absent)
     return json_text(j) ? json_text(j) : absent;
 }
 
-/* ---- machine ----------------------------------------------------------------------- */
+/* ---- machine ------------------------------------------------------------- */
 
 static void say_cpu(const json *machine)
 {
     const json *cpu = json_get(machine, "cpu");
     const json *topology = json_get(machine, "topology");
     char text[256], levels[64] = "";
-    snprintf(text, sizeof text, "%.120s, family %.0f model %.0f, %.0f of %.0f cores",
+    snprintf(text, sizeof text,
+             "%.120s, family %.0f model %.0f, %.0f of %.0f cores",
              text_of(json_get(cpu, "name"), "unknown"),
              json_number(json_get(cpu, "family"), 0),
              json_number(json_get(cpu, "model"), 0),
@@ -130,10 +131,10 @@ static void say_warnings(const json *machine)
     }
 }
 
-/* ---- measurements ------------------------------------------------------------------------ */
+/* ---- measurements -------------------------------------------------------- */
 
-/* The smallest step that the clock is seen to make, in ns; clock_getres() tells a
- * nominal one. */
+/* The smallest step that the clock is seen to make, in ns; clock_getres()
+ * tells a nominal one. */
 static long clock_step(void)
 {
     long least = 1000000000;
@@ -150,8 +151,9 @@ static long clock_step(void)
 static void say_time(void)
 {
     char text[96];
-    snprintf(text, sizeof text, "steps of %ld ns; short calls are repeated until "
-                                "a sample takes 2 ms",
+    snprintf(text, sizeof text,
+             "steps of %ld ns; short calls are repeated until a sample takes "
+             "2 ms",
              clock_step());
     say(YES, "time", text, NULL);
     if (access("/proc/self/status", R_OK) == 0)
@@ -167,11 +169,12 @@ static void say_time(void)
 
 static bool same(const json *a, const json *b, const char *key)
 {
-    return !strcmp(text_of(json_get(a, key), ""), text_of(json_get(b, key), ""));
+    return !strcmp(text_of(json_get(a, key), ""),
+                   text_of(json_get(b, key), ""));
 }
 
-/* Counters with the same fate share an entry: the first one speaks for the others,
- * `names` collects them. */
+/* Counters with the same fate share an entry: the first one speaks for the
+ * others, `names` collects them. */
 static bool speaks(const json *list, const json *x, char *names, size_t size)
 {
     const char *key = json_true(json_get(x, "available")) ? "source" : "reason";
@@ -218,10 +221,10 @@ static void say_counters(const json *list)
     }
 }
 
-/* ---- software ------------------------------------------------------------------------------- */
+/* ---- software ------------------------------------------------------------ */
 
-static void say_library(const json *libraries, const char *key, const char *name,
-                        const char *use, const char *remedy)
+static void say_library(const json *libraries, const char *key,
+                        const char *name, const char *use, const char *remedy)
 {
     char text[256];
     const char *version = json_text(json_get(libraries, key));
@@ -261,7 +264,7 @@ static void say_software(const json *machine)
     say_suites();
 }
 
-/* ---- command --------------------------------------------------------------------------------- */
+/* ---- command ------------------------------------------------------------- */
 
 enum { KEY_JSON = 1000 };
 
@@ -320,6 +323,7 @@ int command_doctor(int argc, char **argv)
         return EXIT_USAGE;
     }
     argp_parse(&argp, argc, argv, 0, NULL, &as_json);
-    (as_json ? print_json : print_text)(machine_describe(), counters_describe());
+    if (as_json) print_json(machine_describe(), counters_describe());
+    else print_text(machine_describe(), counters_describe());
     return EXIT_OK;
 }

@@ -44,7 +44,7 @@ static void lines(const char *name, const char *text)
     }
 }
 
-/* ---- what it is ------------------------------------------------------------------ */
+/* ---- what it is ---------------------------------------------------------- */
 
 static void print_citation(const att_mechanism *m)
 {
@@ -77,7 +77,7 @@ static void print_definition(const att_mechanism *m)
     print_citation(m);
 }
 
-/* ---- the sample problem -------------------------------------------------------------- */
+/* ---- the sample problem -------------------------------------------------- */
 
 static void print_axes(const att_mechanism *m, const att_problem *p)
 {
@@ -130,7 +130,8 @@ static void print_tensors(const att_mechanism *m, const att_problem *p)
         char note[64];
         snprintf(note, sizeof note, "%s, %s", t[i].fixed ? "given" : "learned",
                  starts[t[i].init]);
-        if (att_elements(&t[i])) print_shape(t[i].name, t[i].dim, t[i].dims, note);
+        if (att_elements(&t[i]))
+            print_shape(t[i].name, t[i].dim, t[i].dims, note);
     }
     n = att_extras(m, p, t);
     for (int i = 0; i < n; i++)
@@ -138,7 +139,7 @@ static void print_tensors(const att_mechanism *m, const att_problem *p)
             print_shape(t[i].name, t[i].dim, t[i].dims, "second output");
 }
 
-/* ---- cost -------------------------------------------------------------------------------- */
+/* ---- cost ---------------------------------------------------------------- */
 
 static void count_line(const char *name, double forward, double backward,
                        bool both)
@@ -183,15 +184,15 @@ static void print_cost(const att_mechanism *m, const att_problem *p)
     count_line("bytes that must move", c[0].read + c[0].write,
                c[1].read + c[1].write, both);
     print_intensity(&c[0], &c[1], both);
-    line("we count", "pairs exactly, borders and masks included; a multiply-add "
-                     "as 2 FLOPs, everything else as 1, exponentials (and "
-                     "logarithms, roots, tanh) and divisions apart; no "
-                     "projections of q, k, v; every tensor crosses to or from "
-                     "memory once");
+    line("we count",
+         "pairs exactly, borders and masks included; a multiply-add as 2 "
+         "FLOPs, everything else as 1, exponentials (and logarithms, roots, tanh) and "
+         "divisions apart; no projections of q, k, v; every tensor crosses to "
+         "or from memory once");
     line("the paper", m->paper_cost ? m->paper_cost : "states no cost");
 }
 
-/* ---- kernels ------------------------------------------------------------------------------ */
+/* ---- kernels ------------------------------------------------------------- */
 
 /* Levels of the kernel at all[i], as "v2 v3 v4"; returns the last, the best. */
 static size_t last_level(const att_entry *all, size_t n, size_t i, char *out,
@@ -257,7 +258,7 @@ static void print_kernels(const att_mechanism *m, const att_problem *p,
     if (!count) line("", "none: the double-precision reference alone");
 }
 
-/* ---- command ----------------------------------------------------------------------------------- */
+/* ---- command ------------------------------------------------------------- */
 
 typedef struct request {
     const char *mechanism;
@@ -359,9 +360,9 @@ int command_explain(int argc, char **argv)
 {
     const struct argp argp = {
         all_options(), parse, "MECHANISM",
-        "Explains a mechanism: its formula, its cost on a sample problem beside "
-        "what the paper says, its parameters, its kernels and the memory that "
-        "each needs, the paper, and what its attention map shows."
+        "Explains a mechanism: its formula, its cost on a sample problem "
+        "beside what the paper says, its parameters, its kernels and the "
+        "memory that each needs, the paper, and what its attention map shows."
         "\v"
         "Example:\n"
         "  attnbench explain na2d --grid 56x56 --window 7 --head-dim 32\n",

@@ -15,7 +15,7 @@
 #include "text.h"
 #include "words.h"
 
-/* ---- mechanisms ------------------------------------------------------------------ */
+/* ---- mechanisms ---------------------------------------------------------- */
 
 /* Names of the kernels of m without the mechanism's: "naive gemm flash". */
 static void kernels_of(const att_mechanism *m, char *out, size_t size)
@@ -93,7 +93,7 @@ static json *json_mechanisms(void)
     return list;
 }
 
-/* ---- kernels ----------------------------------------------------------------------- */
+/* ---- kernels ------------------------------------------------------------- */
 
 /* Levels of the kernel that starts at all[i]: "v2 v3 v4"; returns how many. */
 static size_t levels_of(const att_entry *all, size_t n, size_t i, char *out,
@@ -149,14 +149,15 @@ static json *json_kernels(void)
     return list;
 }
 
-/* ---- suites ---------------------------------------------------------------------------- */
+/* ---- suites -------------------------------------------------------------- */
 
-/* A suite that cannot be read is listed with the reason; -1: no folder. */
-static int json_suites(json **out, error *e)
+/* A suite that cannot be read is listed with the reason; NULL: no folder. */
+static json *json_suites(error *e)
 {
     char **names;
     const int n = sweep_suite_names(&names, e);
-    *out = json_array();
+    if (n < 0) return NULL;
+    json *list = json_array();
     for (int i = 0; i < n; i++) {
         sweep_suite s;
         error why;
@@ -169,10 +170,10 @@ static int json_suites(json **out, error *e)
             sweep_suite_free(&s);
         } else
             json_put_text(j, "reason", why.text);
-        json_push(*out, j);
+        json_push(list, j);
     }
-    if (n >= 0) sweep_suite_names_free(names, n);
-    return n < 0 ? -1 : 0;
+    sweep_suite_names_free(names, n);
+    return list;
 }
 
 static void print_suites(const json *list)
@@ -190,7 +191,7 @@ static void print_suites(const json *list)
     }
 }
 
-/* ---- counters ----------------------------------------------------------------------------- */
+/* ---- counters ------------------------------------------------------------ */
 
 static void print_counter(const json *x)
 {
@@ -218,7 +219,7 @@ static void print_counters(const json *list)
         print_counter(x);
 }
 
-/* ---- command --------------------------------------------------------------------------------- */
+/* ---- command ------------------------------------------------------------- */
 
 enum { KEY_JSON = 1000 };
 
@@ -245,8 +246,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
             }
         const char *near = error_nearest(text, kinds, KINDS);
         error_set(&r->error,
-                  "'%s' cannot be listed%s%s%s; mechanisms, kernels, suites and "
-                  "counters can",
+                  "'%s' cannot be listed%s%s%s; mechanisms, kernels, suites "
+                  "and counters can",
                   text, near ? "; did you mean '" : "", near ? near : "",
                   near ? "'?" : "");
         r->status = EXIT_USAGE;
@@ -257,12 +258,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static json *collect(const request *r, int kind, error *e)
 {
-    json *list = NULL;
     if (r->kind >= 0 && r->kind != kind) return NULL;
     switch (kind) {
     case MECHANISMS: return json_mechanisms();
     case KERNELS: return json_kernels();
-    case SUITES: return json_suites(&list, e) < 0 ? (json_free(list), NULL) : list;
+    case SUITES: return json_suites(e);
     default: return counters_describe();
     }
 }
@@ -310,13 +310,14 @@ int command_list(int argc, char **argv)
     static const struct argp argp = {
         options, parse, "[mechanisms|kernels|suites|counters]",
         "Lists what this program and this machine have: mechanisms (the "
-        "mathematics), kernels (implementations, with the instruction-set levels "
-        "that this processor runs), suites (prepared sweeps), counters (events "
-        "that can be counted here).",
+        "mathematics), kernels (implementations, with the instruction-set "
+        "levels that this processor runs), suites (prepared sweeps), counters "
+        "(events that can be counted here).",
         NULL, NULL, NULL
     };
     request r = { .kind = -1 };
-    if (spelling_check(options, argc, argv, &r.error) < 0) r.status = EXIT_USAGE;
+    if (spelling_check(options, argc, argv, &r.error) < 0)
+        r.status = EXIT_USAGE;
     else argp_parse(&argp, argc, argv, 0, NULL, &r);
     if (!r.status && r.as_json) print_json(&r);
     else if (!r.status) print_text(&r);

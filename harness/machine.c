@@ -42,7 +42,7 @@
 
 #define CPU_DIR "/sys/devices/system/cpu/"
 
-/* ---- small files ----------------------------------------------------------------- */
+/* ---- small files --------------------------------------------------------- */
 
 /* First line of a file without its newline; false if there is none. */
 static bool read_line(const char *path, char *out, size_t size)
@@ -94,7 +94,7 @@ static bool bracketed(char *line)
     return true;
 }
 
-/* ---- topology ------------------------------------------------------------------------ */
+/* ---- topology ------------------------------------------------------------ */
 
 enum { CACHES = 8 };
 
@@ -237,7 +237,7 @@ static json *describe_caches(const topology *t)
     return list;
 }
 
-/* ---- processor ------------------------------------------------------------------------ */
+/* ---- processor ----------------------------------------------------------- */
 
 const char *machine_hypervisor(void)
 {
@@ -335,7 +335,7 @@ static void put_switch(json *j, const char *key, int state)
     else json_put_bool(j, key, state > 0);
 }
 
-/* ---- memory and load --------------------------------------------------------------------- */
+/* ---- memory and load ----------------------------------------------------- */
 
 static double meminfo(const char *key)
 {
@@ -412,7 +412,7 @@ static json *describe_load(void)
     return list;
 }
 
-/* ---- software --------------------------------------------------------------------------------- */
+/* ---- software ------------------------------------------------------------ */
 
 static const char *compiler(void)
 {
@@ -507,7 +507,7 @@ static json *describe_libraries(void)
     return j;
 }
 
-/* ---- binding ------------------------------------------------------------------------------- */
+/* ---- binding ------------------------------------------------------------- */
 
 /* "0-3,8" */
 static void affinity_text(char *out, size_t size)
@@ -543,7 +543,7 @@ static json *describe_binding(void)
     return j;
 }
 
-/* ---- warnings --------------------------------------------------------------------------------- */
+/* ---- warnings ------------------------------------------------------------ */
 
 static void warn(json *list, const char *text, const char *remedy)
 {
@@ -610,8 +610,8 @@ static void warn_system(json *list)
              "/sys/kernel/mm/transparent_hugepage/enabled");
 }
 
-/* OpenBLAS falls back to older code on processors that came after it, or does what
- * the environment says. */
+/* OpenBLAS falls back to older code on processors that came after it, or does
+ * what the environment says. */
 static void warn_blas(json *list)
 {
     static const char *const wide[] = { "SkylakeX", "Cooperlake",
@@ -646,7 +646,7 @@ static json *describe_warnings(void)
     return list;
 }
 
-/* ---- all ------------------------------------------------------------------------------------------ */
+/* ---- all ----------------------------------------------------------------- */
 
 json *machine_describe(void)
 {

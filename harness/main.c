@@ -23,7 +23,7 @@ static const struct command {
 };
 enum { COUNT = sizeof commands / sizeof *commands };
 
-/* ---- help ---------------------------------------------------------------------- */
+/* ---- help ---------------------------------------------------------------- */
 
 /* Commands in the order in which one meets them; what is in no group comes
  * last. */
@@ -86,19 +86,19 @@ static void print_help(FILE *f)
           "  --version, --help; each command has its own --help\n",
           f);
     print_title(f, "Examples");
-    fputs("  attnbench sweep --suite smoke --out results/smoke    measure a few "
-          "kernels, 30 s\n"
-          "  attnbench plot results/smoke                         draw what was "
-          "measured\n"
+    fputs("  attnbench sweep --suite smoke --out results/smoke\n"
+          "      measures every kernel once, in half a minute\n"
+          "  attnbench plot results/smoke\n"
+          "      draws what was measured\n"
           "\n"
-          "A run is a folder.  Every case becomes one line of its journal.jsonl "
-          "as soon as it\n"
-          "is measured; tables and figures are made from that file and stand "
-          "beside it.\n",
+          "A run is a folder.  Every case becomes one line of its "
+          "journal.jsonl as soon as\n"
+          "it is measured; tables and figures are made from that file and "
+          "stand beside it.\n",
           f);
 }
 
-/* ---- options before the command ------------------------------------------------------ */
+/* ---- options before the command ------------------------------------------ */
 
 static int complain(int status, const error *e)
 {
@@ -117,8 +117,8 @@ static int unknown(const char *what, const char *typed,
     return complain(EXIT_USAGE, &e);
 }
 
-/* Value of "--name=value" or "--name value" at argv[*i], which it moves past, ""
- * if it is missing; NULL if argv[*i] is another option. */
+/* Value of "--name=value" or "--name value" at argv[*i], which it moves past,
+ * "" if it is missing; NULL if argv[*i] is another option. */
 static const char *value_of(const char *name, int argc, char **argv, int *i)
 {
     const size_t length = strlen(name);
@@ -180,7 +180,7 @@ static bool read_options(int argc, char **argv, int *at, int *status)
     return false;
 }
 
-/* ---- main -------------------------------------------------------------------------------- */
+/* ---- main ---------------------------------------------------------------- */
 
 static int run(const struct command *c, int argc, char **argv)
 {

@@ -16,7 +16,7 @@
 #define CHAINS 12
 #endif
 
-/* Keeps the compiler from merging, dropping or recognising what is around it. */
+/* Keeps the compiler from merging, dropping or recognising what is around. */
 #define KEEP() __asm__ volatile("" ::: "memory")
 
 static double fma_peak(float *const array[PEAK_ARRAYS], size_t n,

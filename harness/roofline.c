@@ -1,8 +1,8 @@
 /* roofline.c - the ceilings of this machine, and a case below them.
  *
  * Every limit is measured in short slots; the slots of all limits alternate, so
- * that a slow moment of the machine does not fall on one of them, and the median
- * of the undisturbed ones counts.
+ * that a slow moment of the machine does not fall on one of them, and the
+ * median of the undisturbed ones counts.
  */
 #define _GNU_SOURCE
 #include "roofline.h"
@@ -41,11 +41,11 @@ enum {
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
 
-/* Seconds of a slot: short enough to be left alone by the scheduler, long enough
- * for the clock. */
+/* Seconds of a slot: short enough to be left alone by the scheduler, long
+ * enough for the clock. */
 #define SLOT 1e-3
 
-/* ---- probes: what is measured ------------------------------------------------------- */
+/* ---- probes: what is measured -------------------------------------------- */
 
 enum kind { CLOCK, FMA, EXP, READ, COPY, TRIAD };
 
@@ -150,7 +150,7 @@ static void add_probes(bench *b, const int *threads, int count)
     }
 }
 
-/* ---- slots -------------------------------------------------------------------------------- */
+/* ---- slots --------------------------------------------------------------- */
 
 static double now(void)
 {
@@ -187,8 +187,9 @@ static peak_loop *loop_of(const probe *p)
     }
 }
 
-/* Calls the loop on one part of the arrays after the other, round and round, or
- * often on the same where one part is all, so that the call itself is hidden. */
+/* Calls the loop on one part of the arrays after the other, round and round,
+ * or often on the same where one part is all, so that the call itself is
+ * hidden. */
 static double work(const bench *b, const probe *p, int thread, double calls,
                    size_t *at)
 {
@@ -231,8 +232,8 @@ static double slot(const bench *b, probe *p, double *rate, bool *clean)
     double begin = 0, end = 0, done = 0;
     size_t at = 0;
     long lost = 0;
-    #pragma omp parallel num_threads(p->threads) reduction(+ : done, lost)         \
-        reduction(max : at)
+    #pragma omp parallel num_threads(p->threads)                               \
+        reduction(+ : done, lost) reduction(max : at)
     {
         at = p->at; /* the same for all threads, before and after */
         work(b, p, omp_get_thread_num(), warm_calls(p), &at);
@@ -253,8 +254,8 @@ static double slot(const bench *b, probe *p, double *rate, bool *clean)
 }
 
 /* Finds how many calls fill a slot; warms caches, pages and clock on the way.
- * Interrupted slots look long: they count only if nothing else is to be had, and
- * the fastest slot decides. */
+ * Interrupted slots look long: they count only if nothing else is to be had,
+ * and the fastest slot decides. */
 static void calibrate(const bench *b, probe *p, double seconds)
 {
     double rate, fastest = 0; /* calls a second                             */
@@ -308,7 +309,7 @@ static double ceiling_of(const bench *b, const probe *p)
     return (clean[(n - 1) / 2] + clean[n / 2]) / 2;
 }
 
-/* ---- the whole measurement, in a child -------------------------------------------------------- */
+/* ---- the whole measurement, in a child ----------------------------------- */
 
 static json *bandwidths(const bench *b, const probe *first)
 {
@@ -432,7 +433,7 @@ json *roofline_measure(const int *threads, int count, double seconds)
     return j;
 }
 
-/* ---- placing a case ------------------------------------------------------------------------------ */
+/* ---- placing a case ------------------------------------------------------ */
 
 static const json *ceiling(const json *roofline, enum att_level level,
                            int threads)

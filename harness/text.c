@@ -33,7 +33,8 @@ void text_wrap(FILE *f, int at, int indent, const char *text)
 {
     const int width = width_of(f);
     while (text && *text) {
-        const size_t blank = strspn(text, " "), word = strcspn(text + blank, " ");
+        const size_t blank = strspn(text, " ");
+        const size_t word = strcspn(text + blank, " ");
         const size_t size = blank + word;
         if (width && at > indent && at + (int)size > width) {
             fprintf(f, "\n%*s", indent, "");
@@ -88,6 +89,7 @@ const char *text_bytes(double n)
         n /= 1024;
         unit++;
     }
-    snprintf(out, ROOM, unit && n < 100 ? "%.1f %s" : "%.0f %s", n, units[unit]);
+    snprintf(out, ROOM, unit && n < 100 ? "%.1f %s" : "%.0f %s", n,
+             units[unit]);
     return out;
 }
