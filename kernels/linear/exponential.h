@@ -16,8 +16,9 @@
 #define LINEAR_EXPONENTIAL_H
 
 #include "../simd.h"
+#include "layout.h"
 
-#include <stdbool.h>
+#include <omp.h>
 
 #define EXPONENTIAL_EPS 1e-6f
 
@@ -157,6 +158,32 @@ static inline void exponential_backward(const exponential_map *m, const float *o
             for (size_t l = 0; dv && l < e; l++)
                 dv[j * e + l] += a * g[i * e + l];
         }
+    }
+}
+
+/* The maps whose spread is not 0, forward or (g not NULL) backward.  scratch has
+ * `pitch` >= f floats for each thread. */
+static inline void exponential_spread_maps(const att_call *c, const att_grad *g,
+                                           const float *spread, float *scratch,
+                                           size_t pitch)
+{
+    const size_t n = att_tokens(c->p), f = (size_t)c->p->head_dim;
+    const size_t e = att_value_dim(c->p), maps = maps_of(c->p);
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t map = 0; map < maps; map++) {
+        if (spread[map] == 0) continue;
+        const size_t x = map * n * f, y = map * n * e;
+        const exponential_map m = {
+            .n = n, .f = f, .e = e, .q = (const float *)c->q + x,
+            .k = (const float *)c->k + x, .v = (const float *)c->v + y,
+            .level = scratch + (size_t)omp_get_thread_num() * pitch,
+        };
+        if (!g) exponential_forward(&m, (float *)c->o + y);
+        else
+            exponential_backward(&m, (const float *)c->o + y, g->dout + y,
+                                 g->dq ? g->dq + x : NULL,
+                                 g->dk ? g->dk + x : NULL,
+                                 g->dv ? g->dv + y : NULL);
     }
 }
 

@@ -18,6 +18,8 @@
 static const char *reject(const att_problem *p)
 {
     if (!(p->power > 0)) return "power must be > 0";
+    if (p->power > FOCUSED_POWER_MAX)
+        return "power above 1000 is a one-hot of the largest channel: use 1000";
     return dwc_reject(p);
 }
 

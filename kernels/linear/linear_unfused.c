@@ -13,6 +13,7 @@ typedef struct tensors {
     unfused u;
     float *level;  /* exp: [maps][d]                                        */
     float *spread; /* exp, causal: [maps], 1 where pairs are needed         */
+    float *scratch; /* then [threads][d]                                    */
 } tensors;
 
 static tensors lay_out(const att_problem *p, int threads, arena *forward,
@@ -28,7 +29,9 @@ static tensors lay_out(const att_problem *p, int threads, arena *forward,
     if (!exponential) return t;
     t.u.eps_row = arena_take(forward, t.u.maps * t.u.n);
     t.level = arena_take(forward, t.u.maps * t.u.f);
-    t.spread = arena_take(forward, t.u.causal ? t.u.maps : 0);
+    if (!t.u.causal) return t;
+    t.spread = arena_take(forward, t.u.maps);
+    t.scratch = arena_take(forward, (size_t)threads * t.u.f);
     return t;
 }
 
@@ -75,29 +78,6 @@ static void map_exponential(const tensors *t, const float *q, const float *k)
             u->q + row * f, t->level + row / u->n * f, f);
 }
 
-/* The maps that have to go pair by pair; z is scratch once it has been used. */
-static void each_spread(const tensors *t, const att_call *c, const att_grad *g)
-{
-    const unfused *u = &t->u;
-    if (!t->spread) return;
-    #pragma omp parallel for num_threads(u->threads)
-    for (size_t map = 0; map < u->maps; map++) {
-        if (t->spread[map] == 0) continue;
-        const size_t x = map * u->n * u->f, y = map * u->n * u->e;
-        const exponential_map m = {
-            .n = u->n, .f = u->f, .e = u->e,
-            .q = (const float *)c->q + x, .k = (const float *)c->k + x,
-            .v = (const float *)c->v + y, .level = u->z + map * u->f,
-        };
-        if (!g) exponential_forward(&m, (float *)c->o + y);
-        else
-            exponential_backward(&m, (const float *)c->o + y, g->dout + y,
-                                 g->dq ? g->dq + x : NULL,
-                                 g->dk ? g->dk + x : NULL,
-                                 g->dv ? g->dv + y : NULL);
-    }
-}
-
 static void forward(const att_call *c)
 {
     arena kept = { .base = c->save ? c->save : c->work }, unused = { 0 };
@@ -111,7 +91,8 @@ static void forward(const att_call *c)
                         u->k);
     }
     unfused_forward(u, c->v, c->o);
-    each_spread(&t, c, NULL);
+    if (t.spread)
+        exponential_spread_maps(c, NULL, t.spread, t.scratch, u->f);
 }
 
 /* dx = dphi phi'(x); phi' of elu1 is min(phi, 1), of relu 1 where phi > 0. */
@@ -134,7 +115,7 @@ static void backward(const att_call *c, const att_grad *g)
     unfused_backward(u, c->v, g->dout, g->dv);
     unmap(&t, c->p->feature_map, u->q, u->dq, u->maps * u->n * u->f, g->dq);
     unmap(&t, c->p->feature_map, u->k, u->dk, u->maps * u->m * u->f, g->dk);
-    each_spread(&t, c, g);
+    if (t.spread) exponential_spread_maps(c, g, t.spread, t.scratch, u->f);
 }
 
 ATT_KERNELS = {

@@ -1,0 +1,113 @@
+/* cosformer.fused - relu, its products with sin and cos, sums and normaliser chunk
+ * by chunk (fused.h), with 2 d features.
+ *
+ * Bound by the FMA units: 8 d dv FLOPs a token, since the re-weighting doubles
+ * the features.
+ */
+#include "cosine.h"
+#include "fused.h"
+
+static const float *token_of(const fused_chunk *k, const float *q,
+                             const float *key)
+{
+    const size_t tokens = k->side == ATT_Q ? k->u->n : k->u->m;
+    return (k->side == ATT_Q ? q : key) +
+           (k->map * tokens + k->at) * (k->u->f / 2);
+}
+
+/* phi = [relu(x) sin t, relu(x) cos t]. */
+static void map(const fused_chunk *k)
+{
+    const size_t d = k->u->f / 2, whole = d / VL * VL, last = d - whole;
+    const float *table = k->u->c->state, *x = token_of(k, k->u->c->q, k->u->c->k);
+    float *phi = k->phi;
+    for (size_t r = 0; r < k->rows; r++, x += d, phi += k->u->lf) {
+        const vf sine = v_set1(table[2 * (k->at + r)]);
+        const vf cosine = v_set1(table[2 * (k->at + r) + 1]);
+        for (size_t c = 0; c < whole; c += VL) {
+            const vf y = v_max(v_load(x + c), v_zero());
+            v_store(phi + c, y * sine);
+            v_store(phi + d + c, y * cosine);
+        }
+        if (!last) continue;
+        const vf y = v_max(v_load_n(x + whole, last), v_zero());
+        v_store_n(phi + whole, y * sine, last);
+        v_store_n(phi + d + whole, y * cosine, last);
+    }
+}
+
+SIMD_INLINE vf slope(vf x, vf along_sine, vf along_cosine, vf sine, vf cosine)
+{
+    return v_select(x > 0, along_sine * sine + along_cosine * cosine, v_zero());
+}
+
+static void unmap(const fused_chunk *k)
+{
+    const size_t d = k->u->f / 2, whole = d / VL * VL, last = d - whole;
+    const float *table = k->u->c->state, *x = token_of(k, k->u->c->q, k->u->c->k);
+    const float *y = k->dphi;
+    if (!(k->side == ATT_Q ? k->u->g->dq : k->u->g->dk)) return;
+    float *dx = (float *)token_of(k, k->u->g->dq, k->u->g->dk);
+    for (size_t r = 0; r < k->rows; r++, x += d, dx += d, y += k->u->lf) {
+        const vf sine = v_set1(table[2 * (k->at + r)]);
+        const vf cosine = v_set1(table[2 * (k->at + r) + 1]);
+        for (size_t c = 0; c < whole; c += VL)
+            v_store(dx + c, slope(v_load(x + c), v_load(y + c),
+                                  v_load(y + d + c), sine, cosine));
+        if (last)
+            v_store_n(dx + whole,
+                      slope(v_load_n(x + whole, last),
+                            v_load_n(y + whole, last),
+                            v_load_n(y + d + whole, last), sine, cosine),
+                      last);
+    }
+}
+
+static fused describe(const att_problem *p, int threads)
+{
+    return (fused){
+        .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
+        .m = att_keys(p), .f = 2 * (size_t)p->head_dim, .e = att_value_dim(p),
+        .causal = is_causal(p), .d = { .least = COSFORMER_LEAST }, .map = map,
+        .unmap = unmap,
+    };
+}
+
+static void sizes(const att_problem *p, int threads, att_sizes *out)
+{
+    fused u = describe(p, threads);
+    fused_sizes(&u, out);
+    out->state = 2 * cosine_tokens(p) * sizeof(float);
+}
+
+static void prepare(const att_call *c)
+{
+    cosine_fill(c->p, c->state);
+}
+
+static void forward(const att_call *c)
+{
+    fused u = describe(c->p, c->threads);
+    fused_attach(&u, c, NULL);
+    fused_forward(&u);
+}
+
+static void backward(const att_call *c, const att_grad *g)
+{
+    fused u = describe(c->p, c->threads);
+    fused_attach(&u, c, g);
+    fused_backward(&u);
+}
+
+ATT_KERNELS = {
+    {
+        .name = "cosformer.fused",
+        .mechanism = "cosformer",
+        .brief = "chunks in registers: map, sums and products in one sweep",
+        .sizes = sizes,
+        .prepare = prepare,
+        .forward = forward,
+        .backward = backward,
+    },
+    { 0 },
+};

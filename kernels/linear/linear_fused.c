@@ -1,0 +1,190 @@
+/* linear.fused - feature maps, S, z and the normaliser in one sweep over k and v
+ * and one over q, by chunks in registers and the first cache (fused.h).
+ *
+ * Bound by the FMA units from d = 32 on: the map is a few operations a channel.
+ * exp needs the largest key of every channel first, one more pass over k.
+ */
+#include "exponential.h"
+#include "fused.h"
+#include "levels.h"
+
+typedef struct tensors {
+    fused u;
+    float *level;  /* exp: [maps][lf]; pads 0                               */
+    float *spread; /* exp, causal: [maps], 1 where pairs are needed         */
+} tensors;
+
+/* ---- features ----------------------------------------------------------------------- */
+
+SIMD_INLINE vf map_elu1(vf x)
+{
+    return v_max(x, v_zero()) + v_exp(v_min(x, v_zero()));
+}
+
+SIMD_INLINE vf map_relu(vf x)
+{
+    return v_max(x, v_zero());
+}
+
+/* Rows of d entries, the last vector masked, through `one`. */
+SIMD_INLINE void map_rows(const fused_chunk *k, const float *x,
+                          vf (*const one)(vf))
+{
+    const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
+    float *phi = k->phi;
+    for (size_t r = 0; r < k->rows; r++, x += d, phi += k->u->lf) {
+        for (size_t c = 0; c < whole; c += VL)
+            v_store(phi + c, one(v_load(x + c)));
+        if (last)
+            v_store_n(phi + whole, one(v_load_n(x + whole, last)), last);
+    }
+}
+
+/* exp(k - level), or exp(q + level - shift) with the shift that makes the largest
+ * 1. */
+static void map_exponential(const fused_chunk *k, const float *x)
+{
+    const tensors *t = k->u->own;
+    const size_t d = k->u->f;
+    const float *level = t->level + k->map * k->u->lf;
+    for (size_t r = 0; r < k->rows; r++, x += d) {
+        float *phi = k->phi + r * k->u->lf;
+        if (k->side == ATT_K) {
+            levels_exp(x, level, -1, 0, d, phi);
+            continue;
+        }
+        const float shift = levels_largest(x, level, d);
+        levels_exp(x, level, 1, shift, d, phi);
+        k->eps[r] = exponential_eps(shift);
+    }
+}
+
+static void map(const fused_chunk *k)
+{
+    const fused *u = k->u;
+    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
+    x += (k->map * (k->side == ATT_Q ? u->n : u->m) + k->at) * u->f;
+    switch (u->c->p->feature_map) {
+    case ATT_MAP_ELU1: map_rows(k, x, map_elu1); break;
+    case ATT_MAP_RELU: map_rows(k, x, map_relu); break;
+    default: map_exponential(k, x); break;
+    }
+}
+
+/* phi'(x) from phi: min(phi, 1), 1 where phi > 0, phi. */
+SIMD_INLINE vf slope_elu1(vf phi)
+{
+    return v_min(phi, v_set1(1));
+}
+
+SIMD_INLINE vf slope_relu(vf phi)
+{
+    return v_select(phi > 0, v_set1(1), v_zero());
+}
+
+SIMD_INLINE vf slope_exp(vf phi)
+{
+    return phi;
+}
+
+SIMD_INLINE void unmap_rows(const fused_chunk *k, float *dx,
+                            vf (*const slope)(vf))
+{
+    const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
+    const float *phi = k->phi, *dphi = k->dphi;
+    for (size_t r = 0; r < k->rows; r++, dx += d) {
+        for (size_t c = 0; c < whole; c += VL)
+            v_store(dx + c, v_load(dphi + c) * slope(v_load(phi + c)));
+        if (last)
+            v_store_n(dx + whole,
+                      v_load(dphi + whole) * slope(v_load(phi + whole)), last);
+        phi += k->u->lf;
+        dphi += k->u->lf;
+    }
+}
+
+static void unmap(const fused_chunk *k)
+{
+    const fused *u = k->u;
+    float *dx = k->side == ATT_Q ? u->g->dq : u->g->dk;
+    if (!dx) return;
+    dx += (k->map * (k->side == ATT_Q ? u->n : u->m) + k->at) * u->f;
+    switch (u->c->p->feature_map) {
+    case ATT_MAP_ELU1: unmap_rows(k, dx, slope_elu1); break;
+    case ATT_MAP_RELU: unmap_rows(k, dx, slope_relu); break;
+    default: unmap_rows(k, dx, slope_exp); break;
+    }
+}
+
+/* ---- calls ----------------------------------------------------------------------------- */
+
+static tensors describe(const att_problem *p, int threads)
+{
+    const bool exponential = p->feature_map == ATT_MAP_EXP;
+    const size_t levels = fused_pitch((size_t)p->head_dim) + is_causal(p);
+    return (tensors){ .u = {
+        .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
+        .m = att_keys(p), .f = (size_t)p->head_dim, .e = att_value_dim(p),
+        .causal = is_causal(p), .d = { .eps = EXPONENTIAL_EPS },
+        .eps_rows = exponential, .map = map, .unmap = unmap,
+        .kept_floats = exponential ? maps_of(p) * levels : 0,
+    } };
+}
+
+static void sizes(const att_problem *p, int threads, att_sizes *out)
+{
+    tensors t = describe(p, threads);
+    fused_sizes(&t.u, out);
+}
+
+static tensors attach(const att_call *c, const att_grad *g)
+{
+    tensors t = describe(c->p, c->threads);
+    fused_attach(&t.u, c, g);
+    if (!t.u.eps_rows) return t;
+    t.level = t.u.kept;
+    if (t.u.causal) t.spread = t.level + t.u.maps * t.u.lf;
+    return t;
+}
+
+static void make_levels(const tensors *t, const float *k)
+{
+    const fused *u = &t->u;
+    levels_of_keys(u, k, t->level);
+    for (size_t map = 0; t->spread && map < u->maps; map++)
+        t->spread[map] = exponential_spread(
+            k + map * u->m * u->f, t->level + map * u->lf, u->f);
+}
+
+static void forward(const att_call *c)
+{
+    tensors t = attach(c, NULL);
+    t.u.own = &t;
+    if (t.level) make_levels(&t, c->k);
+    fused_forward(&t.u);
+    if (t.spread)
+        exponential_spread_maps(c, NULL, t.spread, t.u.scratch,
+                                t.u.scratch_floats);
+}
+
+static void backward(const att_call *c, const att_grad *g)
+{
+    tensors t = attach(c, g);
+    t.u.own = &t;
+    fused_backward(&t.u);
+    if (t.spread)
+        exponential_spread_maps(c, g, t.spread, t.u.scratch,
+                                t.u.scratch_floats);
+}
+
+ATT_KERNELS = {
+    {
+        .name = "linear.fused",
+        .mechanism = "linear",
+        .brief = "chunks in registers: map, sums and products in one sweep",
+        .sizes = sizes,
+        .forward = forward,
+        .backward = backward,
+    },
+    { 0 },
+};
