@@ -127,10 +127,13 @@ static void how_timed(const slice *s, char *out, size_t size)
         processes = fmax(processes,
                          result_number(s->item[i], "time_ns/processes"));
     }
-    snprintf(out, size, " Times are medians of %.0f to %.0f samples from %.0f "
-                        "process%s with 95 %% intervals; samples that lost "
-                        "time to other processes or guests are left out.",
-             least, most, processes, processes == 1 ? "" : "es");
+    char range[64];
+    snprintf(range, sizeof range, least < most ? "%.0f to %.0f" : "%.0f", least,
+             most);
+    snprintf(out, size, " Times are medians of %s samples from %.0f process%s "
+                        "with 95 %% intervals; samples that lost time to other "
+                        "processes or guests are left out.",
+             range, processes, processes == 1 ? "" : "es");
 }
 
 static void where_from(const results *r, char *out, size_t size)

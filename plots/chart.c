@@ -693,9 +693,9 @@ static void put_margins(drawing *d)
     put_label(d, 7, foot(d) + (room + TICKS) / 2, d->c->y_title,
               "center rotate", fits ? GNUPLOT_FONT : NOTE_FONT, 0);
     for (const char *t = d->note; *t; t += strcspn(t, "\n") + 1) {
-        char line[512];
-        snprintf(line, sizeof line, "%.*s", (int)strcspn(t, "\n"), t);
+        char *line = sure(strndup(t, strcspn(t, "\n")));
         put_label(d, EDGE, y, line, "left", NOTE_FONT, 0x555555);
+        free(line);
         y -= NOTE_GAP;
     }
 }

@@ -27,9 +27,9 @@ typedef struct ratio {
 enum { RATIO_LEAST = 3 };
 
 /* The interval covers with probability 1 - alpha.  Processes are resampled,
- * then samples inside each (the samples of one process are not independent),
- * and the standard error of ln(ratio) over the resamples is widened by Student's t and,
- * as k processes underestimate their own spread, by sqrt(k / (k - 1)). */
+ * then samples inside each (the samples of one process are not independent).
+ * The standard error of ln(ratio) over the resamples is widened by Student's t
+ * and, as k processes underestimate their own spread, by sqrt(k / (k - 1)). */
 void ratio_make(ratio *out, const ratio_samples *a, const ratio_samples *b,
                 double alpha);
 

@@ -174,16 +174,43 @@ static bool kernel_has(const slice *s, const column *axis, const char *value,
     return false;
 }
 
+static void add_text(char *out, size_t size, const char *separator,
+                     const char *text)
+{
+    const size_t n = strlen(out);
+    snprintf(out + n, size - n, "%s%s", n ? separator : "", text);
+}
+
+/* Tells the values of cases that were dropped. */
+static void note_hidden(slice *s, tally *dropped, const column *axis)
+{
+    char list[256] = "";
+    qsort(dropped->value, (size_t)dropped->count, sizeof *dropped->value,
+          compare_values);
+    for (int i = 0; i < dropped->count; i++)
+        add_text(list, sizeof list, ", ", dropped->value[i]);
+    if (!*list) return;
+    add_text(s->hidden, sizeof s->hidden, "; ", axis->name);
+    add_text(s->hidden, sizeof s->hidden, " ", list);
+}
+
 static void hold(slice *s, const column *axis, const char *value)
 {
     const result **kept = sure(malloc((size_t)(s->count + 1) * sizeof *kept));
+    tally dropped = { .count = 0 };
+    char own[RESULT_TEXT];
     int n = 0;
     for (int i = 0; i < s->count; i++) {
         const int d = distance(s, axis, value, s->item[i]);
         if (d == 0 ||
             (d == 1 && !kernel_has(s, axis, value, s->item[i]->kernel)))
             kept[n++] = s->item[i];
+        else {
+            value_of(s, axis, s->item[i], own);
+            tally_add(&dropped, own, true);
+        }
     }
+    note_hidden(s, &dropped, axis);
     free(s->item);
     s->item = kept;
     s->count = n;
@@ -192,29 +219,6 @@ static void hold(slice *s, const column *axis, const char *value)
     fixed_axis *f = &s->fixed[s->fixed_count++];
     f->axis = axis;
     snprintf(f->value, sizeof f->value, "%s", value);
-}
-
-static void add_text(char *out, size_t size, const char *separator,
-                     const char *text)
-{
-    const size_t n = strlen(out);
-    snprintf(out + n, size - n, "%s%s", n ? separator : "", text);
-}
-
-/* Notes the values of an axis that are not `value`. */
-static void note_hidden(slice *s, const tally *t, const column *axis,
-                        const char *value)
-{
-    tally sorted = *t;
-    char list[256] = "";
-    qsort(sorted.value, (size_t)sorted.count, sizeof *sorted.value,
-          compare_values);
-    for (int i = 0; i < sorted.count; i++)
-        if (strcmp(sorted.value[i], value))
-            add_text(list, sizeof list, ", ", sorted.value[i]);
-    if (!*list) return;
-    add_text(s->hidden, sizeof s->hidden, "; ", axis->name);
-    add_text(s->hidden, sizeof s->hidden, " ", list);
 }
 
 static int no_such_value(const tally *t, const fixed_axis *asked, error *e)
@@ -241,7 +245,6 @@ static int hold_asked(slice *s, const fixed_axis *asked, error *e)
     tally t;
     tally_axis(&t, s, asked->axis);
     if (!tally_has(&t, asked->value)) return no_such_value(&t, asked, e);
-    note_hidden(s, &t, asked->axis, asked->value);
     hold(s, asked->axis, asked->value);
     return 0;
 }
@@ -374,9 +377,7 @@ int slice_make(slice *s, const results *r, const columns *c,
             continue;
         tally_axis(&t, s, axis);
         if (t.count == 0) continue;
-        const char *value = t.value[choose(&t, axis->name)];
-        note_hidden(s, &t, axis, value);
-        hold(s, axis, value);
+        hold(s, axis, t.value[choose(&t, axis->name)]);
     }
     make_labels(s, r, c, vary, vary_count);
     return 0;
