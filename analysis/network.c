@@ -413,6 +413,9 @@ double net_macs(const network *n, int i)
         return (double)op->tokens *
                (double)n->tensors[op->weight].elements;
     if (op->kind != NET_MECHANISM || op->normalises) return 0;
+    if (op->share == NET_SHARE_CONV) /* depthwise: every tap, as papers count */
+        return (double)op->tokens *
+               (double)n->tensors[op->parameter[0]].elements;
     att_cost cost;
     op->mechanism->cost(&op->problem, ATT_FORWARD, &cost);
     return cost.mul_add;

@@ -1,0 +1,332 @@
+#include "zoo.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_DEPTH = 256, MOST_LEVELS = 16 };
+
+/* What is the same for all blocks of a model. */
+typedef struct builder {
+    network *n;
+    const json *file;
+    const char *path;
+    const char *norm;
+    att_problem norm_options;
+    double layer_scale; /* 0: none                                           */
+    bool qkv_bias, convnext;
+    error *e;
+} builder;
+
+static int wrong(const builder *b, const char *key, const char *what)
+{
+    return error_set(b->e, "%s: \"%s\" %s", b->path, key, what);
+}
+
+/* An integer member from 1 to most; absent if it is not there (0: required). */
+static int integer(const builder *b, const json *object, const char *key,
+                   int absent, int most)
+{
+    const json *j = json_get(object, key);
+    if (!j && absent) return absent;
+    const double v = json_number(j, 0);
+    if (v >= 1 && v <= most && v == floor(v)) return (int)v;
+    wrong(b, key, j ? "is not an integer in range" : "is missing");
+    return -1;
+}
+
+/* Booleans that are not there are as said. */
+static bool flag(const json *object, const char *key, bool absent)
+{
+    const json *j = json_get(object, key);
+    return j ? json_true(j) : absent;
+}
+
+static int norm(builder *b, int x, const char *name)
+{
+    return net_norm(b->n, x, b->norm, &b->norm_options, name);
+}
+
+/* ---- tokenizers and downsamplers ------------------------------------------------ */
+
+static int step(builder *b, const json *s, int x, int dim, const char *name)
+{
+    char prefix[64];
+    const int out = integer(b, s, "out", dim, 1 << 16);
+    if (out < 0) return -1;
+    if (json_true(json_get(s, "merge"))) return net_merge(b->n, x);
+    if (json_true(json_get(s, "norm"))) {
+        snprintf(prefix, sizeof prefix, "%s.norm", name);
+        return norm(b, x, prefix);
+    }
+    const bool bias = flag(s, "bias", true);
+    if (json_true(json_get(s, "linear"))) {
+        snprintf(prefix, sizeof prefix, "%s.reduction", name);
+        return net_linear(b->n, x, out, bias, prefix);
+    }
+    const int kernel = integer(b, s, "conv", 0, 64);
+    const int stride = integer(b, s, "stride", 1, 64);
+    if (kernel < 0 || stride < 0) return -1;
+    snprintf(prefix, sizeof prefix, "%s.conv", name);
+    return net_conv(b->n, x, out, kernel, stride,
+                    (int)json_number(json_get(s, "pad"), 0),
+                    (int)json_number(json_get(s, "groups"), 1), bias, prefix);
+}
+
+static int steps(builder *b, const json *list, int x, int dim, const char *name)
+{
+    char prefix[48];
+    int i = 0;
+    for (const json *s = json_first(list); s && x >= 0; s = json_next(s), i++) {
+        snprintf(prefix, sizeof prefix, "%s.%d", name, i);
+        x = step(b, s, x, dim, prefix);
+    }
+    return x;
+}
+
+/* ---- blocks ------------------------------------------------------------------------ */
+
+static int options_of(const builder *b, const json *list, const char *mechanism,
+                      att_problem *p)
+{
+    for (const json *j = json_first(list); j; j = json_next(j)) {
+        const char *key = json_key(j);
+        char text[ATT_TEXT];
+        if (!strcmp(key, "mechanism") || !strcmp(key, "sr") ||
+            !strcmp(key, "heads"))
+            continue;
+        const int f = att_field_find(key);
+        if (json_text(j)) snprintf(text, sizeof text, "%s", json_text(j));
+        else snprintf(text, sizeof text, "%.17g", json_number(j, NAN));
+        if (f < 0 || !att_set(p, (enum att_field)f, text))
+            return error_set(b->e, "%s: attention \"%s\": \"%s\": %s is not an "
+                                   "option of a problem", b->path, mechanism,
+                             key, text);
+    }
+    return 0;
+}
+
+/* k | v of a map reduced by sr: a convolution of sr x sr, a norm, a linear. */
+static int reduced_keys(builder *b, int x, int sr, int width, int dim,
+                        const char *block)
+{
+    char name[80];
+    if (sr > 1) {
+        snprintf(name, sizeof name, "%s.attn.sr", block);
+        x = net_conv(b->n, x, dim, sr, sr, 0, 1, true, name);
+        snprintf(name, sizeof name, "%s.attn.norm", block);
+        x = norm(b, x, name);
+    }
+    snprintf(name, sizeof name, "%s.attn.kv", block);
+    return net_linear(b->n, x, width, b->qkv_bias, name);
+}
+
+static int attention(builder *b, const json *kind, int x, int dim, int heads,
+                     const char *block)
+{
+    char name[80];
+    const char *mechanism = json_text(json_get(kind, "mechanism")), *why;
+    att_problem p = att_problem_default;
+    if (!mechanism) return wrong(b, "attention", "needs a \"mechanism\"");
+    if (options_of(b, kind, mechanism, &p)) return -1;
+    p.heads = heads;
+    p.head_dim = dim / heads;
+    if (b->n->failed) return -1;
+    const net_op *op = &b->n->ops[x];
+    const int width = net_attention_width(mechanism, &p, op->height, op->width,
+                                          op->tokens, &why);
+    if (width < 0)
+        return error_set(b->e, "%s: attention \"%s\" %s", b->path, mechanism,
+                         why);
+    int a;
+    const json *sr = json_get(kind, "sr");
+    if (sr) {
+        snprintf(name, sizeof name, "%s.attn.q", block);
+        const int q = net_linear(b->n, x, dim, b->qkv_bias, name);
+        const int kv = reduced_keys(b, x, (int)json_number(sr, 1), 2 * dim, dim,
+                                    block);
+        snprintf(name, sizeof name, "%s.attn", block);
+        a = net_attention(b->n, q, kv, mechanism, &p, name);
+    } else {
+        snprintf(name, sizeof name, "%s.attn.qkv", block);
+        const int qkv = net_linear(b->n, x, width, b->qkv_bias, name);
+        snprintf(name, sizeof name, "%s.attn", block);
+        a = net_attention(b->n, qkv, -1, mechanism, &p, name);
+    }
+    snprintf(name, sizeof name, "%s.attn.proj", block);
+    return net_linear(b->n, a, dim, true, name);
+}
+
+static int add(builder *b, int x, int y, const char *block, const char *scale)
+{
+    char name[80];
+    snprintf(name, sizeof name, "%s.%s", block, scale);
+    return net_add(b->n, x, y, b->layer_scale > 0 ? name : NULL,
+                   b->layer_scale);
+}
+
+static int mlp(builder *b, int x, int dim, int hidden, const char *block)
+{
+    char name[80];
+    snprintf(name, sizeof name, "%s.mlp.fc1", block);
+    x = net_gelu(b->n, net_linear(b->n, x, hidden, true, name), false);
+    snprintf(name, sizeof name, "%s.mlp.fc2", block);
+    return net_linear(b->n, x, dim, true, name);
+}
+
+/* x + s attn(norm x), then x + s mlp(norm x). */
+static int transformer(builder *b, const json *kind, int x, int dim, int heads,
+                       int hidden, const char *block)
+{
+    char name[80];
+    snprintf(name, sizeof name, "%s.norm1", block);
+    int y = attention(b, kind, norm(b, x, name), dim, heads, block);
+    if (y < 0) return -1;
+    x = add(b, x, y, block, "gamma1");
+    snprintf(name, sizeof name, "%s.norm2", block);
+    y = mlp(b, norm(b, x, name), dim, hidden, block);
+    return add(b, x, y, block, "gamma2");
+}
+
+/* x + s fc2(gelu(fc1(norm(dwconv x)))) [liu2022convnext]. */
+static int convnext(builder *b, int x, int dim, int hidden, const char *block)
+{
+    char name[80];
+    att_problem p = att_problem_default;
+    p.window = (att_list){ 1, { 7 } };
+    p.head_dim = dim;
+    snprintf(name, sizeof name, "%s.conv_dw", block);
+    int y = net_attention(b->n, x, -1, "dwconv", &p, name);
+    if (y >= 0) b->n->ops[y].share = NET_SHARE_CONV;
+    snprintf(name, sizeof name, "%s.norm", block);
+    y = mlp(b, norm(b, y, name), dim, hidden, block);
+    return add(b, x, y, block, "gamma");
+}
+
+static int level(builder *b, const json *l, int number, int x)
+{
+    char name[64];
+    const int depth = integer(b, l, "depth", 0, MOST_DEPTH);
+    const int dim = integer(b, l, "dim", 0, 1 << 16);
+    const int heads = integer(b, l, "heads", 1, 1 << 12);
+    const double ratio = json_number(json_get(l, "mlp"), 4);
+    const json *kinds = json_get(l, "attention");
+    if (depth < 0 || dim < 0 || heads < 0) return -1;
+    if (dim % heads) return wrong(b, "heads", "does not divide \"dim\"");
+    if (!(ratio > 0 && ratio <= 64)) return wrong(b, "mlp", "is not a ratio");
+    if (!b->convnext && json_size(kinds) < 1)
+        return wrong(b, "attention", "is not a list of mechanisms");
+
+    for (int i = 0; i < depth && x >= 0 && !b->n->failed; i++) {
+        snprintf(name, sizeof name, "levels.%d.blocks.%d", number, i);
+        const int hidden = (int)(ratio * dim + 0.5);
+        const json *kind = b->convnext ? NULL
+                                       : json_at(kinds, i % json_size(kinds));
+        x = b->convnext ? convnext(b, x, dim, hidden, name)
+                        : transformer(b, kind, x, dim,
+                                      integer(b, kind, "heads", heads, 1 << 12),
+                                      hidden, name);
+    }
+    return x;
+}
+
+/* ---- whole models ---------------------------------------------------------------------- */
+
+static int head(builder *b, int x)
+{
+    const char *last = json_text(json_get(b->file, "final_norm"));
+    const char *pool = json_text(json_get(b->file, "pool"));
+    const int classes = integer(b, b->file, "classes", 1000, 1 << 20);
+    if (classes < 0) return -1;
+    if (!last || !strcmp(last, "tokens")) x = norm(b, x, "norm");
+    else if (strcmp(last, "pooled") && strcmp(last, "none"))
+        return wrong(b, "final_norm", "is none of tokens, pooled, none");
+    x = net_pool(b->n, x, pool && !strcmp(pool, "token"));
+    if (last && !strcmp(last, "pooled")) x = norm(b, x, "norm");
+    return net_linear(b->n, x, classes, true, "head");
+}
+
+static int build(builder *b, zoo_model *m, int image)
+{
+    const json *file = b->file, *levels = json_get(file, "levels");
+    if (!image) image = integer(b, file, "image", 224, 4096);
+    if (image < 0) return -1;
+    m->levels = json_size(levels);
+    if (m->levels < 1 || m->levels > MOST_LEVELS)
+        return wrong(b, "levels", "is not a list of 1 to 16 levels");
+    net_begin(b->n, image, image, 3);
+    int x = steps(b, json_get(file, "tokenizer"), 0,
+                  integer(b, json_at(levels, 0), "dim", 0, 1 << 16),
+                  "patch_embed");
+    if (x >= 0 && flag(file, "class_token", false))
+        x = net_token(b->n, x, "cls_token");
+    if (x >= 0 && flag(file, "positions", false))
+        x = net_position(b->n, x, "pos_embed");
+    for (int i = 0; i < m->levels && x >= 0 && !b->n->failed; i++) {
+        char name[32];
+        const json *l = json_at(levels, i);
+        snprintf(name, sizeof name, "levels.%d.downsample", i - 1);
+        b->n->level = i;
+        if (i > 0)
+            x = steps(b, json_get(file, "downsampler"), x,
+                      integer(b, l, "dim", 0, 1 << 16), name);
+        if (x >= 0) x = level(b, l, i, x);
+    }
+    if (x >= 0) x = head(b, x);
+    if (b->n->failed)
+        return error_set(b->e, "%s: %s", b->path, b->n->failure.text);
+    return x < 0 ? -1 : 0;
+}
+
+int zoo_read(zoo_model *m, const char *path, int image, const char *norm_name,
+             error *e)
+{
+    *m = (zoo_model){ 0 };
+    m->file = json_read_file(path, e);
+    if (!m->file) return -1;
+    m->path = strdup(path);
+    const char *name = json_text(json_get(m->file, "name"));
+    snprintf(m->name, sizeof m->name, "%s", name ? name : path);
+
+    builder b = { .n = &m->network, .file = m->file, .path = path, .e = e,
+                  .norm_options = att_problem_default };
+    const char *own = json_text(json_get(m->file, "norm"));
+    const char *block = json_text(json_get(m->file, "block"));
+    b.norm = norm_name ? norm_name : own ? own : "layernorm";
+    b.norm_options.eps = json_number(json_get(m->file, "norm_eps"), 1e-5);
+    b.norm_options.ln_eps = b.norm_options.eps;
+    b.norm_options.mode = ATT_MODE_EVAL;
+    b.layer_scale = json_number(json_get(m->file, "layer_scale"), 0);
+    b.qkv_bias = flag(m->file, "qkv_bias", true);
+    b.convnext = block && !strcmp(block, "convnext");
+    if (build(&b, m, image) == 0) return 0;
+    zoo_free(m);
+    return -1;
+}
+
+void zoo_free(zoo_model *m)
+{
+    net_free(&m->network);
+    json_free(m->file);
+    free(m->path);
+    *m = (zoo_model){ 0 };
+}
+
+void zoo_counts(const network *n, zoo_count *out)
+{
+    *out = (zoo_count){ 0 };
+    for (int i = 0; i < n->tensor_count; i++)
+        if (!n->tensors[i].fixed)
+            out->parameters += (double)n->tensors[i].elements;
+    for (int i = 0; i < n->count; i++) {
+        const net_op *op = &n->ops[i];
+        const double macs = net_macs(n, i);
+        const double elements = (double)op->tokens * op->channels;
+        out->share[op->share] += macs;
+        out->macs += macs;
+        if (op->share == NET_SHARE_NORM) out->norm_elements += elements;
+        out->activations += 4 * elements;
+    }
+    out->fvcore = out->macs + 5 * out->norm_elements;
+}
