@@ -186,10 +186,30 @@ static void append(maker *k, const att_problem *p, enum inputs_family family)
     s->count++;
 }
 
-/* Adds p if it is defined, small enough and new. */
-static bool offer(maker *k, att_problem p)
+/* Fields may exclude each other, and some mechanisms have one batch or head: the
+ * default of one other field than `keep`, or of all, may make p acceptable. */
+static void repair(const att_mechanism *m, att_problem *p, int keep)
+{
+    att_problem all = *p;
+    for (int f = 0; f < ATT_FIELD_COUNT && att_reject(m, p); f++) {
+        att_problem one = *p;
+        char value[ATT_TEXT];
+        if (f == keep || f == ATT_FIELD_grid || f == ATT_FIELD_head_dim)
+            continue;
+        att_get(&att_problem_default, f, value);
+        att_set(&one, f, value);
+        att_set(&all, f, value);
+        if (!att_reject(m, &one)) *p = one;
+    }
+    if (att_reject(m, p)) *p = all;
+}
+
+/* Adds p, whose field `keep` is what matters (-1: none), if it is defined, small
+ * enough and new. */
+static bool offer(maker *k, att_problem p, int keep)
 {
     att_cost cost;
+    repair(k->m, &p, keep);
     if (att_reject(k->m, &p)) return false;
     k->m->cost(&p, ATT_FORWARD, &cost);
     if (att_flops(&cost) > k->l->flops) return false;
@@ -203,7 +223,8 @@ static bool offer(maker *k, att_problem p)
 static void add_grids(maker *k, int axes)
 {
     const char *const *grid = k->l->grids[axes - 1];
-    for (int i = 0; grid[i]; i++) offer(k, usual(k, grid[i], k->l->dims[i % 4]));
+    for (int i = 0; grid[i]; i++)
+        offer(k, usual(k, grid[i], k->l->dims[i % 4]), -1);
 }
 
 /* Each head dim on the first two grids that take it. */
@@ -212,7 +233,7 @@ static void add_dims(maker *k, int axes)
     const char *const *grid = k->l->grids[axes - 1];
     for (const int *d = k->l->dims; *d; d++)
         for (int i = 0, taken = 0; grid[i] && taken < 1; i++)
-            taken += offer(k, usual(k, grid[i], *d));
+            taken += offer(k, usual(k, grid[i], *d), -1);
 }
 
 /* Each value of each field that is used, on two grids that take it. */
@@ -229,7 +250,7 @@ static void add_fields(maker *k, int axes)
             for (int i = 0, taken = 0; grid[i] && taken < 2; i++) {
                 att_problem p = usual(k, grid[i], k->l->dims[(i + v) % 3]);
                 set(&p, f, value[v]);
-                taken += offer(k, p);
+                taken += offer(k, p, f);
             }
     }
 }
@@ -250,7 +271,7 @@ static void add_mixture(maker *k, int axes)
         set(&p, f, value[below(k, values_of(f, value))]);
     }
     if (k->m->traits & ATT_ONE_WIDTH) p.heads = 1;
-    offer(k, p);
+    offer(k, p, -1);
 }
 
 /* Every third problem again with unusual numbers, every sixth with halves. */
