@@ -283,7 +283,7 @@ static json *count_events(run *r, const sweep_case *c, const measure_job *job)
         .run = job->run,
         .arg = r,
         .threads = c->threads,
-        .cost = &r->plan.executed[c->pass],
+        .cost = &r->plan.cost[c->pass],
         .workspace = c->pass == ATT_FORWARD ? sizes->work
                                             : sizes->work_backward,
     };
