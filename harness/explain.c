@@ -186,9 +186,9 @@ static void print_cost(const att_mechanism *m, const att_problem *p)
     print_intensity(&c[0], &c[1], both);
     line("we count",
          "pairs exactly, borders and masks included; a multiply-add as 2 "
-         "FLOPs, everything else as 1, exponentials (and logarithms, roots, tanh) and "
-         "divisions apart; no projections of q, k, v; every tensor crosses to "
-         "or from memory once");
+         "FLOPs, everything else as 1, exponentials (and logarithms, roots, "
+         "tanh) and divisions apart; no projections of q, k, v; every tensor "
+         "crosses to or from memory once");
     line("the paper", m->paper_cost ? m->paper_cost : "states no cost");
 }
 
