@@ -220,6 +220,7 @@ static void tint(const overlay *o, int y, int x, double out[3])
 /* 0 outside, 1 the white and 2 the black line of the query's frame. */
 static int frame(const overlay *o, int y, int x)
 {
+    if (o->query < 0) return 0;
     const int top = o->query / o->columns * o->cell;
     const int left = o->query % o->columns * o->cell;
     const int dy = y < top ? top - y : y - (top + o->cell - 1);

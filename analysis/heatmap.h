@@ -63,7 +63,8 @@ int heatmap_write(const char *path, const double *a, size_t rows,
 
 /* Attention of one query over the picture it sees: left the picture, right the
  * picture in grey under the weights (magma from 0 to the row's largest |A|),
- * with the query's cell framed in both.  row: rows x columns weights. */
+ * with the query's cell framed in both (query < 0: it has none).  row: rows x
+ * columns weights. */
 int heatmap_overlay(const char *path, const picture *p, const double *row,
                     int rows, int columns, int query, const png_note *notes,
                     int note_count, error *e);

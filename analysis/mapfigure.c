@@ -359,9 +359,9 @@ static void tile(const page *g, const mapfigure_sheet *s,
             (double)t->columns - 0.5, (double)t->rows - 0.5);
     gnuplot_quote(g->script, t->file);
     fprintf(g->script,
-            " binary skip=%d array=(%zu,%zu) format='%%double' "
+            " binary skip=%zu array=(%zu,%zu) format='%%double' "
             "using (shown($1)) with image\n",
-            NPY_HEADER, t->columns, t->rows);
+            NPY_HEADER + t->skip * sizeof(double), t->columns, t->rows);
     end_panel(g);
 }
 
@@ -459,5 +459,81 @@ int mapfigure_boxes_draw(const char *dir, const char *name, const char *comment,
                      .height = SHEET_EDGE + BOX_HEIGHT + BOX_NAMES };
     if (gnuplot_begin(&g, dir, name, p.width, p.height, e) < 0) return -1;
     boxes(&(page){ g.script, p.width, p.height }, data, label, box, count);
+    return gnuplot_end(&g, comment, formats, e);
+}
+
+/* ---- layers ---------------------------------------------------------------------- */
+
+enum { LAYER_STEP = 28, LAYERS_HEIGHT = 140 };
+
+/* Layer, mean, then every head; NaN where there is no value. */
+static int write_layers(const char *dir, const char *name, const double *value,
+                        int layers, int heads, error *e)
+{
+    file_writer w;
+    char *path = path_join(dir, name);
+    const int rc = file_begin(&w, path, e);
+    free(path);
+    if (rc < 0) return -1;
+    fputs("# layer\tmean\theads\n", w.stream);
+    for (int l = 0; l < layers; l++) {
+        double sum = 0, known = 0;
+        for (int h = 0; h < heads; h++) {
+            const double x = value[l * heads + h];
+            if (!isnan(x)) sum += x, known++;
+        }
+        fprintf(w.stream, "%d\t%.6g", l, known ? sum / known : NAN);
+        for (int h = 0; h < heads; h++)
+            fprintf(w.stream, "\t%.6g", value[l * heads + h]);
+        fputc('\n', w.stream);
+    }
+    return file_commit(&w, e);
+}
+
+static void layers_script(const page *g, const char *data, const char *label,
+                          int layers, int heads, double uniform)
+{
+    place(g, LEFT, SHEET_EDGE, (double)layers * LAYER_STEP, LAYERS_HEIGHT);
+    fprintf(g->script,
+            "unset key\nset border 3 linewidth 0.5\n"
+            "set tics out nomirror scale 0.5 font ',6.5'\n"
+            "set grid ytics linecolor rgb '#dddddd' linewidth 0.5\n"
+            "set datafile missing 'nan'\n"
+            "set yrange [0:*]\nset xrange [-0.5:%g]\nset xtics 0,1\n"
+            "set xlabel 'layer' font ',7' offset 0,0.7\nset ylabel ",
+            layers - 0.5);
+    gnuplot_quote(g->script, label);
+    fprintf(g->script,
+            " noenhanced font ',7' offset 1,0\n"
+            "set label 1 'uniform' at graph 1, first %.9g left "
+            "offset 0.5,0 font ',6.5' textcolor rgb '#777777'\nplot ",
+            uniform);
+    gnuplot_quote(g->script, data);
+    fprintf(g->script,
+            " using 1:2 with linespoints pointtype 7 pointsize 0.5 "
+            "linewidth 1.2 linecolor rgb '#%06x', %.9g with lines linewidth "
+            "0.8 dashtype 2 linecolor rgb '#777777'",
+            (unsigned)line_colour(0), uniform);
+    for (int h = 0; h < heads; h++)
+        fprintf(g->script, ", '' using 1:%d with points pointtype 6 pointsize "
+                           "0.35 linewidth 0.7 linecolor rgb '#%06x'",
+                h + 3, (unsigned)line_colour(1));
+    fputc('\n', g->script);
+}
+
+int mapfigure_layers_draw(const char *dir, const char *name,
+                          const char *comment, const char *label,
+                          const double *value, int layers, int heads,
+                          double uniform, unsigned formats, error *e)
+{
+    gnuplot g;
+    char data[128];
+    snprintf(data, sizeof data, "%s.tsv", name);
+    if (write_layers(dir, data, value, layers, heads, e) < 0) return -1;
+    const page p = { .width = LEFT + (double)layers * LAYER_STEP + RIGHT / 2.0,
+                     .height = SHEET_EDGE + LAYERS_HEIGHT + BOTTOM };
+    if (gnuplot_begin(&g, dir, name, p.width, p.height, e) < 0) return -1;
+    layers_script(&(page){ g.script, p.width, p.height }, data, label, layers,
+                  heads, uniform);
     return gnuplot_end(&g, comment, formats, e);
 }

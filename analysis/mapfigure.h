@@ -42,6 +42,7 @@ typedef struct mapfigure_tile {
     char title[64];
     size_t rows, columns;
     size_t keys;           /* M of the uniform view; 0: columns              */
+    size_t skip;           /* entries in front: a row of a larger matrix     */
 } mapfigure_tile;
 
 typedef struct mapfigure_sheet {
@@ -65,5 +66,12 @@ typedef struct mapfigure_box {
 int mapfigure_boxes_draw(const char *dir, const char *name, const char *comment,
                          const char *label, const mapfigure_box *box, int count,
                          unsigned formats, error *e);
+
+/* One value for each head of each layer, their mean, and what uniform attention
+ * gives.  value: [layers][heads], NAN where there is none. */
+int mapfigure_layers_draw(const char *dir, const char *name,
+                          const char *comment, const char *label,
+                          const double *value, int layers, int heads,
+                          double uniform, unsigned formats, error *e);
 
 #endif

@@ -15,6 +15,7 @@
 #include "../plots/gnuplot.h"
 #include "gallery.h"
 #include "mapset.h"
+#include "modelmaps.h"
 
 /* ---- options ----------------------------------------------------------------------- */
 
@@ -32,11 +33,19 @@ enum {
     OPTION_FORMAT,
     OPTION_STD,
     OPTION_CLIP,
+    OPTION_INPUT,
+    OPTION_COUNT,
+    OPTION_LAYERS,
+    OPTION_AS,
 };
+
+enum { MOST_LAYERS = 1024 };
 
 typedef struct request {
     axes axes;
     mapset_options options;
+    modelmaps_options model;
+    bool layer[MOST_LAYERS];
     char **names; /* mechanisms or patterns of them                         */
     int count;
     const char *out;
@@ -84,6 +93,16 @@ static const struct argp_option own_options[] = {
       "check the matrix column by column against unit vectors too", 1 },
     { "format", OPTION_FORMAT, "LIST", 0,
       "annotated figures: svg,png,pdf (default svg,png) or none", 1 },
+    { NULL, 0, NULL, 0, "Of a model:", 3 },
+    { "input", OPTION_INPUT, "INPUT", 0,
+      "what it sees: a PNG, FILE.safetensors[:TENSOR], or a data set as "
+      "`attnbench train` takes it",
+      3 },
+    { "count", OPTION_COUNT, "N", 0, "at most so many inputs", 3 },
+    { "layers", OPTION_LAYERS, "LIST", 0, "only these, as in 0,3,11", 3 },
+    { "as", OPTION_AS, "MECHANISM", 0,
+      "the same q, k, v under this mechanism; its axes as below", 3 },
+    { NULL, 0, NULL, 0, "Axes of the problem:", 4 },
 };
 enum { OWN_OPTIONS = sizeof own_options / sizeof *own_options };
 
@@ -99,7 +118,7 @@ static struct argp_option *make_options(void)
                                              .key = OPTION_AXIS + i,
                                              .arg = "VALUE",
                                              .doc = axes_help(i),
-                                             .group = 2 };
+                                             .group = 4 };
     return all;
 }
 
@@ -169,6 +188,26 @@ static int real_number(const char *option, const char *text, double most,
                      most);
 }
 
+static int set_layers(request *r, const char *text, error *e)
+{
+    for (const char *at = text;; at++) {
+        char *end;
+        errno = 0;
+        const long l = strtol(at, &end, 10);
+        if (end == at || errno || l < 0 || l >= MOST_LAYERS ||
+            (*end && *end != ','))
+            return error_set(e, "--layers: '%s' is not a list of layers, as in "
+                                "0,3,11",
+                             text);
+        r->layer[l] = true;
+        at = end;
+        if (!*at) break;
+    }
+    r->model.layer = r->layer;
+    r->model.layers = MOST_LAYERS;
+    return 0;
+}
+
 static int set_option(request *r, int key, const char *text, error *e)
 {
     static const char *const views[] = HEATMAP_VIEWS;
@@ -196,6 +235,12 @@ static int set_option(request *r, int key, const char *text, error *e)
         if (rc == 0) o->divisor = (enum metrics_divisor)choice;
         break;
     case OPTION_FORMAT: return set_formats(r, text, e);
+    case OPTION_INPUT: r->model.input = text; break;
+    case OPTION_COUNT: return whole_number("count", text, 1, &r->model.count, e);
+    case OPTION_LAYERS: return set_layers(r, text, e);
+    case OPTION_AS:
+        r->model.as = names_mechanism(text, e);
+        return r->model.as ? 0 : -1;
     case OPTION_STD:
         return real_number("parameter-std", text, 1e6, &o->parameter_std, e);
     case OPTION_CLIP: return real_number("clip", text, 100, &o->clip, e);
@@ -211,7 +256,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     if (key == ARGP_KEY_ARGS) {
         r->names = state->argv + state->next;
         r->count = state->argc - state->next;
-    } else if (key >= OPTION_AXIS && key <= OPTION_CLIP) {
+    } else if (key >= OPTION_AXIS && key <= OPTION_AS) {
         if (set_option(r, key, text, &e) < 0)
             argp_failure(state, EXIT_USAGE, 0, "%s", e.text);
     } else if (key == ARGP_KEY_NO_ARGS) {
@@ -321,8 +366,6 @@ static int map_one(const request *r, const att_mechanism *m, const char *dir,
     return code;
 }
 
-/* ---- command ------------------------------------------------------------------------- */
-
 /* Whether m is one of the names or fits one of the patterns. */
 static bool wanted(const request *r, const att_mechanism *m)
 {
@@ -369,8 +412,77 @@ static int map_many(const request *r, const char *dir, error *e)
     return code;
 }
 
-static int map_named(const request *r, error *e)
+/* ---- models --------------------------------------------------------------------------- */
+
+static bool names_model(const char *name)
 {
+    return strstr(name, ".safetensors") || strchr(name, '/');
+}
+
+/* Axes go to the mechanism of --as; of a checkpoint, --heads says its heads. */
+static int check_model_axes(request *r, error *e)
+{
+    axes_point point;
+    for (int f = 0; f < AXES; f++) {
+        if (!r->axes.of[f].count || f == ATT_FIELD_seed) continue;
+        if (f == ATT_FIELD_heads) continue;
+        if (!r->model.as || f == AXIS_SEQ || f == ATT_FIELD_grid ||
+            f == ATT_FIELD_head_dim || !att_uses(r->model.as, f))
+            return error_set(e, "--%s: a model has this from its file%s%s",
+                             axes_name(f), r->model.as ? ", or it does not change "
+                                                       : "",
+                             r->model.as ? r->model.as->name : "");
+    }
+    axes_pick(&r->axes, 0, &point);
+    r->model.as_problem = point.problem;
+    if (r->axes.of[ATT_FIELD_heads].count) r->model.heads = point.problem.heads;
+    return 0;
+}
+
+static int map_model(request *r, error *e)
+{
+    char folder[192];
+    modelmaps s;
+    const char *slash = strrchr(r->names[0], '/');
+    const char *base = slash ? slash + 1 : r->names[0];
+    snprintf(folder, sizeof folder, "results/maps/%.*s",
+             (int)strcspn(base, "."), base);
+    const char *dir = r->out ? r->out : folder;
+    if (!r->model.input) r->model.input = r->options.image;
+    if (check_model_axes(r, e) < 0 ||
+        modelmaps_make(&s, r->names[0], &r->options, &r->model, e) < 0)
+        return EXIT_USAGE;
+    modelmaps_print(&s, stdout);
+    const int rc = folder_make(dir, e) < 0 ? -1 : modelmaps_write(&s, dir, e);
+    modelmaps_free(&s);
+    return rc < 0 ? EXIT_USAGE : EXIT_OK;
+}
+
+/* ---- command ------------------------------------------------------------------------- */
+
+/* Options that only models have. */
+static int check_mechanism_options(const request *r, error *e)
+{
+    const char *of = r->model.input   ? "input"
+                     : r->model.count ? "count"
+                     : r->model.layer ? "layers"
+                     : r->model.as    ? "as"
+                                      : NULL;
+    return of ? error_set(e, "--%s is of models; '%s' is a mechanism", of,
+                          r->names[0])
+              : 0;
+}
+
+static int map_named(request *r, error *e)
+{
+    if (names_model(r->names[0])) {
+        if (r->count == 1) return map_model(r, e);
+        error_set(e, "one model at a time, please: '%s' is one too many",
+                  r->names[1]);
+        return EXIT_USAGE;
+    }
+    if (check_mechanism_options(r, e) < 0) return EXIT_USAGE;
+
     const bool single = r->count == 1 && !strpbrk(r->names[0], "*?[");
     if (!single) {
         if (check_names(r, e) < 0) return EXIT_USAGE;
@@ -399,7 +511,8 @@ static int check_gnuplot(request *r, const char *command, error *e)
 }
 
 static const char doc[] =
-    "Effective attention matrices of a mechanism on the patches of a picture: "
+    "Effective attention matrices of a mechanism on the patches of a picture, or "
+    "of a trained model on its inputs: "
     "exact pictures of them (PNG, a cell is a square of pixels), the numbers "
     "(.npy, metrics.json), an annotated figure, and the attention of one query "
     "over the picture.  A table goes to standard output.\v"
@@ -408,12 +521,13 @@ static const char doc[] =
     "Queries and keys are seeded random projections of the patches; "
     "metrics.json says how.  Examples:\n"
     "  attnbench maps focused_linear --grid 14x14 --heads 2 --out maps\n"
-    "  attnbench maps '*' --image photo.png --out gallery";
+    "  attnbench maps '*' --image photo.png --out gallery\n"
+    "  attnbench maps model.safetensors --image photo.png --layers 0,3";
 
 int command_maps(int argc, char **argv)
 {
     struct argp_option *options = make_options();
-    const struct argp argp = { options, parse, "MECHANISM...", doc,
+    const struct argp argp = { options, parse, "MECHANISM...\nMODEL.safetensors", doc,
                                NULL,    NULL,  NULL };
     request r = { .options = { .seed = 1, .head = -1, .query = -1, .clip = -1,
                                .formats = GNUPLOT_SVG | GNUPLOT_PNG } };

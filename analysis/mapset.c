@@ -168,17 +168,22 @@ static int make_items(mapset *s, error *e)
     return 0;
 }
 
+double mapset_clip(const mapset_options *o)
+{
+    if (o->clip >= 0) return o->clip;
+    return o->view == HEATMAP_LINEAR ? CLIP : 100;
+}
+
 static void make_scale(const mapset *s, bool filters, heatmap_scale *out)
 {
     const mapset_options *o = s->options;
     const double **a = malloc((size_t)s->count * sizeof *a);
-    const double usual = o->view == HEATMAP_LINEAR ? CLIP : 100;
     int n = 0;
     if (!a) abort();
     for (int i = 0; i < s->count; i++)
         if ((s->item[i].part != ATT_PART_ATTENTION) == filters)
             a[n++] = s->item[i].a;
-    heatmap_scale_of(o->view, o->clip < 0 ? usual : o->clip, a, n,
+    heatmap_scale_of(o->view, mapset_clip(o), a, n,
                      s->shape.rows * s->shape.columns, s->shape.columns, out);
     free(a);
 }
@@ -484,40 +489,13 @@ int mapset_write(const mapset *s, const char *dir, error *e)
 
 /* ---- table ---------------------------------------------------------------------- */
 
-static void print_number(FILE *out, int width, int digits, double x)
-{
-    if (isnan(x)) fprintf(out, "%*s", width, "-");
-    else fprintf(out, "%*.*f", width, digits, x);
-}
-
 void mapset_print(const mapset *s, FILE *out)
 {
     int wide = 3;
     for (int i = 0; i < s->count; i++)
         if ((int)strlen(s->item[i].stem) > wide)
             wide = (int)strlen(s->item[i].stem);
-    fprintf(out, "%-*s %7s %7s %7s %7s %7s %6s %7s %6s %6s %13s %13s\n", wide,
-            "map", "rank64", "rank32", "rank-3", "erank", "stable", "H/lnM",
-            "support", "max", "top5%", "dist (unif)", "mass1 (unif)");
-    for (int i = 0; i < s->count; i++) {
-        const metrics *m = &s->item[i].m;
-        fprintf(out, "%-*s", wide, s->item[i].stem);
-        print_number(out, 8, 0, m->rank_f64);
-        print_number(out, 8, 0, m->rank_f32);
-        print_number(out, 8, 0, m->rank_1e3);
-        print_number(out, 8, 2, m->erank);
-        print_number(out, 8, 2, m->stable_rank);
-        print_number(out, 7, 3, m->entropy_norm);
-        print_number(out, 8, 1, m->support);
-        print_number(out, 7, 3, m->maxw);
-        print_number(out, 7, 3, m->top5);
-        print_number(out, 7, 2, m->dist);
-        fputs(" (", out);
-        print_number(out, 4, 2, m->dist_uniform);
-        fputs(")", out);
-        print_number(out, 6, 3, m->mass_r1);
-        fputs(" (", out);
-        print_number(out, 5, 3, m->u_r1);
-        fputs(")\n", out);
-    }
+    metrics_print_head(out, wide);
+    for (int i = 0; i < s->count; i++)
+        metrics_print(out, wide, s->item[i].stem, &s->item[i].m);
 }

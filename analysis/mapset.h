@@ -70,6 +70,9 @@ int mapset_write(const mapset *s, const char *dir, error *e);
 /* The numbers as an aligned table. */
 void mapset_print(const mapset *s, FILE *out);
 
+/* The percentile that options.clip means. */
+double mapset_clip(const mapset_options *o);
+
 /* Name of a part in files and tables: "attention", "conv", "total". */
 const char *mapset_part(enum att_part part);
 

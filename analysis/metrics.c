@@ -262,20 +262,32 @@ static void average_places(const row *x, size_t n, const offsets *t, metrics *m)
 
 /* ---- maps and histogram ------------------------------------------------------ */
 
-static int relative_map(const double *a, const offsets *t,
-                        enum metrics_divisor divisor, metrics *m, error *e)
+/* rows: divide by the sum of the row over the grid. */
+static double *relative_map(const double *a, const offsets *t,
+                            enum metrics_divisor divisor, const metrics *m,
+                            bool rows)
 {
-    m->relative = calloc(t->count, sizeof *m->relative);
-    if (!m->relative)
-        return error_set(e, "not enough memory for %zu offsets", t->count);
-    for (size_t i = 0; i < t->tokens; i++)
-        for (size_t j = 0; j < t->tokens; j++)
-            m->relative[offset_of(t, i, j)] +=
-                a[(m->grid.first + i) * m->columns + m->grid.first + j];
-    for (size_t o = 0; o < t->count; o++)
-        m->relative[o] /=
-            divisor == METRICS_VALID ? t->pairs[o] : (double)t->tokens;
-    return 0;
+    double *out = calloc(t->count, sizeof *out);
+    for (size_t i = 0; out && i < t->tokens; i++) {
+        const double *p = a + (m->grid.first + i) * m->columns + m->grid.first;
+        double sum = rows ? 0 : 1;
+        for (size_t j = 0; rows && j < t->tokens; j++) sum += p[j];
+        for (size_t j = 0; j < t->tokens && sum != 0; j++)
+            out[offset_of(t, i, j)] += p[j] / sum;
+    }
+    for (size_t o = 0; out && o < t->count; o++)
+        out[o] /= divisor == METRICS_VALID ? t->pairs[o] : (double)t->tokens;
+    return out;
+}
+
+static int relative_maps(const double *a, const offsets *t,
+                         enum metrics_divisor divisor, metrics *m, error *e)
+{
+    m->relative = relative_map(a, t, divisor, m, false);
+    if (m->grid.first > 0)
+        m->relative_rows = relative_map(a, t, divisor, m, true);
+    if (m->relative && (m->grid.first == 0 || m->relative_rows)) return 0;
+    return error_set(e, "not enough memory for %zu offsets", t->count);
 }
 
 static void histogram(const double *a, metrics *m)
@@ -360,7 +372,7 @@ static int compute(const double *a, const metrics_grid *grid,
                : error_set(e, "not enough memory for %zu rows", m->rows);
     if (rc == 0) rc = average_rows(x, m->rows, m, e);
     if (rc == 0 && t) average_places(x, m->rows, t, m);
-    if (rc == 0 && t) rc = relative_map(a, t, divisor, m, e);
+    if (rc == 0 && t) rc = relative_maps(a, t, divisor, m, e);
     if (rc == 0) histogram(a, m);
     if (rc == 0 && with_spectrum) rc = spectrum(a, m, e);
     free(x);
@@ -390,7 +402,8 @@ void metrics_free(metrics *m)
 {
     free(m->sigma);
     free(m->relative);
-    m->sigma = m->relative = NULL;
+    free(m->relative_rows);
+    m->sigma = m->relative = m->relative_rows = NULL;
 }
 
 /* ---- several inputs ------------------------------------------------------------ */
@@ -451,8 +464,47 @@ void metrics_mean(const metrics *one, int count, metrics *out)
         out->estimated |= one[i].estimated;
     }
     out->sigma = mean_list(one, count, offsetof(metrics, sigma), out->sigmas);
-    out->relative = mean_list(one, count, offsetof(metrics, relative),
-                              relative_count(&out->grid));
+    const size_t n = relative_count(&out->grid);
+    out->relative = mean_list(one, count, offsetof(metrics, relative), n);
+    out->relative_rows =
+        mean_list(one, count, offsetof(metrics, relative_rows), n);
+}
+
+/* ---- table ---------------------------------------------------------------------- */
+
+static void print_number(FILE *out, int width, int digits, double x)
+{
+    if (isnan(x)) fprintf(out, "%*s", width, "-");
+    else fprintf(out, "%*.*f", width, digits, x);
+}
+
+void metrics_print_head(FILE *out, int wide)
+{
+    fprintf(out, "%-*s %7s %7s %7s %7s %7s %6s %7s %6s %6s %14s %13s\n", wide,
+            "map", "rank64", "rank32", "rank-3", "erank", "stable", "H/lnM",
+            "support", "max", "top5%", "dist (unif)", "mass1 (unif)");
+}
+
+void metrics_print(FILE *out, int wide, const char *name, const metrics *m)
+{
+    fprintf(out, "%-*s", wide, name);
+    print_number(out, 8, 0, m->rank_f64);
+    print_number(out, 8, 0, m->rank_f32);
+    print_number(out, 8, 0, m->rank_1e3);
+    print_number(out, 8, 2, m->erank);
+    print_number(out, 8, 2, m->stable_rank);
+    print_number(out, 7, 3, m->entropy_norm);
+    print_number(out, 8, 1, m->support);
+    print_number(out, 7, 3, m->maxw);
+    print_number(out, 7, 3, m->top5);
+    print_number(out, 7, 2, m->dist);
+    fputs(" (", out);
+    print_number(out, 5, 2, m->dist_uniform);
+    fputs(")", out);
+    print_number(out, 6, 3, m->mass_r1);
+    fputs(" (", out);
+    print_number(out, 5, 3, m->u_r1);
+    fputs(")\n", out);
 }
 
 /* ---- JSON ----------------------------------------------------------------------- */
@@ -506,6 +558,8 @@ json *metrics_json(const metrics *m)
     json_put(j, "histogram", histogram_json(m));
     if (m->relative) json_put(j, "relmap", nested(m->relative, &m->grid, 0));
     else json_put_null(j, "relmap");
+    if (m->relative_rows)
+        json_put(j, "relmap_rows", nested(m->relative_rows, &m->grid, 0));
     json_put_bool(j, "spectrum_estimated", m->estimated);
     if (m->sigma) json_put(j, "spectrum", list(m->sigma, m->sigmas));
     else json_put_null(j, "spectrum");
@@ -530,6 +584,9 @@ json *metrics_how(void)
     json_put_text(j, "relmap",
                   "mean of A over the pairs at each offset key - query, index "
                   "offset + side - 1");
+    json_put_text(j, "relmap_rows",
+                  "the same of rows divided by their sum over the grid, where a "
+                  "class token stands before it");
     json_put_text(j, "spectrum",
                   "singular values, largest first: all by LAPACK dgesdd in "
                   "double; of matrices with a side above 4096 the leading 128, "

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "../harness/error.h"
 #include "../harness/json.h"
@@ -76,6 +77,8 @@ typedef struct metrics {
     metrics_grid grid;
     double *relative;   /* averaged relative map, [2 side - 1] per axis, index
                            key - query + side - 1; NULL without a grid      */
+    double *relative_rows; /* the same of rows divided by their sum over the
+                           grid, where tokens stand before it; else NULL     */
 } metrics;
 
 enum metrics_divisor {
@@ -98,6 +101,10 @@ void metrics_free(metrics *m);
 /* Mean of `count` results of the same shape, of the inputs of a model: of every
  * scalar over those where it exists, of histogram, relative map and spectrum. */
 void metrics_mean(const metrics *one, int count, metrics *out);
+
+/* A line of an aligned table, and its head; `wide` is the width of the name. */
+void metrics_print_head(FILE *out, int wide);
+void metrics_print(FILE *out, int wide, const char *name, const metrics *m);
 
 /* Keys as above, null where NAN. */
 json *metrics_json(const metrics *m);
