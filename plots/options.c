@@ -11,8 +11,8 @@ enum { NAMES = 128 };
 int options_check(const struct argp_option *options, int argc, char **argv,
                   error *e)
 {
-    const char *names[NAMES] = { "help", "usage" };
-    int n = 2;
+    const char *names[NAMES] = { "help", "usage", "version" };
+    int n = 3;
     for (const struct argp_option *o = options; o->name && n < NAMES; o++)
         names[n++] = o->name;
     for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {

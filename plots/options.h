@@ -14,7 +14,7 @@ typedef struct selection {
 } selection;
 
 /* -1 and the nearest spelling for a long option that is none of `options`, nor
- * --help or --usage; argp would not offer one. */
+ * one that argp adds; argp itself would not offer one. */
 int options_check(const struct argp_option *options, int argc, char **argv,
                   error *e);
 
