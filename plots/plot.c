@@ -38,7 +38,8 @@ static const struct argp_option options[] = {
     { "not", KEY_NOT, "NAMES", 0, "without these", 0 },
     { "env", 'E', "ID", 0,
       "cases of this environment, or 'all' (default: the newest)", 0 },
-    { "width", KEY_WIDTH, "MM", 0, "60 to 300; 84 is a column (default 174)", 0 },
+    { "width", KEY_WIDTH, "MM", 0,
+      "60 to 300; 84 is a column (default 174)", 0 },
     { "caches", KEY_CACHES, NULL, 0, "mark where q, k, v, o fill a cache", 0 },
     { 0 },
 };
