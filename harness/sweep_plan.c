@@ -32,6 +32,22 @@ static void note(sweep_cases *c, const char *format, ...)
     c->note[c->notes++] = sure(strdup(text));
 }
 
+/* One note for all maps of as many axes: "2-D maps: 196 = 14x14, ...". */
+static void note_grid(sweep_cases *c, int seq, const att_problem *p)
+{
+    char head[32], grid[ATT_TEXT], item[ATT_TEXT + 32];
+    att_get(p, ATT_FIELD_grid, grid);
+    snprintf(head, sizeof head, "%d-D maps:", p->grid.n);
+    snprintf(item, sizeof item, " %d = %s,", seq, grid);
+    int i = 0;
+    while (i < c->notes && strncmp(c->note[i], head, strlen(head))) i++;
+    if (i == c->notes) note(c, "%s", head);
+    else if (strstr(c->note[i], item)) return;
+    c->note[i] = sure(realloc(c->note[i],
+                              strlen(c->note[i]) + strlen(item) + 1));
+    strcat(c->note[i], item);
+}
+
 /* ---- kernels ------------------------------------------------------------- */
 
 static bool matches(const sweep_patterns *p, const att_entry *e)
@@ -119,12 +135,8 @@ static int add_case(sweep_cases *out, const sweep_block *b, int group,
         note(out, "left out: %s %s", entry->mechanism->name, lacks);
         return 0;
     }
-    if (point->seq && c.problem.grid.n > 1) {
-        char grid[ATT_TEXT];
-        att_get(&c.problem, ATT_FIELD_grid, grid);
-        note(out, "%d tokens are a map of %s where a mechanism is %d-D",
-             point->seq, grid, c.problem.grid.n);
-    }
+    if (point->seq && c.problem.grid.n > 1)
+        note_grid(out, point->seq, &c.problem);
     if (out->count == MOST_CASES)
         return error_set(e, "more than %d cases: use fewer values, or several "
                             "sweeps",

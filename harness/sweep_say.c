@@ -75,8 +75,11 @@ void sweep_say_legend(const sweep_run *r)
         snprintf(processes, sizeof processes,
                  "%d processes each, order of kernels rotated", s->processes);
     tell_seconds(r, seconds, sizeof seconds);
-    for (int i = 0; i < r->cases.notes; i++)
-        printf("# %s\n", r->cases.note[i]);
+    for (int i = 0; i < r->cases.notes; i++) {
+        const char *note = r->cases.note[i];
+        const int n = (int)strlen(note);
+        printf("# %.*s\n", n && note[n - 1] == ',' ? n - 1 : n, note);
+    }
     if (r->suite.name)
         printf("# suite %s, version %d: %d cases\n", r->suite.name,
                r->suite.version, r->cases.count);
