@@ -39,16 +39,17 @@ typedef struct dense {
     float *dq, *dk, *dv;     /* dk and dv are added to; any may be NULL       */
 
     /* Adds the bias (in base 2) of queries [first, first + lanes) to
-     * s[key * ld + lane]; lanes is 1 or a multiple of VL.  NULL: none. */
-    void (*bias)(const struct dense *x, size_t first, size_t lanes, float *s,
-                 size_t ld);
-    /* Gets dS of a group, ds[key * lanes + lane]; may add to dq[lane][d], which
-     * is multiplied by `unit` later.  NULL: no bias gradient. */
+     * s[key][lanes]; lanes is 1 or a multiple of VL.  NULL: none. */
+    void (*bias)(const struct dense *x, size_t first, size_t lanes, float *s);
+    /* Gets dS of a group, ds[key][lanes]; may add to dq[lane][d], which is
+     * multiplied by the scale of the logits later.  NULL: no bias gradient. */
     void (*bias_back)(const struct dense *x, size_t first, size_t lanes,
-                      const float *ds, float *dq, float unit);
+                      const float *ds, float *dq);
     const void *geometry;    /* the kernel's own                              */
-    float *own;              /* its scratch                                   */
-    size_t block_y, block_x; /* which block                                   */
+
+    /* The group's queries times `scale`, for the two functions. */
+    const float *rows;       /* [lanes][d]                                    */
+    const float *turned;     /* [d][lanes]                                    */
 } dense;
 
 /* Scratch of a thread. */
@@ -175,7 +176,7 @@ SIMD_INLINE vf dense_soften(size_t keys, float *s, size_t ld, vf *top)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-static inline void dense_forward_group(const dense *x, dense_scratch w,
+static inline void dense_forward_group(dense *x, dense_scratch w,
                                        size_t first, size_t lanes)
 {
     const size_t pitch = (x->d + VL - 1) / VL * VL;
@@ -184,7 +185,9 @@ static inline void dense_forward_group(const dense *x, dense_scratch w,
     vf inverse[DENSE_LANES / VL];
     dense_queries(x, x->q, x->scale, first, lanes, w.q, w.qt);
     dense_score(x, lanes, w.k, w.qt, w.s);
-    if (x->bias) x->bias(x, first, lanes, w.s, lanes);
+    x->rows = w.q;
+    x->turned = w.qt;
+    if (x->bias) x->bias(x, first, lanes, w.s);
     for (size_t l = 0; l < lanes; l += VL) {
         vf top;
         const vf sum = dense_soften(x->keys, w.s + l, lanes, &top);
@@ -204,15 +207,16 @@ static inline void dense_forward_group(const dense *x, dense_scratch w,
 }
 
 /* One query by rows; row t of the gathered keys has index t. */
-static inline void dense_forward_row(const dense *x, dense_scratch w, size_t i)
+static inline void dense_forward_row(dense *x, dense_scratch w, size_t i)
 {
     const size_t d = x->d;
     float max;
     if (x->query[i] < 0) return;
     const size_t token = (size_t)x->query[i];
-    for (size_t t = 0; t < x->keys; t++)
-        w.s[t] = x->scale * dot(x->q + token * d, w.k + t * d, d);
-    if (x->bias) x->bias(x, i, 1, w.s, 1);
+    dense_gather(x->q, x->query + i, 1, d, x->scale, w.q);
+    for (size_t t = 0; t < x->keys; t++) w.s[t] = dot(w.q, w.k + t * d, d);
+    x->rows = x->turned = w.q;
+    if (x->bias) x->bias(x, i, 1, w.s);
     const float sum = soften(w.s, x->keys, &max);
     tile_gemm(1, d, x->keys, w.s, 1, 1, w.v, d, x->o + token * d, d, false);
     for (size_t c = 0; c < d; c++) x->o[token * d + c] /= sum;
@@ -226,7 +230,7 @@ static inline size_t dense_group(size_t left)
     return VL * (vectors == 4 ? 2 : vectors < 3 ? vectors : 3);
 }
 
-static inline void dense_forward(const dense *x, float *work)
+static inline void dense_forward(dense *x, float *work)
 {
     const dense_scratch w = dense_scratch_of(x->keys, x->d, work);
     size_t wide = x->queries;
@@ -266,7 +270,7 @@ SIMD_INLINE void dense_soften_back(size_t keys, float *s, float *ds, size_t ld,
                 v_load(s + j * ld) * (v_load(ds + j * ld) - all));
 }
 
-static inline void dense_backward_group(const dense *x, dense_scratch w,
+static inline void dense_backward_group(dense *x, dense_scratch w,
                                         size_t first, size_t lanes)
 {
     const size_t d = x->d;
@@ -276,7 +280,9 @@ static inline void dense_backward_group(const dense *x, dense_scratch w,
     dense_queries(x, x->g, 1, first, lanes, w.g, w.gt);
     dense_score(x, lanes, w.k, w.qt, w.s);
     dense_score(x, lanes, w.v, w.gt, w.ds);
-    if (x->bias) x->bias(x, first, lanes, w.s, lanes);
+    x->rows = w.q;
+    x->turned = w.qt;
+    if (x->bias) x->bias(x, first, lanes, w.s);
     for (size_t l = 0; l < lanes; l += VL) {
         vf lse; /* positions without a query have q = dO = 0: any P will do */
         for (size_t i = 0; i < VL; i++) {
@@ -295,13 +301,13 @@ static inline void dense_backward_group(const dense *x, dense_scratch w,
     if (!x->dq && !x->bias_back) return;
     tile_gemm(lanes, d, x->keys, w.ds, 1, lanes, w.k, d, w.out, d, false);
     if (x->bias_back)
-        x->bias_back(x, first, lanes, w.ds, w.out, log2e / x->scale);
+        x->bias_back(x, first, lanes, w.ds, w.out);
     if (x->dq)
         dense_scatter(w.out, d, x->query + first, n, d, x->scale / log2e, false,
                       x->dq);
 }
 
-static inline void dense_backward(const dense *x, float *work)
+static inline void dense_backward(dense *x, float *work)
 {
     const dense_scratch w = dense_scratch_of(x->keys, x->d, work);
     dense_gather(x->k, x->key, x->keys, x->d, 1, w.k);

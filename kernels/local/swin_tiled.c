@@ -74,32 +74,36 @@ static void open_window(const swin *x, size_t row, size_t column, window *w)
     }
 }
 
-static void add_bias(const dense *d, size_t first, size_t lanes, float *s,
-                     size_t ld)
+/* Bias and mask of one key position for the lanes from a position on. */
+SIMD_INLINE vf bias_of(const window *w, const float *bias, size_t key,
+                       size_t lane)
+{
+    const vf sum = bias ? v_load(bias + key * w->x->lanes + lane) : v_zero();
+    if (!w->mixed) return sum;
+    const vi same = vi_load(w->region + lane) == w->region[key];
+    return sum + v_select(same, v_zero(), v_set1(log2e * hidden));
+}
+
+static void add_bias(const dense *d, size_t first, size_t lanes, float *s)
 {
     const window *w = d->geometry;
     const swin *x = w->x;
     const float *bias =
-        x->bias ? x->bias + w->head * x->m.slots * x->lanes + first : NULL;
-    for (size_t j = 0; j < d->keys; j++)
-        for (size_t l = 0; l < lanes; l += VL) {
-            const size_t n = lanes < VL ? lanes : VL;
-            float *at = s + j * ld + l;
-            vf sum = v_load_n(at, n);
-            if (bias) sum += v_load_n(bias + j * x->lanes + l, n);
-            if (w->mixed) {
-                const vi same =
-                    vi_load(w->region + first + l) == w->region[j];
-                sum += v_select(same, v_zero(), v_set1(log2e * hidden));
-            }
-            v_store_n(at, sum, n);
-        }
+        x->bias ? x->bias + w->head * x->m.slots * x->lanes : NULL;
+    for (size_t j = 0; j < d->keys; j++) {
+        float *at = s + j * lanes;
+        if (lanes == 1) at[0] += bias_of(w, bias, j, first)[0];
+        else
+            for (size_t l = 0; l < lanes; l += VL)
+                v_store(at + l,
+                        v_load(at + l) + bias_of(w, bias, j, first + l));
+    }
 }
 
 static void sum_bias(const dense *d, size_t first, size_t lanes,
-                     const float *ds, float *dq, float unit)
+                     const float *ds, float *dq)
 {
-    (void)dq, (void)unit;
+    (void)dq;
     const window *w = d->geometry;
     for (size_t j = 0; j < d->keys; j++)
         for (size_t l = 0; l < lanes; l += VL) {
