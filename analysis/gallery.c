@@ -31,10 +31,10 @@ void gallery_add_missing(gallery *g, const att_mechanism *m, const char *why)
 void gallery_add(gallery *g, const mapset *s)
 {
     gallery_item *item = add(g, s->values.mechanism);
-    const mapset_item *first = &s->item[0], *whole = first;
-    for (int i = 0; i < s->count && s->item[i].head == first->head; i++)
-        if (s->item[i].part == ATT_PART_TOTAL) whole = &s->item[i];
+    const mapset_item *first = &s->item[0], *whole = mapset_whole(s);
     item->agreement = s->agreement;
+    item->shift = s->shift;
+    item->field = s->field;
     item->pooled = heatmap_pool(s->shape.rows, s->shape.columns) > 1;
     snprintf(item->problem, sizeof item->problem, "%s", s->problem);
     snprintf(item->stem, sizeof item->stem, "%s", whole->stem);
@@ -56,7 +56,7 @@ void gallery_free(gallery *g)
     *g = (gallery){ 0 };
 }
 
-/* ---- contact sheets ------------------------------------------------------------- */
+/* ---- contact sheets ----------------------------------------------------- */
 
 /* Tiles of every mechanism that has one; returns their number, and the scale of
  * the uniform view that holds all of them. */
@@ -139,7 +139,7 @@ static int draw_boxes(const gallery *g, const char *dir, unsigned formats,
     return rc;
 }
 
-/* ---- index ------------------------------------------------------------------------- */
+/* ---- index -------------------------------------------------------------- */
 
 static void number(FILE *f, double x, int digits)
 {
@@ -168,6 +168,43 @@ static void write_row(FILE *f, const gallery_item *item)
     number(f, a->dist, 2);
     number(f, a->mass_r1, 3);
     fprintf(f, " %s%s |\n", item->problem, a->renormalised ? " *" : "");
+}
+
+/* Tokens seen after so many layers. */
+static double field_after(const locality_field *f, int layers)
+{
+    if (f->layers == 0) return NAN;
+    return f->mean[(layers < f->layers ? layers : f->layers) - 1];
+}
+
+static void error_number(FILE *f, double x)
+{
+    if (isnan(x)) fputs(" - |", f);
+    else if (x < 1e-12) fputs(" exact |", f);
+    else fprintf(f, " %.2g |", x);
+}
+
+static void write_locality(FILE *f, const gallery *g)
+{
+    fputs("\n## What moves with the picture, and how far a token sees\n\n"
+          "The input moved by one cell along every axis against the output "
+          "moved likewise: largest difference / largest output, over cells that "
+          "see neither border nor seam (inside; a dash: there are none), and "
+          "over all.  Receptive field: tokens that a token depends on after 1, "
+          "2, 4, 8 equal layers with residual paths, mean over tokens.\n\n"
+          "| mechanism | reach | moved, inside | moved, all | field 1 | 2 | 4 "
+          "| 8 |\n|---|---|---|---|---|---|---|---|\n", f);
+    for (int i = 0; i < g->count; i++) {
+        const gallery_item *item = &g->item[i];
+        if (item->why[0]) continue;
+        fprintf(f, "| %s |", item->mechanism->name);
+        number(f, item->shift.exists ? item->shift.reach : NAN, 0);
+        error_number(f, item->shift.interior);
+        error_number(f, item->shift.all);
+        for (int layers = 1; layers <= 8; layers *= 2)
+            number(f, field_after(&item->field, layers), 1);
+        fputc('\n', f);
+    }
 }
 
 static void write_missing(FILE *f, const gallery *g)
@@ -204,10 +241,11 @@ static void write_index(FILE *f, const gallery *g, const mapset_options *o)
           "/ ln M.  Distances in cells, mass within Chebyshev radius 1.  An "
           "asterisk: rows are signed or do not sum to 1, entropy, masses and "
           "distances are of |A| divided by its row sums.\n\n"
-          "| mechanism | map | rank (64) | rank (1e-3) | effective rank | whole "
-          "| H | keys | max | top 5 % | distance | mass 1 | problem |\n"
+          "| mechanism | map | rank (64) | rank (1e-3) | effective rank "
+          "| whole | H | keys | max | top 5 % | distance | mass 1 | problem |\n"
           "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n", f);
     for (int i = 0; i < g->count; i++) write_row(f, &g->item[i]);
+    write_locality(f, g);
     write_missing(f, g);
     fputs("\n## What the maps show\n\n", f);
     for (int i = 0; i < g->count; i++)

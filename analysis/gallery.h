@@ -19,6 +19,8 @@ typedef struct gallery_item {
     metrics attention; /* of its attention part                              */
     metrics whole;     /* of that matrix; same as attention without one      */
     matrix_agreement agreement;
+    locality_shift shift;
+    locality_field field;
 } gallery_item;
 
 typedef struct gallery {

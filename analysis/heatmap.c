@@ -8,7 +8,7 @@
 
 #include "../plots/palette.h"
 
-/* ---- scale --------------------------------------------------------------------- */
+/* ---- scale -------------------------------------------------------------- */
 
 double heatmap_value(const heatmap_scale *s, double a)
 {
@@ -102,8 +102,8 @@ const char *heatmap_label(const heatmap_scale *s)
 void heatmap_describe(const heatmap_scale *s, char *out, size_t size)
 {
     snprintf(out, size,
-             "%s from %.6g to %.6g; of %.0f cells %.0f are beyond the upper and "
-             "%.0f beyond the lower end; largest |A_ij| %.6g",
+             "%s from %.6g to %.6g; of %.0f cells %.0f are beyond the upper "
+             "and %.0f beyond the lower end; largest |A_ij| %.6g",
              heatmap_label(s), s->lo, s->hi, s->cells, s->above, s->below,
              s->largest);
 }
@@ -120,7 +120,7 @@ uint8_t heatmap_index(const heatmap_scale *s, double a)
                         : palette_index(x, s->lo, s->hi);
 }
 
-/* ---- the matrix ------------------------------------------------------------------ */
+/* ---- the matrix --------------------------------------------------------- */
 
 size_t heatmap_pool(size_t rows, size_t columns)
 {
@@ -183,7 +183,7 @@ int heatmap_write(const char *path, const double *a, size_t rows,
     return png_write_indexed(path, &image, table, e);
 }
 
-/* ---- over the picture -------------------------------------------------------------- */
+/* ---- over the picture --------------------------------------------------- */
 
 enum { PANEL = 448, GAP = 8 };
 

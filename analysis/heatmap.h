@@ -1,5 +1,5 @@
-/* heatmap.h - matrices as pictures: one cell per square of pixels, exact colours
- * by libpng, with what they mean in text chunks.
+/* heatmap.h - matrices as pictures: one cell per square of pixels, exact
+ * colours by libpng, with what they mean in text chunks.
  */
 #ifndef HEATMAP_H
 #define HEATMAP_H
@@ -55,8 +55,8 @@ enum { HEATMAP_CELLS = 4096, HEATMAP_PIXELS = 256 };
 /* Side of that square: 1 for nothing pooled. */
 size_t heatmap_pool(size_t rows, size_t columns);
 
-/* Writes the matrix; cells get whole pixels, so many that each side has at least
- * HEATMAP_PIXELS. */
+/* Writes the matrix; cells get whole pixels, so many that each side has at
+ * least HEATMAP_PIXELS. */
 int heatmap_write(const char *path, const double *a, size_t rows,
                   size_t columns, const heatmap_scale *s, const png_note *notes,
                   int note_count, error *e);

@@ -59,7 +59,7 @@ int linalg_singular_values(const double *a, size_t rows, size_t cols,
     return rc;
 }
 
-/* ---- leading values from a random subspace --------------------------------- */
+/* ---- leading values from a random subspace ------------------------------ */
 
 /* y = a x;  x [cols][l], y [rows][l]. */
 static void multiply(const double *a, size_t rows, size_t cols, const double *x,
@@ -108,7 +108,7 @@ int linalg_leading_values(const double *a, size_t rows, size_t cols,
                           size_t count, uint64_t seed, double *sigma, error *e)
 {
     const size_t least = rows < cols ? rows : cols;
-    const size_t l = count + OVERSAMPLING < least ? count + OVERSAMPLING : least;
+    const size_t more = count + OVERSAMPLING, l = more < least ? more : least;
     if (count == 0) return 0;
     if (check(a, rows, cols, e) < 0) return -1;
 

@@ -148,7 +148,7 @@ static void end_panel(const page *g)
           g->script);
 }
 
-/* ---- panels ---------------------------------------------------------------------- */
+/* ---- panels ------------------------------------------------------------- */
 
 static void matrix_panel(const page *g, const mapfigure *f,
                          const mapfigure_panel *panel)
@@ -288,7 +288,7 @@ static int write_spectra(const mapfigure *f, const char *name, error *e)
     return file_commit(&w, e);
 }
 
-/* ---- figures --------------------------------------------------------------------- */
+/* ---- figures ------------------------------------------------------------ */
 
 /* Height of a panel that shows the grid, at the width of a panel or less. */
 static void grid_box(const mapfigure *f, double *width, double *height)
@@ -346,7 +346,7 @@ int mapfigure_draw(const mapfigure *given, unsigned formats, error *e)
     return gnuplot_end(&g, f.comment, formats, e);
 }
 
-/* ---- contact sheets ------------------------------------------------------------ */
+/* ---- contact sheets ----------------------------------------------------- */
 
 enum { TILE = 76, TILE_GAP = 8, TILE_TITLE = 14, SHEET_EDGE = 10 };
 
@@ -396,7 +396,7 @@ int mapfigure_sheet_draw(const mapfigure_sheet *s, unsigned formats, error *e)
     return gnuplot_end(&g, s->comment, formats, e);
 }
 
-/* ---- boxes ---------------------------------------------------------------------- */
+/* ---- boxes -------------------------------------------------------------- */
 
 enum { BOX = 22, BOX_HEIGHT = 170, BOX_NAMES = 90 };
 
@@ -462,7 +462,7 @@ int mapfigure_boxes_draw(const char *dir, const char *name, const char *comment,
     return gnuplot_end(&g, comment, formats, e);
 }
 
-/* ---- layers ---------------------------------------------------------------------- */
+/* ---- layers ------------------------------------------------------------- */
 
 enum { LAYER_STEP = 28, LAYERS_HEIGHT = 140 };
 

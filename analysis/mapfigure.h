@@ -35,7 +35,7 @@ enum { MAPFIGURE_PANELS = 4 };
  * One colour bar for all. */
 int mapfigure_draw(const mapfigure *f, unsigned formats, error *e);
 
-/* ---- many small ones ----------------------------------------------------- */
+/* ---- many small ones ---------------------------------------------------- */
 
 typedef struct mapfigure_tile {
     char file[256];        /* .npy of doubles, relative to the folder        */

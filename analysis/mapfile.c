@@ -12,7 +12,7 @@
 #include "../harness/file.h"
 #include "../harness/machine.h"
 
-/* ---- notes ---------------------------------------------------------------------- */
+/* ---- notes -------------------------------------------------------------- */
 
 const char *mapfile_revision(void)
 {
@@ -40,10 +40,11 @@ void mapfile_begin(mapfile_notes *n)
 {
     n->count = 0;
     mapfile_note(n, "Software", "attnbench %s", ATTNBENCH_VERSION);
-    if (mapfile_revision()) mapfile_note(n, "Revision", "%s", mapfile_revision());
+    if (mapfile_revision())
+        mapfile_note(n, "Revision", "%s", mapfile_revision());
 }
 
-/* ---- files ---------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------- */
 
 char *mapfile_path(const char *dir, const char *stem, const char *end)
 {
@@ -121,7 +122,7 @@ int mapfile_picture(const char *dir, const char *name, const picture *p,
     return rc;
 }
 
-/* ---- JSON ------------------------------------------------------------------------ */
+/* ---- JSON --------------------------------------------------------------- */
 
 json *mapfile_scale(const heatmap_scale *s)
 {

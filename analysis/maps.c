@@ -17,7 +17,7 @@
 #include "mapset.h"
 #include "modelmaps.h"
 
-/* ---- options ----------------------------------------------------------------------- */
+/* ---- options ------------------------------------------------------------ */
 
 enum {
     OPTION_AXIS = 0x1000, /* + number of the axis                           */
@@ -236,7 +236,8 @@ static int set_option(request *r, int key, const char *text, error *e)
         break;
     case OPTION_FORMAT: return set_formats(r, text, e);
     case OPTION_INPUT: r->model.input = text; break;
-    case OPTION_COUNT: return whole_number("count", text, 1, &r->model.count, e);
+    case OPTION_COUNT:
+        return whole_number("count", text, 1, &r->model.count, e);
     case OPTION_LAYERS: return set_layers(r, text, e);
     case OPTION_AS:
         r->model.as = names_mechanism(text, e);
@@ -269,7 +270,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     return 0;
 }
 
-/* ---- problems ---------------------------------------------------------------------- */
+/* ---- problems ----------------------------------------------------------- */
 
 /* Sizes at which a map shows something, for axes that were not given. */
 static const struct {
@@ -323,7 +324,7 @@ static int check_axes(const request *r, const att_mechanism *m, error *e)
     return 0;
 }
 
-/* ---- mechanisms --------------------------------------------------------------------- */
+/* ---- mechanisms --------------------------------------------------------- */
 
 static int complain(const char *command, const error *e, int code)
 {
@@ -412,7 +413,7 @@ static int map_many(const request *r, const char *dir, error *e)
     return code;
 }
 
-/* ---- models --------------------------------------------------------------------------- */
+/* ---- models ------------------------------------------------------------- */
 
 static bool names_model(const char *name)
 {
@@ -428,9 +429,9 @@ static int check_model_axes(request *r, error *e)
         if (f == ATT_FIELD_heads) continue;
         if (!r->model.as || f == AXIS_SEQ || f == ATT_FIELD_grid ||
             f == ATT_FIELD_head_dim || !att_uses(r->model.as, f))
-            return error_set(e, "--%s: a model has this from its file%s%s",
-                             axes_name(f), r->model.as ? ", or it does not change "
-                                                       : "",
+            return error_set(e, "--%s: %s%s", axes_name(f),
+                             r->model.as ? "does not change the map of "
+                                         : "the model's file says this",
                              r->model.as ? r->model.as->name : "");
     }
     axes_pick(&r->axes, 0, &point);
@@ -458,7 +459,7 @@ static int map_model(request *r, error *e)
     return rc < 0 ? EXIT_USAGE : EXIT_OK;
 }
 
-/* ---- command ------------------------------------------------------------------------- */
+/* ---- command ------------------------------------------------------------ */
 
 /* Options that only models have. */
 static int check_mechanism_options(const request *r, error *e)
@@ -511,13 +512,13 @@ static int check_gnuplot(request *r, const char *command, error *e)
 }
 
 static const char doc[] =
-    "Effective attention matrices of a mechanism on the patches of a picture, or "
-    "of a trained model on its inputs: "
+    "Effective attention matrices of a mechanism on the patches of a picture, "
+    "or of a trained model on its inputs: "
     "exact pictures of them (PNG, a cell is a square of pixels), the numbers "
     "(.npy, metrics.json), an annotated figure, and the attention of one query "
     "over the picture.  A table goes to standard output.\v"
-    "Several names, or patterns such as 'na*', make a gallery: a folder for each "
-    "mechanism and an index; '*' is every mechanism.\n\n"
+    "Several names, or patterns such as 'na*', make a gallery: a folder for "
+    "each mechanism and an index; '*' is every mechanism.\n\n"
     "Queries and keys are seeded random projections of the patches; "
     "metrics.json says how.  Examples:\n"
     "  attnbench maps focused_linear --grid 14x14 --heads 2 --out maps\n"
@@ -527,8 +528,9 @@ static const char doc[] =
 int command_maps(int argc, char **argv)
 {
     struct argp_option *options = make_options();
-    const struct argp argp = { options, parse, "MECHANISM...\nMODEL.safetensors", doc,
-                               NULL,    NULL,  NULL };
+    const struct argp argp = {
+        options, parse, "MECHANISM...\nMODEL.safetensors", doc, NULL, NULL, NULL
+    };
     request r = { .options = { .seed = 1, .head = -1, .query = -1, .clip = -1,
                                .formats = GNUPLOT_SVG | GNUPLOT_PNG } };
     int code = EXIT_USAGE;

@@ -26,7 +26,7 @@ const char *mapset_part(enum att_part part)
     return names[part];
 }
 
-/* ---- inputs -------------------------------------------------------------------- */
+/* ---- inputs ------------------------------------------------------------- */
 
 /* As many pixels as a cell may have for the picture to stay in its limits. */
 static int choose_patch(const picture_grid *g, int wanted)
@@ -79,7 +79,7 @@ static int make_inputs(mapset *s, error *e)
     return 0;
 }
 
-/* ---- matrices ------------------------------------------------------------------ */
+/* ---- matrices ----------------------------------------------------------- */
 
 static void name_item(const mapset *s, mapset_item *item)
 {
@@ -129,7 +129,8 @@ static int memory_suffices(const mapset *s, const att_mechanism *m, error *e)
     if (bytes <= room) return 0;
     return error_set(e, "%s: %d maps of %zu x %zu need %.1f GB, %.1f GB are "
                         "free: use a smaller --grid or one --head",
-                     m->name, count, s->shape.rows, s->shape.columns, bytes / 1e9, room / 1e9);
+                     m->name, count, s->shape.rows, s->shape.columns,
+                     bytes / 1e9, room / 1e9);
 }
 
 static int make_item(mapset *s, int head, enum att_part part, error *e)
@@ -188,6 +189,24 @@ static void make_scale(const mapset *s, bool filters, heatmap_scale *out)
     free(a);
 }
 
+const mapset_item *mapset_whole(const mapset *s)
+{
+    const mapset_item *whole = &s->item[0];
+    for (int i = 1; i < s->count && s->item[i].head == whole->head; i++)
+        if (s->item[i].part == ATT_PART_TOTAL) whole = &s->item[i];
+    return whole;
+}
+
+static int make_field(mapset *s, error *e)
+{
+    const size_t n = s->shape.rows;
+    if (n != s->shape.columns) return 0;
+    const size_t width = (size_t)att_width(&s->values.problem);
+    const size_t middle = n / width / 2 * width + width / 2;
+    return locality_grow(mapset_whole(s)->a, n, middle < n ? middle : 0,
+                         &s->field, e);
+}
+
 int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
                 const mapset_options *options, error *e)
 {
@@ -203,7 +222,9 @@ int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
     int rc = make_inputs(s, e);
     if (rc == 0)
         rc = matrix_compare(&s->values, options->probe, &s->agreement, e);
+    if (rc == 0) rc = locality_shifted(&s->values, &s->shift, e);
     if (rc == 0) rc = make_items(s, e);
+    if (rc == 0) rc = make_field(s, e);
     if (rc < 0) {
         mapset_free(s);
         return -1;
@@ -238,7 +259,7 @@ bool mapset_agrees(const mapset *s)
            (isnan(a->probe) || a->probe <= AGREEMENT);
 }
 
-/* ---- pictures ------------------------------------------------------------------ */
+/* ---- pictures ----------------------------------------------------------- */
 
 static void channel_text(const mapset *s, enum att_part part, char *out,
                          size_t size)
@@ -304,7 +325,8 @@ static int write_overlay(const mapset *s, const mapset_item *item,
     const double *row = item->a + (size_t)s->query * s->shape.columns;
     double most = 0;
     mapfile_notes n;
-    for (size_t j = 0; j < s->shape.columns; j++) most = fmax(most, fabs(row[j]));
+    for (size_t j = 0; j < s->shape.columns; j++)
+        most = fmax(most, fabs(row[j]));
     make_notes(s, item, &n);
     mapfile_note(&n, "Query", "%d, row %d, column %d", s->query,
              s->query / s->cells.columns, s->query % s->cells.columns);
@@ -317,7 +339,7 @@ static int write_overlay(const mapset *s, const mapset_item *item,
     return rc;
 }
 
-/* ---- figures ------------------------------------------------------------------- */
+/* ---- figures ------------------------------------------------------------ */
 
 static void make_panel(const mapset *s, const mapset_item *item, char *file,
                        size_t size, mapfigure_panel *out)
@@ -371,7 +393,7 @@ static int draw_figure(const mapset *s, const char *dir, bool filters, error *e)
     return mapfigure_draw(&f, s->options->formats, e);
 }
 
-/* ---- metrics.json -------------------------------------------------------------- */
+/* ---- metrics.json ------------------------------------------------------- */
 
 static json *inputs_json(const mapset *s)
 {
@@ -408,6 +430,38 @@ static json *agreement_json(const mapset *s)
     return j;
 }
 
+static json *shift_json(const mapset *s)
+{
+    json *j = json_object();
+    json_put_number(j, "all", s->shift.all);
+    json_put_number(j, "interior", s->shift.interior);
+    json_put_number(j, "reach", s->shift.exists ? s->shift.reach : NAN);
+    json_put_text(j, "how",
+                  "input moved by one cell along every axis, cyclically, "
+                  "against the output moved likewise: largest |difference| / "
+                  "largest |output|; interior: cells that see neither a border "
+                  "nor the seam, null if there are none; reach: cells from the "
+                  "middle query to its farthest key; parameters that belong to "
+                  "places do not move");
+    return j;
+}
+
+static json *field_json(const locality_field *f)
+{
+    json *j = json_object(), *mean = json_array(), *middle = json_array();
+    for (int l = 0; l < f->layers; l++) {
+        json_push_number(mean, f->mean[l]);
+        json_push_number(middle, f->middle[l]);
+    }
+    json_put(j, "mean", mean);
+    json_put(j, "middle", middle);
+    json_put_text(j, "how",
+                  "tokens that a token depends on after 1, 2, ... layers, each "
+                  "with the non-zero entries of head 0's matrix and a residual "
+                  "path; the list ends where it stays the same");
+    return j;
+}
+
 /* The attention part of a head (or what it has instead); its convolution and
  * total are members `conv` and `eff` (effective). */
 static json *head_json(const mapset *s, int first)
@@ -419,7 +473,7 @@ static json *head_json(const mapset *s, int first)
     channel_text(s, item->part, text, sizeof text);
     json_put_text(j, "channel", text);
     json_put_text(j, "files", item->stem);
-    for (int i = first + 1; i < s->count && s->item[i].head == item->head; i++) {
+    for (int i = first + 1; i < s->count && !is_first(s, i); i++) {
         json *part = metrics_json(&s->item[i].m);
         channel_text(s, s->item[i].part, text, sizeof text);
         json_put_text(part, "channel", text);
@@ -446,6 +500,8 @@ static json *mapset_json(const mapset *s)
     json_put(j, "scale", mapfile_scale(scale_of(s, &s->item[0])));
     if (matrix_has(m, ATT_PART_TOTAL))
         json_put(j, "scale_conv_total", mapfile_scale(&s->filters));
+    json_put(j, "shift_equivariance", shift_json(s));
+    json_put(j, "receptive_field", field_json(&s->field));
     json_put_text(j, "relmap_divisor",
                   s->options->divisor == METRICS_VALID ? "valid" : "all");
     json_put_number(j, "query", s->query);
@@ -457,7 +513,7 @@ static json *mapset_json(const mapset *s)
     return j;
 }
 
-/* ---- all files ------------------------------------------------------------------ */
+/* ---- all files ---------------------------------------------------------- */
 
 static int write_figures(const mapset *s, const char *dir, error *e)
 {
@@ -487,7 +543,7 @@ int mapset_write(const mapset *s, const char *dir, error *e)
     return rc;
 }
 
-/* ---- table ---------------------------------------------------------------------- */
+/* ---- table -------------------------------------------------------------- */
 
 void mapset_print(const mapset *s, FILE *out)
 {

@@ -1,4 +1,5 @@
-/* mapset.h - all maps of one mechanism on one picture: matrices, metrics, files.
+/* mapset.h - all maps of one mechanism on one picture: matrices, metrics,
+ * files.
  */
 #ifndef MAPSET_H
 #define MAPSET_H
@@ -6,6 +7,7 @@
 #include <stdio.h>
 
 #include "heatmap.h"
+#include "locality.h"
 #include "matrix.h"
 #include "metrics.h"
 #include "picture.h"
@@ -45,6 +47,9 @@ typedef struct mapset {
     int query;
     matrix_shape shape;
     matrix_agreement agreement;
+    locality_shift shift;
+    locality_field field;     /* of the first head's matrix, with its
+                                 convolution                                 */
     mapset_item *item;        /* head by head, in a head part by part        */
     int count;
     heatmap_scale weights;    /* of all attention parts                      */
@@ -52,12 +57,15 @@ typedef struct mapset {
     char problem[ATT_NAME];   /* "grid=14x14 head_dim=32 ..."                */
 } mapset;
 
-/* Forms every matrix of m on p, which att_reject() accepts, and measures it.  0;
- * -1 with e and nothing to free: there is no matrix, the picture cannot be used,
- * or memory would not suffice. */
+/* Forms every matrix of m on p, which att_reject() accepts, and measures it.
+ * 0; -1 with e and nothing to free: there is no matrix, the picture cannot be
+ * used, or memory would not suffice. */
 int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
                 const mapset_options *options, error *e);
 void mapset_free(mapset *s);
+
+/* The first head's matrix with its convolution, where it has one. */
+const mapset_item *mapset_whole(const mapset *s);
 
 /* Whether matrices and forward agree to rounding (1e-9). */
 bool mapset_agrees(const mapset *s);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- values ------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------- */
 
 int matrix_open(check_values *v, const att_mechanism *m, const att_problem *p,
                 error *e)
@@ -56,7 +56,7 @@ static att_ref reference(const check_values *v)
     return r;
 }
 
-/* ---- what there is -------------------------------------------------------------- */
+/* ---- what there is ------------------------------------------------------ */
 
 static bool linear(const att_mechanism *m)
 {
@@ -109,7 +109,7 @@ void matrix_shape_of(const att_mechanism *m, const att_problem *p,
     for (int a = 0; a < p->grid.n; a++) out->grid.side[a] = p->grid.v[a];
 }
 
-/* ---- the matrix ------------------------------------------------------------------- */
+/* ---- the matrix --------------------------------------------------------- */
 
 /* Output of the reference when input `slot` is x and all others are v's. */
 static void run(const check_values *v, enum att_slot slot, const double *x,
@@ -164,7 +164,8 @@ static void probe_run(const check_values *v, double *x, probe *t)
     run(v, s, x, t->zero);
     for (size_t j = 0; j < tokens; j++) {
         for (size_t h = 0; h < (size_t)in.heads; h++)
-            for (size_t c = 0; c < wide; c++) x[(h * tokens + j) * wide + c] = 1;
+            for (size_t c = 0; c < wide; c++)
+                x[(h * tokens + j) * wide + c] = 1;
         run(v, s, x, t->unit + j * t->each);
         memset(x, 0, v->elements[s] * sizeof *x);
     }
@@ -253,7 +254,7 @@ int matrix_get(const check_values *v, int head, int channel, enum att_part part,
     return rc;
 }
 
-/* ---- agreement ---------------------------------------------------------------------- */
+/* ---- agreement ---------------------------------------------------------- */
 
 /* The larger, or what is not a number. */
 static double worse(double a, double b)
@@ -415,5 +416,6 @@ double matrix_check(const att_mechanism *m, const att_problem *p, uint64_t seed,
     if (rc == 0) rc = matrix_compare(&v, true, &got, e);
     check_values_free(&v);
     if (rc < 0) return NAN;
-    return worse(got.forward, worse(got.parts, isnan(got.probe) ? 0 : got.probe));
+    if (isnan(got.probe)) got.probe = 0;
+    return worse(got.forward, worse(got.parts, got.probe));
 }

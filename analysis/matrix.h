@@ -1,6 +1,7 @@
 /* matrix.h - effective matrices of any mechanism on given inputs.
  *
- * For a mechanism that is linear in v (or, where it says so, in k) the output is
+ * For a mechanism that is linear in v (or, where it says so, in k) the output
+ * is
  *
  *     o[h][i][c] = gain[h][i][c] * sum_j A[h,c][i][j] v[h][j][c] + offset
  *

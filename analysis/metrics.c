@@ -14,7 +14,7 @@ static const int radii[RADII] = { 1, 2, 3, 5 };
 /* p_ij differs from A_ij by an eps in a denominator at most. */
 #define SUMS_TO_ONE 1e-4
 
-/* ---- tables of the grid ----------------------------------------------------- */
+/* ---- tables of the grid ------------------------------------------------- */
 
 /* Offsets key - query are numbered row-major over [2 side - 1] per axis. */
 typedef struct offsets {
@@ -95,7 +95,7 @@ static size_t offset_of(const offsets *t, size_t i, size_t j)
     return (size_t)(t->place[j] - t->place[i] + t->zero);
 }
 
-/* ---- one row ---------------------------------------------------------------- */
+/* ---- one row ------------------------------------------------------------ */
 
 typedef struct row {
     double sum, absolute; /* of A_ij, |A_ij|                                */
@@ -176,7 +176,7 @@ static int measure_rows(const double *a, size_t rows, size_t columns,
                   : 0;
 }
 
-/* ---- means over rows -------------------------------------------------------- */
+/* ---- means over rows ---------------------------------------------------- */
 
 /* Linear interpolation between order statistics of x, which is sorted here. */
 static void quartiles(double *x, size_t n, double out[METRICS_QUARTILES])
@@ -260,7 +260,7 @@ static void average_places(const row *x, size_t n, const offsets *t, metrics *m)
     }
 }
 
-/* ---- maps and histogram ------------------------------------------------------ */
+/* ---- maps and histogram ------------------------------------------------- */
 
 /* rows: divide by the sum of the row over the grid. */
 static double *relative_map(const double *a, const offsets *t,
@@ -303,7 +303,7 @@ static void histogram(const double *a, metrics *m)
     }
 }
 
-/* ---- spectrum ---------------------------------------------------------------- */
+/* ---- spectrum ----------------------------------------------------------- */
 
 /* Singular values above tolerance * largest; NAN if more may be unknown. */
 static double rank_at(const metrics *m, double tolerance)
@@ -333,7 +333,7 @@ static double effective_rank(const metrics *m, double rest)
 static int spectrum(const double *a, metrics *m, error *e)
 {
     const size_t side = m->rows < m->columns ? m->rows : m->columns;
-    const double largest = (double)(m->rows > m->columns ? m->rows : m->columns);
+    const double largest = fmax((double)m->rows, (double)m->columns);
     double squares = 0, known = 0;
 
     m->estimated = largest > METRICS_SVD_SIDE && side > METRICS_LEADING;
@@ -358,7 +358,7 @@ static int spectrum(const double *a, metrics *m, error *e)
     return 0;
 }
 
-/* ---- all of it ----------------------------------------------------------------- */
+/* ---- all of it ---------------------------------------------------------- */
 
 static int compute(const double *a, const metrics_grid *grid,
                    enum metrics_divisor divisor, bool with_spectrum, metrics *m,
@@ -406,7 +406,7 @@ void metrics_free(metrics *m)
     m->sigma = m->relative = m->relative_rows = NULL;
 }
 
-/* ---- several inputs ------------------------------------------------------------ */
+/* ---- several inputs ----------------------------------------------------- */
 
 static size_t relative_count(const metrics_grid *g)
 {
@@ -470,7 +470,7 @@ void metrics_mean(const metrics *one, int count, metrics *out)
         mean_list(one, count, offsetof(metrics, relative_rows), n);
 }
 
-/* ---- table ---------------------------------------------------------------------- */
+/* ---- table -------------------------------------------------------------- */
 
 static void print_number(FILE *out, int width, int digits, double x)
 {
@@ -507,7 +507,7 @@ void metrics_print(FILE *out, int wide, const char *name, const metrics *m)
     fputs(")\n", out);
 }
 
-/* ---- JSON ----------------------------------------------------------------------- */
+/* ---- JSON --------------------------------------------------------------- */
 
 static json *list(const double *x, size_t n)
 {
@@ -585,8 +585,8 @@ json *metrics_how(void)
                   "mean of A over the pairs at each offset key - query, index "
                   "offset + side - 1");
     json_put_text(j, "relmap_rows",
-                  "the same of rows divided by their sum over the grid, where a "
-                  "class token stands before it");
+                  "the same of rows divided by their sum over the grid, where "
+                  "a class token stands before it");
     json_put_text(j, "spectrum",
                   "singular values, largest first: all by LAPACK dgesdd in "
                   "double; of matrices with a side above 4096 the leading 128, "

@@ -3,7 +3,8 @@
  * Statistics of rows (entropy, mass, distance) are taken of the distribution
  * p_ij = |A_ij| / sum_j |A_ij|; where A is signed or its rows do not sum to one
  * this differs from A, and `renormalised` says so.  Rows that are all zero are
- * counted and left out of the means.  Ranks and the relative map see A as it is.
+ * counted and left out of the means.  Ranks and the relative map see A as it
+ * is.
  */
 #ifndef METRICS_H
 #define METRICS_H
@@ -98,8 +99,9 @@ int metrics_compute(const double *a, size_t rows, size_t columns,
                     bool spectrum, metrics *out, error *e);
 void metrics_free(metrics *m);
 
-/* Mean of `count` results of the same shape, of the inputs of a model: of every
- * scalar over those where it exists, of histogram, relative map and spectrum. */
+/* Mean of `count` results of the same shape, of the inputs of a model: of
+ * every scalar over those where it exists, of histogram, relative map and
+ * spectrum. */
 void metrics_mean(const metrics *one, int count, metrics *out);
 
 /* A line of an aligned table, and its head; `wide` is the width of the name. */

@@ -27,7 +27,7 @@ static int make_room(model_inputs *in, const model *m, int count, error *e)
                                  in->name, count);
 }
 
-/* ---- pictures -------------------------------------------------------------------- */
+/* ---- pictures ----------------------------------------------------------- */
 
 /* Rec. 709 luma where a model of grey pictures is given colours. */
 static double channel_of(const float *pixel, int colours, int channels, int c)
@@ -92,7 +92,7 @@ static int make_scene(model_inputs *in, const model *m, uint64_t seed, error *e)
     return rc;
 }
 
-/* ---- tensors ----------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------ */
 
 /* Number of inputs of the model in a tensor, 0: it has another shape. */
 static size_t inputs_in(const array *a, const vit_config *c)
@@ -206,7 +206,7 @@ static int read_safetensors(model_inputs *in, const model *m, const char *name,
     return rc;
 }
 
-/* ---- data sets ------------------------------------------------------------------------ */
+/* ---- data sets ---------------------------------------------------------- */
 
 static int take_bytes(model_inputs *in, const model *m, const data *d,
                       uint64_t seed, error *e)
@@ -276,7 +276,7 @@ static int read_data(model_inputs *in, const model *m, const char *name,
     return rc;
 }
 
-/* ---- all ----------------------------------------------------------------------------- */
+/* ---- all ---------------------------------------------------------------- */
 
 /* The first input, its least value black and its greatest white. */
 static void make_shown(model_inputs *in, const vit_config *c)

@@ -14,7 +14,7 @@
 
 enum { BOXES = 64 };
 
-/* ---- running ---------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------ */
 
 /* Layer-wise state while inputs pass through: values of the mechanism whose
  * matrices are formed, and the metrics of every input. */
@@ -35,8 +35,8 @@ static bool wanted(const modelmaps *s, int layer)
     return !w->layer || (layer < w->layers && w->layer[layer]);
 }
 
-/* Fields of `as` where the model's own mechanism is not wanted; sizes are always
- * the model's. */
+/* Fields of `as` where the model's own mechanism is not wanted; sizes are
+ * always the model's. */
 static int choose_mechanism(modelmaps *s, error *e)
 {
     const net_op *op = attention_of(s, 0);
@@ -197,7 +197,7 @@ static void run_f32(modelmaps *s)
     free(x);
 }
 
-/* ---- making ------------------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------- */
 
 static int add_item(modelmaps *s, int layer, int head, error *e)
 {
@@ -336,7 +336,7 @@ static int make(modelmaps *s, error *e)
     return 0;
 }
 
-/* The class token where the model answers from it, else the middle of the map. */
+/* The class token where the model answers from it, else the middle. */
 static int usual_query(const modelmaps *s)
 {
     const metrics_grid *g = &s->shape.grid;
@@ -377,7 +377,7 @@ void modelmaps_free(modelmaps *s)
     *s = (modelmaps){ 0 };
 }
 
-/* ---- JSON ------------------------------------------------------------------------------ */
+/* ---- JSON --------------------------------------------------------------- */
 
 static int prediction(const modelmaps *s, int input)
 {
@@ -516,7 +516,7 @@ static int write_json(const char *dir, const char *name, json *j, error *e)
     return rc;
 }
 
-/* ---- matrices -------------------------------------------------------------------------- */
+/* ---- matrices ----------------------------------------------------------- */
 
 static void make_notes(const modelmaps *s, const modelmaps_item *x,
                        const char *part, mapfile_notes *n)
@@ -577,7 +577,7 @@ static int write_overlay(const modelmaps *s, const modelmaps_item *x,
     return rc;
 }
 
-/* ---- figures --------------------------------------------------------------------------- */
+/* ---- figures ------------------------------------------------------------ */
 
 enum sheet_kind { SHEET_MATRICES, SHEET_QUERY, SHEET_RELATIVE };
 
@@ -697,7 +697,7 @@ int modelmaps_write(const modelmaps *s, const char *dir, error *e)
     return write_json(dir, "metrics.json", metrics_file(s), e);
 }
 
-/* ---- table ------------------------------------------------------------------------------ */
+/* ---- table -------------------------------------------------------------- */
 
 void modelmaps_print(const modelmaps *s, FILE *out)
 {

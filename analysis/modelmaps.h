@@ -1,5 +1,5 @@
-/* modelmaps.h - maps of a trained model: every attention of every layer, on real
- * inputs, in double; and what the model answers, in double and in float.
+/* modelmaps.h - maps of a trained model: every attention of every layer, on
+ * real inputs, in double; and what the model answers, in double and in float.
  */
 #ifndef MODELMAPS_H
 #define MODELMAPS_H

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the built-in picture ----------------------------------------------------- */
+/* ---- the built-in picture ----------------------------------------------- */
 
 enum { OCTAVES = 5, LEAVES = 9 };
 
@@ -93,7 +93,8 @@ static void scene_colour(const scene *s, double y, double x, double out[3])
         return;
     }
     const double t = clouds(s->seed, y, x);
-    for (int c = 0; c < 3; c++) out[c] = sky[0][c] + t * (sky[1][c] - sky[0][c]);
+    for (int c = 0; c < 3; c++)
+        out[c] = sky[0][c] + t * (sky[1][c] - sky[0][c]);
 }
 
 static int picture_make(int width, int height, int channels, picture *out,
@@ -136,7 +137,7 @@ int picture_scene(int width, int height, uint64_t seed, picture *out, error *e)
     return 0;
 }
 
-/* ---- resizing ------------------------------------------------------------------- */
+/* ---- resizing ----------------------------------------------------------- */
 
 /* A pixel with its alpha laid on white; colours 1 or 3. */
 static double opaque(const picture *p, int y, int x, int colour)
@@ -185,7 +186,7 @@ int picture_resize(const picture *from, const picture_part *part, int to_width,
     return 0;
 }
 
-/* ---- tokens --------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------- */
 
 picture_grid picture_grid_of(const att_problem *p)
 {
@@ -195,7 +196,7 @@ picture_grid picture_grid_of(const att_problem *p)
                            .columns = side[n - 1] };
 }
 
-/* The largest centred part with the aspect of the grid; all of it for strips. */
+/* The largest centred part with the grid's aspect; all of it for strips. */
 static picture_part centre(const picture *p, const picture_grid *grid)
 {
     picture_part part = { 0, 0, p->width, p->height };
@@ -301,7 +302,7 @@ void tokens_free(tokens *t)
     *t = (tokens){ 0 };
 }
 
-/* ---- projections ------------------------------------------------------------------ */
+/* ---- projections -------------------------------------------------------- */
 
 /* Row `channel` of the projection of one head of a slot. */
 static void projection(uint64_t seed, enum att_slot slot, int head, int channel,
@@ -354,9 +355,9 @@ void tokens_project(const tokens *t, uint64_t seed, check_values *v)
 const char *tokens_how(void)
 {
     return "one square patch per grid cell (sequences: one strip per token; "
-           "volumes: frame t is the picture moved left by t cells); each colour "
-           "has mean 0 and standard deviation 1 over the picture, each patch "
-           "vector x is divided by sqrt(mean x^2 + 0.1); q = W_q x, k = W_k x, "
+           "volumes: frame t is the picture moved left by t cells); each "
+           "colour has mean 0 and standard deviation 1 over the picture, each "
+           "patch vector x is divided by sqrt(mean x^2 + 0.1); q = W_q x, k = W_k x, "
            "v = W_v x with seeded Gaussian entries of variance 1 / features, "
            "another matrix for each head, W_k = 0.9 W_q + sqrt(0.19) times an "
            "independent one; no positions are added";

@@ -1,7 +1,8 @@
 /* picture.h - pictures to tokens, and tokens to queries, keys and values.
  *
- * A picture (plots/png.h) is cut into one square patch per grid cell; each patch
- * is a vector of pixels, normalised and projected by seeded Gaussian matrices.
+ * A picture (plots/png.h) is cut into one square patch per grid cell; each
+ * patch is a vector of pixels, normalised and projected by seeded Gaussian
+ * matrices.
  */
 #ifndef PICTURE_H
 #define PICTURE_H
@@ -56,8 +57,8 @@ void tokens_free(tokens *t);
 /* Inputs of v from the tokens: row c of each projection is Gaussian with
  * variance 1 / features, another for every head; W_k = 0.9 W_q + sqrt(1 - 0.81)
  * times an independent one, so that like patches attend to each other; W_v is
- * independent.  Where an input has another number of tokens T than the grid, its
- * token j is made from grid token j N / T. */
+ * independent.  Where an input has another number of tokens T than the grid,
+ * its token j is made from grid token j N / T. */
 void tokens_project(const tokens *t, uint64_t seed, check_values *v);
 
 /* The text above, for metrics.json. */

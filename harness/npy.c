@@ -19,7 +19,7 @@
 #define FILE_LIMIT ((size_t)1 << 33)
 enum { HEADER_LIMIT = 4096, ALIGNMENT = 64 };
 
-/* ---- writing ------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------ */
 
 int npy_write(const char *path, enum array_type type, int dims,
               const size_t *dim, const void *data, error *e)
@@ -52,7 +52,7 @@ int npy_write(const char *path, enum array_type type, int dims,
     return file_commit(&w, e);
 }
 
-/* ---- reading ------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------ */
 
 static const struct type {
     const char *descr;

@@ -46,7 +46,7 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- reading: the header ------------------------------------------------- */
+/* ---- reading: the header ------------------------------------------------ */
 
 /* Well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates). */
 static bool is_utf8(const unsigned char *s, size_t n)
@@ -215,7 +215,7 @@ static int read_tensors(archive *a, const json *header, const char *data,
     return 0;
 }
 
-/* ---- reading: checks over all tensors ------------------------------------ */
+/* ---- reading: checks over all tensors ----------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -326,7 +326,7 @@ const char *archive_metadata(const archive *a, const char *key)
     return NULL;
 }
 
-/* ---- elements ------------------------------------------------------------ */
+/* ---- elements ----------------------------------------------------------- */
 
 /* Tensors need not be aligned in the file. */
 #define CONVERT(type)                                                          \
@@ -385,7 +385,7 @@ void array_to_float(const array *a, float *out)
     }
 }
 
-/* ---- writing ------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------ */
 
 static size_t item_elements(const archive_item *item)
 {

@@ -1,0 +1,37 @@
+/* locality.h - what moves with the input, and how far a token sees.
+ */
+#ifndef LOCALITY_H
+#define LOCALITY_H
+
+#include "matrix.h"
+
+/* Shift equivariance: the input map moved by one cell along every axis
+ * (cyclically) against the output moved likewise. */
+typedef struct locality_shift {
+    bool exists;     /* queries and keys lie on the same grid                */
+    double all;      /* largest |difference| / largest |output|              */
+    double interior; /* the same over cells that see neither a border nor the
+                        seam, before and after; NAN: there are none          */
+    int reach;       /* cells to the farthest key that the middle query sees  */
+} locality_shift;
+
+/* Runs the reference on v's inputs and on the moved ones; v->o is written.
+ * Parameters that belong to places do not move.  0, or -1 with e (memory). */
+int locality_shifted(check_values *v, locality_shift *out, error *e);
+
+/* Receptive field: tokens that a token depends on after 1, 2 ... layers, each
+ * with the support (entries that are not 0) of a [n][n] and a residual path. */
+enum { LOCALITY_LAYERS = 12, LOCALITY_SIDE = 4096 };
+
+typedef struct locality_field {
+    int layers;                     /* computed; the field stays as it is from
+                                       the last one on, or 12                */
+    double mean[LOCALITY_LAYERS];   /* tokens, mean over queries             */
+    double middle[LOCALITY_LAYERS]; /* of the middle query                   */
+} locality_field;
+
+/* layers = 0 where n > LOCALITY_SIDE.  0, or -1 with e (memory). */
+int locality_grow(const double *a, size_t n, size_t middle,
+                  locality_field *out, error *e);
+
+#endif
