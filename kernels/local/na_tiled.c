@@ -237,12 +237,8 @@ static void backward(const att_call *c, const att_grad *g)
 {
     const planar p = planar_of(c, g);
     const float *sums = planar_backward(&p);
-    for (size_t i = 0; p.bias_part && i < p.bias_sums; i++) {
-        float sum = 0;
-        for (size_t part = 0; part < PLANAR_PARTS; part++)
-            sum += sums[part * planar_up(p.bias_sums, 16) + i];
-        g->dparam[RPB][i] = sum;
-    }
+    for (size_t i = 0; p.bias_part && i < p.bias_sums; i++)
+        g->dparam[RPB][i] = planar_bias_sum(&p, sums, i);
 }
 
 #define NA(n)                                                                  \

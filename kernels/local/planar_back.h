@@ -24,6 +24,7 @@ enum { PLANAR_PARTS = 8 }; /* of the sums of bias gradients, for any threads  */
 struct planar_bundle {
     planar_task shape; /* axes, steps, items                                  */
     float *p, *ds;     /* [slice][row][slots][width]                          */
+    float *keep;       /* [slice][row][bias_keep]                             */
 };
 
 static inline float *planar_pairs(const planar *p, const planar_bundle *b,
@@ -31,6 +32,20 @@ static inline float *planar_pairs(const planar *p, const planar_bundle *b,
 {
     return from + ((size_t)z * (size_t)b->shape.axis[1]->n + (size_t)y) *
                       p->slots * p->width;
+}
+
+static inline float *planar_kept(const planar *p, const planar_bundle *b, int z,
+                                 int y)
+{
+    return b->keep + ((size_t)z * (size_t)b->shape.axis[1]->n + (size_t)y) *
+                         p->bias_keep;
+}
+
+static inline size_t planar_keep_floats(const planar *p)
+{
+    return planar_up((size_t)p->axis[0][0].n * (size_t)p->axis[1][0].n *
+                         p->bias_keep,
+                     16);
 }
 
 static inline size_t planar_pairs_floats(const planar *p)
@@ -94,11 +109,15 @@ static inline void planar_queries_block(const planar *p, const planar_bundle *b,
             planar_pairs(p, b, b->p, t->z, t->y + i) + x->first,
             planar_pairs(p, b, b->ds, t->z, t->y + i) + x->first);
     }
-    if (!p->grad->dq) return;
-    combine_rows(x->mode, t->list, n, p->pitch, x->index,
-                 (size_t)t->axis[2]->slots, p->dpad, t->rows, t->o);
+    if (p->grad->dq)
+        combine_rows(x->mode, t->list, n, p->pitch, x->index,
+                     (size_t)t->axis[2]->slots, p->dpad, t->rows, t->o);
     for (int i = 0; i < t->rows; i++) {
         float *o = t->o + (size_t)i * p->dpad * VL;
+        if (p->bias_back)
+            p->bias_back(p, b, t, x, i, ds + (size_t)i * p->slots * VL,
+                         p->grad->dq ? o : NULL);
+        if (!p->grad->dq) continue;
         planar_scale_row(o, p->dpad, v_set1(p->scale));
         planar_put(p, t, x, t->y + i, o, p->grad->dq);
     }
@@ -118,6 +137,7 @@ static inline void planar_queries_task(const planar *p, const planar_bundle *b,
         planar_open_block(p, t, y);
         planar_load_queries(p, t, p->call->q, t->q);
         planar_load_queries(p, t, p->grad->dout, g);
+        if (p->bias_rows) p->bias_rows(p, t);
         for (int l = 0; l < t->blocks; l++)
             planar_queries_block(p, b, t, &t->lanes[l], g, ds);
     }
@@ -425,10 +445,15 @@ static inline size_t planar_most_wave(const planar *p)
     return most;
 }
 
+static inline size_t planar_bundle_floats(const planar *p)
+{
+    return 2 * planar_pairs_floats(p) + planar_keep_floats(p);
+}
+
 static inline size_t planar_backward_bytes(const planar *p)
 {
     return ((size_t)p->call->threads * planar_back_floats(p) +
-            2 * planar_most_wave(p) * planar_pairs_floats(p) +
+            planar_most_wave(p) * planar_bundle_floats(p) +
             PLANAR_PARTS * planar_up(p->bias_sums, 16)) *
            sizeof(float);
 }
@@ -440,8 +465,9 @@ static inline planar_bundle planar_bundle_at(const planar *p, int class,
     planar_take(p, class, at * (size_t)planar_fit(p, class), &b.shape);
     b.p = (float *)p->call->work +
           (size_t)p->call->threads * planar_back_floats(p) +
-          2 * place * planar_pairs_floats(p);
+          place * planar_bundle_floats(p);
     b.ds = b.p + planar_pairs_floats(p);
+    b.keep = b.ds + planar_pairs_floats(p);
     return b;
 }
 
@@ -466,12 +492,20 @@ static inline void planar_walk(const planar *p, int class,
     }
 }
 
-/* The caller reduces the parts' sums, which are returned. */
+/* Entry i of the bias gradient, from the sums that planar_backward returned. */
+static inline float planar_bias_sum(const planar *p, const float *sums, size_t i)
+{
+    float sum = 0;
+    for (size_t part = 0; part < PLANAR_PARTS; part++)
+        sum += sums[part * planar_up(p->bias_sums, 16) + i];
+    return sum;
+}
+
 static inline float *planar_backward(const planar *p)
 {
     float *sums = (float *)p->call->work +
                   (size_t)p->call->threads * planar_back_floats(p) +
-                  2 * planar_most_wave(p) * planar_pairs_floats(p);
+                  planar_most_wave(p) * planar_bundle_floats(p);
     memset(sums, 0,
            PLANAR_PARTS * planar_up(p->bias_sums, 16) * sizeof *sums);
     #pragma omp parallel num_threads(p->call->threads)

@@ -72,10 +72,12 @@ struct planar {
     size_t pitch, q_pitch;   /* of planar rows of keys and of queries         */
     size_t slots;            /* of a window, all axes                         */
 
-    /* Bias of the logits, in base 2; NULL: none.  `open` prepares scratch for a
-     * task, `add` adds to row i of the block: s[slot][VL]. */
+    /* Bias of the logits; any may be NULL.  `open` prepares t->bias for a task,
+     * `rows` for a block of query rows; `add` makes logits in base 2 of row i's
+     * products s[slot][VL]. */
     size_t bias_floats;
     void (*bias_open)(const planar *p, planar_task *t);
+    void (*bias_rows)(const planar *p, planar_task *t);
     void (*bias_add)(const planar *p, const planar_task *t,
                      const planar_lanes *x, int i, float *s);
 
@@ -85,8 +87,14 @@ struct planar {
     size_t slots_back[3];    /* most queries that see a key, per outer axis;
                                 distances from a key to them along the last  */
     size_t width;            /* columns of a bundle                           */
-    /* Adds the part's share of a bundle's bias gradient to sum[bias_sums], or
-     * does something else with dS of the bundle. */
+    /* Gets dS of row i, ds[slot][VL]; may keep `bias_keep` floats for each row
+     * of a bundle, and add to dq[channel][VL] (NULL: not wanted), which is
+     * multiplied by the scale later.  NULL: nothing to do. */
+    size_t bias_keep;
+    void (*bias_back)(const planar *p, const planar_bundle *b,
+                      const planar_task *t, const planar_lanes *x, int i,
+                      const float *ds, float *dq);
+    /* Adds the part's share of a bundle's bias gradient to sum[bias_sums]. */
     size_t bias_sums;
     void (*bias_part)(const planar *p, const planar_bundle *b, int part,
                       float *sum);
@@ -665,6 +673,7 @@ static inline void planar_forward_task(const planar *p, planar_task *t)
     for (int y = t->y0; y < t->y1; y += ROWS) {
         planar_open_block(p, t, y);
         planar_load_queries(p, t, p->call->q, t->q);
+        if (p->bias_rows) p->bias_rows(p, t);
         for (int b = 0; b < t->blocks; b++)
             planar_forward_block(p, t, &t->lanes[b]);
     }
