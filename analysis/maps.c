@@ -292,8 +292,30 @@ static void fit_window(const request *r, att_problem *p)
             p->window.v[0] = (p->grid.v[a] + 1) / 2 * 2 - 1;
 }
 
-/* NULL, or why the mechanism has no such problem. */
-static const char *fit(const request *r, const att_mechanism *m,
+/* The usual block, or the largest below it that divides the map. */
+static void fit_block(const request *r, const att_mechanism *m, att_problem *p)
+{
+    if (r->axes.of[ATT_FIELD_block].count || !att_uses(m, ATT_FIELD_block))
+        return;
+    for (;; p->block--) {
+        bool divides = true;
+        for (int a = 0; a < p->grid.n; a++)
+            divides &= p->grid.v[a] % p->block == 0;
+        if (divides || p->block == 1) return;
+    }
+}
+
+/* Whether m is defined on grids of n axes. */
+static bool takes_axes(const att_mechanism *m, int n)
+{
+    const unsigned any = ATT_IS_1D | ATT_IS_2D | ATT_IS_3D;
+    return !(m->traits & any) ||
+           (n >= 1 && n <= 3 && m->traits & (ATT_IS_1D << (n - 1)));
+}
+
+/* NULL, or why the mechanism has no such problem.  Where many mechanisms are
+ * asked for, those on other grids get as many tokens. */
+static const char *fit(const request *r, const att_mechanism *m, bool many,
                        att_problem *out)
 {
     axes_point point;
@@ -304,11 +326,13 @@ static const char *fit(const request *r, const att_mechanism *m,
         if (r->axes.of[usual[i].field].count == 0)
             att_set(&point.problem, (enum att_field)usual[i].field,
                     usual[i].value);
-    const unsigned any = ATT_IS_1D | ATT_IS_2D | ATT_IS_3D;
-    if (!given && (m->traits & any) && !(m->traits & ATT_IS_2D))
-        point.seq = USUAL_TOKENS;
+    if (!takes_axes(m, point.problem.grid.n) && point.seq == 0) {
+        if (!given) point.seq = USUAL_TOKENS;
+        else if (many) point.seq = (int)att_tokens(&point.problem);
+    }
     const char *why = axes_fit(m, &point, out);
     fit_window(r, out);
+    fit_block(r, m, out);
     return why ? why : att_reject(m, out);
 }
 
@@ -348,7 +372,7 @@ static int map_one(const request *r, const att_mechanism *m, const char *dir,
 {
     att_problem p;
     mapset s;
-    const char *why = fit(r, m, &p);
+    const char *why = fit(r, m, g != NULL, &p);
     int rc = why ? error_set(e, "%s: %s", m->name, why)
                  : mapset_make(&s, m, &p, &r->options, e);
     if (rc < 0) {
