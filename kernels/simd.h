@@ -160,9 +160,45 @@ SIMD_INLINE float v_sum(vf x)
 
 SIMD_INLINE float v_hmax(vf x)
 {
+#if defined SIMD_AVX512
+    return _mm512_reduce_max_ps((__m512)x);
+#elif defined SIMD_AVX2
+    __m128 y = _mm_max_ps(_mm256_castps256_ps128((__m256)x),
+                          _mm256_extractf128_ps((__m256)x, 1));
+    y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+#else
     float m = x[0];
     UNROLL for (int i = 1; i < VL; i++) m = x[i] > m ? x[i] : m;
     return m;
+#endif
+}
+
+/* out[i] = sum of x[i], i < 4: half the shuffles of four v_sum(). */
+SIMD_INLINE void v_sum4(vf a, vf b, vf c, vf d, float *out)
+{
+#if defined SIMD_AVX512
+    const __m512 x = _mm512_add_ps(_mm512_unpacklo_ps((__m512)a, (__m512)b),
+                                   _mm512_unpackhi_ps((__m512)a, (__m512)b));
+    const __m512 y = _mm512_add_ps(_mm512_unpacklo_ps((__m512)c, (__m512)d),
+                                   _mm512_unpackhi_ps((__m512)c, (__m512)d));
+    const __m512 z = _mm512_add_ps(_mm512_shuffle_ps(x, y, 0x44),
+                                   _mm512_shuffle_ps(x, y, 0xee));
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(z),
+                                   _mm512_extractf32x8_ps(z, 1));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h),
+                                  _mm256_extractf128_ps(h, 1)));
+#elif defined SIMD_AVX2
+    const __m256 z = _mm256_hadd_ps(_mm256_hadd_ps((__m256)a, (__m256)b),
+                                    _mm256_hadd_ps((__m256)c, (__m256)d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(z),
+                                  _mm256_extractf128_ps(z, 1)));
+#else
+    out[0] = v_sum(a);
+    out[1] = v_sum(b);
+    out[2] = v_sum(c);
+    out[3] = v_sum(d);
+#endif
 }
 
 /* ---- tails: the first n (0..VL) lanes; nothing beyond is touched ---------------------- */

@@ -3,9 +3,9 @@
  *
  *     s_ij = Q_i.K_j,   D_i = sum_j s_ij (+ eps),   o_i = sum_j s_ij v_j / D_i
  *
- * evaluated keys and values first, S = sum_j K_j v_j' and z = sum_j K_j, so that
- * o_i = S' Q_i / D_i; causal sums run along the sequence.  Every operation is
- * counted where it is done.
+ * evaluated keys and values first, S = sum_j K_j v_j' and z = sum_j K_j, so
+ * that o_i = S' Q_i / D_i; causal sums run along the sequence.  Every operation
+ * is counted where it is done.
  */
 #ifndef LINEAR_ATTEND_H
 #define LINEAR_ATTEND_H
@@ -311,8 +311,8 @@ ATTEND void attend_backward_key(const attend *a, size_t j,
     REF_COUNT(a, add, a->rule == ATTEND_DIVIDED ? 0 : a->f);
 }
 
-/* Gradients from g [n][e]: adds to dq [n][f], dk [m][f] (of the features) and dv
- * [m][e] (may be NULL).  S, z, D and o of a full form are taken as kept from
+/* Gradients from g [n][e]: adds to dq [n][f], dk [m][f] (of the features) and
+ * dv [m][e] (may be NULL).  S, z, D and o of a full form are taken as kept from
  * forward; causal prefix sums are made again. */
 ATTEND void attend_backward(const attend *a, const double *g, double *dq,
                             double *dk, double *dv)
@@ -350,7 +350,7 @@ ATTEND void attend_backward(const attend *a, const double *g, double *dq,
     free(t);
 }
 
-/* ---- exponential features ---------------------------------------------------------- */
+/* ---- exponential features ------------------------------------------------ */
 
 /* Exponents a->q and a->k become features, and a->shift and a->level are made:
  * the level of a channel is its largest key, so that D_i is at least 1 before
@@ -382,7 +382,7 @@ ATTEND void attend_exponentials(attend *a)
     else free(level);
 }
 
-/* ---- all heads ---------------------------------------------------------------------- */
+/* ---- all heads ----------------------------------------------------------- */
 
 /* Features of head h, for a pass: what a mechanism has to say. */
 typedef attend (*attend_head)(const att_ref *r, int h, enum att_pass pass);
@@ -444,7 +444,7 @@ ATTEND void attend_count_tokens(const att_ref *r, const att_cost *query,
     REF_COUNT(r, exp, n * query->exp + m * key->exp);
 }
 
-/* ---- cost ------------------------------------------------------------------------ */
+/* ---- cost ---------------------------------------------------------------- */
 
 /* Adds the operations of the attention between features, for all heads and the
  * whole batch, and sets pairs and the traffic of q, k, v, o and gradients. */
@@ -500,7 +500,7 @@ ATTEND void attend_cost_tokens(const att_problem *p, const att_cost *query,
     out->exp += n * query->exp + m * key->exp;
 }
 
-/* ---- shared checks ---------------------------------------------------------------- */
+/* ---- shared checks ------------------------------------------------------- */
 
 ATTEND bool attend_is_causal(const att_problem *p)
 {

@@ -4,8 +4,8 @@
  *     o_i = sum_j s_ij v_j / max(sum_j s_ij, 1e-6)   [qin2022cosformer]
  *
  * linear because cos(a - b) = cos a cos b + sin a sin b: phi(x_i) = [relu(x_i)
- * sin t_i, relu(x_i) cos t_i], t_i = (pi/2) i / max(N, M), i from 1.  All factors
- * are positive.  t depends on the length, so a causal cosFormer is not
+ * sin t_i, relu(x_i) cos t_i], t_i = (pi/2) i / max(N, M), i from 1.  All
+ * factors are positive.  t depends on the length, so a causal cosFormer is not
  * prefix-consistent: a longer sequence changes its earlier rows.
  */
 #include "attend.h"
@@ -17,8 +17,8 @@ static const char *reject(const att_problem *p)
     return attend_reject_causal(p);
 }
 
-/* Operations of the map of one token, and of its gradient; sin t_i and cos t_i do
- * not depend on the input and are not counted. */
+/* Operations of the map of one token, and of its gradient; sin t_i and cos t_i
+ * do not depend on the input and are not counted. */
 static att_cost map_cost(const att_problem *p, enum att_pass pass)
 {
     const double d = p->head_dim;

@@ -1,5 +1,5 @@
-/* cosformer.fused - relu, its products with sin and cos, sums and normaliser chunk
- * by chunk (fused.h), with 2 d features.
+/* cosformer.fused - relu, its products with sin and cos, sums and normaliser
+ * chunk by chunk (fused.h), with 2 d features.
  *
  * Bound by the FMA units: 8 d dv FLOPs a token, since the re-weighting doubles
  * the features.
@@ -7,20 +7,14 @@
 #include "cosine.h"
 #include "fused.h"
 
-static const float *token_of(const fused_chunk *k, const float *q,
-                             const float *key)
-{
-    const size_t tokens = k->side == ATT_Q ? k->u->n : k->u->m;
-    return (k->side == ATT_Q ? q : key) +
-           (k->map * tokens + k->at) * (k->u->f / 2);
-}
-
 /* phi = [relu(x) sin t, relu(x) cos t]. */
 static void map(const fused_chunk *k)
 {
     const size_t d = k->u->f / 2, whole = d / VL * VL, last = d - whole;
-    const float *table = k->u->c->state, *x = token_of(k, k->u->c->q, k->u->c->k);
+    const float *table = k->u->c->state;
+    const float *x = k->side == ATT_Q ? k->u->c->q : k->u->c->k;
     float *phi = k->phi;
+    x += fused_place(k, d);
     for (size_t r = 0; r < k->rows; r++, x += d, phi += k->u->lf) {
         const vf sine = v_set1(table[2 * (k->at + r)]);
         const vf cosine = v_set1(table[2 * (k->at + r) + 1]);
@@ -44,10 +38,12 @@ SIMD_INLINE vf slope(vf x, vf along_sine, vf along_cosine, vf sine, vf cosine)
 static void unmap(const fused_chunk *k)
 {
     const size_t d = k->u->f / 2, whole = d / VL * VL, last = d - whole;
-    const float *table = k->u->c->state, *x = token_of(k, k->u->c->q, k->u->c->k);
-    const float *y = k->dphi;
-    if (!(k->side == ATT_Q ? k->u->g->dq : k->u->g->dk)) return;
-    float *dx = (float *)token_of(k, k->u->g->dq, k->u->g->dk);
+    const float *table = k->u->c->state, *y = k->dphi;
+    const float *x = k->side == ATT_Q ? k->u->c->q : k->u->c->k;
+    float *dx = k->side == ATT_Q ? k->u->g->dq : k->u->g->dk;
+    if (!dx) return;
+    x += fused_place(k, d);
+    dx += fused_place(k, d);
     for (size_t r = 0; r < k->rows; r++, x += d, dx += d, y += k->u->lf) {
         const vf sine = v_set1(table[2 * (k->at + r)]);
         const vf cosine = v_set1(table[2 * (k->at + r) + 1]);
@@ -99,6 +95,12 @@ static void backward(const att_call *c, const att_grad *g)
     fused_backward(&u);
 }
 
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const fused u = describe(p, 1);
+    fused_executed(&u, pass, out);
+}
+
 ATT_KERNELS = {
     {
         .name = "cosformer.fused",
@@ -108,6 +110,7 @@ ATT_KERNELS = {
         .prepare = prepare,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

@@ -1,5 +1,5 @@
-/* cosformer.unfused - one pass over memory for each operation: relu, its products
- * with sin and cos, z, S, D, phi(Q) S, division.
+/* cosformer.unfused - one pass over memory for each operation: relu, its
+ * products with sin and cos, z, S, D, phi(Q) S, division.
  *
  * Bound by memory and by loads, as linear.unfused, with twice the features.
  * Causal: running sums, one token after the other.

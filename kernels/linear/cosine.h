@@ -1,5 +1,5 @@
-/* cosine.h - the table of cosformer's kernels: sin t_i and cos t_i of every token,
- * t_i = (pi/2) i / max(N, M), i from 1. */
+/* cosine.h - the table of cosformer's kernels: sin t_i and cos t_i of every
+ * token, t_i = (pi/2) i / max(N, M), i from 1. */
 #ifndef LINEAR_COSINE_H
 #define LINEAR_COSINE_H
 

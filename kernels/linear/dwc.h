@@ -1,7 +1,7 @@
 /* dwc.h - the depthwise convolution branch of sla and focused_linear, as its
  * mechanisms and kernels see it.
  *
- *     o_c += M_c v_c + b_c       one filter per head channel, shared by the heads
+ *     o_c += M_c v_c + b_c       one filter a channel, shared by the heads
  *
  * Cross-correlation of odd side k with zero padding floor(k/2) on the H x W map
  * of tokens.  Where sr_ratio makes fewer keys than queries (N / sr_ratio^2), v

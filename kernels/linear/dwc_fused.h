@@ -1,11 +1,11 @@
-/* dwc_fused.h - the depthwise convolution branch in registers, for runs of tokens;
- * dwc.h has the definition.
+/* dwc_fused.h - the depthwise convolution branch in registers, for runs of
+ * tokens; dwc.h has the definition.
  *
- * Lanes are channels.  STRIP neighbouring outputs are summed at once, so that a
- * filter entry is loaded once for all of them and every FMA has its own sum: one
- * load each, which keeps pace with the FMA units.  Where a filter crosses the left
- * or right border the sums are in memory (the first cache), tap by tap.  Filters
- * are turned to [k][k][d].
+ * Lanes are channels.  STRIP neighbouring outputs of a row are summed at once:
+ * a tap is loaded once for all of them, an input once for all outputs and taps
+ * that it meets, 17 loads for 40 FMAs at k = 5, so the FMA units are the bound.
+ * Sides 3, 5 and 7 are unrolled; other sides, and outputs whose filter crosses
+ * the left or right border, go one by one.  Filters are turned to [k][k][d].
  */
 #ifndef LINEAR_DWC_FUSED_H
 #define LINEAR_DWC_FUSED_H
@@ -17,7 +17,7 @@
 
 #define DWC static inline __attribute__((unused))
 
-enum { DWC_STRIP = 8, DWC_TAPS_MOST = 5 };
+enum { DWC_STRIP = 8, DWC_WIDE = 7, DWC_TAPS_MOST = 5 };
 
 /* A depthwise cross-correlation M with zero padding: output (y, x) meets input
  * (y + a - floor(high / 2), x + b - floor(wide / 2)) through tap (a, b). */
@@ -63,64 +63,184 @@ DWC void dwc_turn(const att_problem *p, const float *w, float *turned)
         for (size_t t = 0; t < taps; t++) turned[t * d + c] = w[c * taps + t];
 }
 
-/* Filter entries [d] of tap (a, b). */
-DWC const float *dwc_tap(const dwc_branch *w, int a, int b)
-{
-    const int t = a * w->wide + b, last = w->high * w->wide - 1;
-    return w->filters + (size_t)(w->flipped ? last - t : t) * w->d;
-}
-
 SIMD_INLINE vf dwc_load(const float *x, const bool masked, size_t lanes)
 {
     return masked ? v_load_n(x, lanes) : v_load(x);
 }
 
-/* `strip` outputs from (y, x) on, one vector of channels from c on, whose filters
- * stay within the row; o holds what they are added to. */
-SIMD_INLINE void dwc_strip(const dwc_branch *w, const int strip,
-                           const bool masked, size_t lanes, const float *in,
-                           int y, int x, size_t c, float *o)
+SIMD_INLINE void dwc_store(float *x, vf y, const bool masked, size_t lanes)
 {
-    const int above = dwc_above(w), left = dwc_left(w);
-    const size_t d = w->d;
-    vf sum[DWC_STRIP];
-    UNROLL for (int i = 0; i < strip; i++)
-        sum[i] = dwc_load(o + (size_t)i * d + c, masked, lanes);
-    for (int a = 0; a < w->high; a++) {
-        const int row = y + a - above;
-        if (row < 0 || row >= w->height) continue;
-        const float *p =
-            in + ((size_t)row * (size_t)w->width + (size_t)(x - left)) * d + c;
-        const float *tap = dwc_tap(w, a, 0) + c;
-        const ptrdiff_t step = w->flipped ? -(ptrdiff_t)d : (ptrdiff_t)d;
-        for (int b = 0; b < w->wide; b++, p += d, tap += step) {
-            const vf f = dwc_load(tap, masked, lanes);
-            UNROLL for (int i = 0; i < strip; i++)
-                sum[i] = v_fma(f, dwc_load(p + (size_t)i * d, masked, lanes),
-                               sum[i]);
+    if (masked) v_store_n(x, y, lanes);
+    else v_store(x, y);
+}
+
+/* What a run of outputs of one row reads: filter rows that are on the map, from
+ * the first tap of the first of them on, and the token that it meets. */
+typedef struct dwc_line {
+    const float *in, *taps;
+    const float *start;            /* [d] of every output; NULL: 0           */
+    int rows;
+    size_t pitch;                  /* floats between rows of the map         */
+    ptrdiff_t tap_pitch, tap_step; /* between rows and taps of the filter    */
+} dwc_line;
+
+/* Outputs of row y, as if the first of them were at column `left`. */
+DWC dwc_line dwc_line_of(const dwc_branch *w, const float *in,
+                         const float *start, int y)
+{
+    const int above = dwc_above(w), first = above > y ? above - y : 0;
+    const int below = w->height - y + above;
+    const int last = w->high < below ? w->high : below;
+    const ptrdiff_t d = (ptrdiff_t)w->d, way = w->flipped ? -1 : 1;
+    const ptrdiff_t origin = w->flipped ? (ptrdiff_t)w->high * w->wide - 1 : 0;
+    return (dwc_line){
+        .in = in + (ptrdiff_t)(y + first - above) * w->width * d,
+        .start = start,
+        .taps = w->filters + (origin + way * first * w->wide) * d,
+        .rows = last - first, .pitch = (size_t)w->width * w->d,
+        .tap_pitch = way * w->wide * d, .tap_step = way * d,
+    };
+}
+
+SIMD_INLINE vf dwc_start(const dwc_line *l, const bool masked, size_t lanes,
+                         size_t c)
+{
+    return l->start ? dwc_load(l->start + c, masked, lanes) : v_zero();
+}
+
+/* `strip` neighbouring outputs o, [strip][d], from the line moved to their
+ * first tap: one vector of channels.  Every input is loaded once for all
+ * outputs that it meets, every tap once for all outputs. */
+SIMD_INLINE void dwc_strip(const dwc_line *l, const int strip, const int wide,
+                           const bool masked, size_t lanes, size_t d, size_t c,
+                           float *o)
+{
+    const float *in = l->in + c, *taps = l->taps + c;
+    vf sum[DWC_STRIP], tap[DWC_WIDE];
+    const vf start = dwc_start(l, masked, lanes, c);
+    UNROLL for (int i = 0; i < strip; i++) sum[i] = start;
+    for (int a = 0; a < l->rows; a++, in += l->pitch, taps += l->tap_pitch) {
+        UNROLL for (int b = 0; b < wide; b++)
+            tap[b] = dwc_load(taps + b * l->tap_step, masked, lanes);
+        UNROLL for (int j = 0; j < strip + wide - 1; j++) {
+            const vf x = dwc_load(in + (size_t)j * d, masked, lanes);
+            UNROLL for (int b = 0; b < wide; b++)
+                if (j >= b && j - b < strip)
+                    sum[j - b] = v_fma(tap[b], x, sum[j - b]);
         }
     }
-    UNROLL for (int i = 0; i < strip; i++) {
-        if (masked) v_store_n(o + (size_t)i * d + c, sum[i], lanes);
-        else v_store(o + (size_t)i * d + c, sum[i]);
+    UNROLL for (int i = 0; i < strip; i++)
+        dwc_store(o + (size_t)i * d + c, sum[i], masked, lanes);
+}
+
+/* One output and any number of taps. */
+SIMD_INLINE void dwc_single(const dwc_line *l, int wide, const bool masked,
+                            size_t lanes, size_t d, size_t c, float *o)
+{
+    const float *in = l->in + c, *taps = l->taps + c;
+    vf sum = dwc_start(l, masked, lanes, c), other = v_zero();
+    for (int a = 0; a < l->rows; a++, in += l->pitch, taps += l->tap_pitch)
+        for (int b = 0; b < wide; b++) {
+            const vf x = dwc_load(in + (size_t)b * d, masked, lanes);
+            const vf y = dwc_load(taps + b * l->tap_step, masked, lanes);
+            if (b % 2) other = v_fma(y, x, other);
+            else sum = v_fma(y, x, sum);
+        }
+    dwc_store(o + c, sum + other, masked, lanes);
+}
+
+/* All channels of `count` outputs, `strip` at a time. */
+#define DWC_OUTPUTS(name, call)                                                \
+    static __attribute__((noinline, unused)) void name(                        \
+        dwc_line l, int wide, size_t d, size_t count, size_t step, float *o)   \
+    {                                                                          \
+        const size_t whole = d / VL * VL, last = d - whole;                    \
+        (void)wide;                                                            \
+        for (size_t i = 0; i < count; i += step) {                             \
+            for (size_t c = 0; c < whole; c += VL) call(false, VL, d, c, o);   \
+            if (last) call(true, last, d, whole, o);                           \
+            l.in += step * d;                                                  \
+            o += step * d;                                                     \
+        }                                                                      \
+    }
+#define DWC_8_3(...) dwc_strip(&l, 8, 3, __VA_ARGS__)
+#define DWC_8_5(...) dwc_strip(&l, 8, 5, __VA_ARGS__)
+#define DWC_8_7(...) dwc_strip(&l, 8, 7, __VA_ARGS__)
+#define DWC_2_3(...) dwc_strip(&l, 2, 3, __VA_ARGS__)
+#define DWC_2_5(...) dwc_strip(&l, 2, 5, __VA_ARGS__)
+#define DWC_2_7(...) dwc_strip(&l, 2, 7, __VA_ARGS__)
+#define DWC_1(...)   dwc_single(&l, wide, __VA_ARGS__)
+DWC_OUTPUTS(dwc_8_3, DWC_8_3)
+DWC_OUTPUTS(dwc_8_5, DWC_8_5)
+DWC_OUTPUTS(dwc_8_7, DWC_8_7)
+DWC_OUTPUTS(dwc_2_3, DWC_2_3)
+DWC_OUTPUTS(dwc_2_5, DWC_2_5)
+DWC_OUTPUTS(dwc_2_7, DWC_2_7)
+DWC_OUTPUTS(dwc_1, DWC_1)
+#undef DWC_8_3
+#undef DWC_8_5
+#undef DWC_8_7
+#undef DWC_2_3
+#undef DWC_2_5
+#undef DWC_2_7
+#undef DWC_1
+#undef DWC_OUTPUTS
+
+/* Outputs whose filters stay within the row. */
+DWC void dwc_inner(dwc_line l, int wide, size_t d, size_t count, float *o)
+{
+    const bool known = wide == 3 || wide == 5 || wide == 7;
+    const size_t eights = known ? count / 8 * 8 : 0;
+    const size_t twos = known ? count / 2 * 2 : 0;
+    (wide == 3   ? dwc_8_3
+     : wide == 5 ? dwc_8_5
+                 : dwc_8_7)(l, wide, d, eights, 8, o);
+    l.in += eights * d;
+    o += eights * d;
+    (wide == 3   ? dwc_2_3
+     : wide == 5 ? dwc_2_5
+                 : dwc_2_7)(l, wide, d, twos - eights, 2, o);
+    l.in += (twos - eights) * d;
+    o += (twos - eights) * d;
+    dwc_1(l, wide, d, count - twos, 1, o);
+}
+
+/* o = start + M in for outputs [x0, x1) of row y; o at the first of them. */
+DWC void dwc_row(const dwc_branch *w, const float *in, const float *start,
+                 int y, int x0, int x1, float *o)
+{
+    const int left = dwc_left(w), border = w->width - (w->wide - 1 - left);
+    const dwc_line line = dwc_line_of(w, in, start, y);
+    for (int x = x0; x < x1;) {
+        dwc_line l = line;
+        int b0 = x < left ? left - x : 0, b1 = w->wide, count = 1;
+        if (x >= border) b1 = w->width - x + left;
+        if (b1 > w->wide) b1 = w->wide;
+        if (b0 == 0 && b1 == w->wide)
+            count = (x1 < border ? x1 : border) - x;
+        l.in += (ptrdiff_t)(x - left + b0) * (ptrdiff_t)w->d;
+        l.taps += b0 * l.tap_step;
+        if (b1 - b0 == w->wide) dwc_inner(l, w->wide, w->d, (size_t)count, o);
+        else dwc_1(l, b1 - b0, w->d, 1, 1, o);
+        x += count;
+        o += (size_t)count * w->d;
     }
 }
 
-/* All channels of a strip. */
-#define DWC_STRIP_FUNCTION(name, strip)                                        \
-    static __attribute__((noinline, unused)) void name(                        \
-        const dwc_branch *w, const float *in, int y, int x, float *o)          \
-    {                                                                          \
-        const size_t whole = w->d / VL * VL, last = w->d - whole;              \
-        for (size_t c = 0; c < whole; c += VL)                                 \
-            dwc_strip(w, strip, false, VL, in, y, x, c, o);                    \
-        if (last) dwc_strip(w, strip, true, last, in, y, x, whole, o);         \
+/* Rows of tokens [at, at + rows): o = start + M in; start [d] may be NULL. */
+DWC void dwc_tokens(const dwc_branch *w, const float *in, size_t at,
+                    size_t rows, const float *start, float *o)
+{
+    const size_t width = (size_t)w->width;
+    for (size_t i = at; i < at + rows;) {
+        const size_t x = i % width;
+        const size_t run =
+            width - x < at + rows - i ? width - x : at + rows - i;
+        dwc_row(w, in, start, (int)(i / width), (int)x, (int)(x + run),
+                o + (i - at) * w->d);
+        i += run;
     }
-DWC_STRIP_FUNCTION(dwc_strip_8, 8)
-DWC_STRIP_FUNCTION(dwc_strip_4, 4)
-DWC_STRIP_FUNCTION(dwc_strip_2, 2)
-DWC_STRIP_FUNCTION(dwc_strip_1, 1)
-#undef DWC_STRIP_FUNCTION
+}
 
 /* y += a * x, elementwise. */
 SIMD_INLINE void dwc_multiply_add(const float *a, const float *x, size_t n,
@@ -136,69 +256,15 @@ SIMD_INLINE void dwc_multiply_add(const float *a, const float *x, size_t n,
                   last);
 }
 
-/* Outputs [x0, x1) of row y whose filters cross a border. */
-DWC void dwc_border(const dwc_branch *w, const float *in, int y, int x0, int x1,
-                    float *o)
-{
-    const int above = dwc_above(w), left = dwc_left(w);
-    for (int x = x0; x < x1; x++, o += w->d)
-        for (int a = 0; a < w->high; a++) {
-            const int row = y + a - above;
-            if (row < 0 || row >= w->height) continue;
-            for (int b = 0; b < w->wide; b++) {
-                const int column = x + b - left;
-                if (column < 0 || column >= w->width) continue;
-                const size_t j = (size_t)row * (size_t)w->width + (size_t)column;
-                dwc_multiply_add(dwc_tap(w, a, b), in + j * w->d, w->d, o);
-            }
-        }
-}
-
-/* o += M in for outputs [x0, x1) of row y; o at the first of them. */
-DWC void dwc_row(const dwc_branch *w, const float *in, int y, int x0, int x1,
-                 float *o)
-{
-    const int left = dwc_left(w), border = w->width - (w->wide - 1 - left);
-    int inner0 = x0 > left ? x0 : left;
-    int inner1 = x1 < border ? x1 : border;
-    if (inner0 >= inner1) inner0 = inner1 = x1;
-    dwc_border(w, in, y, x0, inner0, o);
-    o += (size_t)(inner0 - x0) * w->d;
-    int x = inner0;
-    for (; x + 8 <= inner1; x += 8, o += 8 * w->d) dwc_strip_8(w, in, y, x, o);
-    if (inner1 - x >= 4) dwc_strip_4(w, in, y, x, o), x += 4, o += 4 * w->d;
-    if (inner1 - x >= 2) dwc_strip_2(w, in, y, x, o), x += 2, o += 2 * w->d;
-    if (inner1 - x >= 1) dwc_strip_1(w, in, y, x, o), x += 1, o += w->d;
-    dwc_border(w, in, y, inner1, x1, o);
-}
-
-/* Rows of tokens [at, at + rows): o = start + M in; start [d] may be NULL. */
-DWC void dwc_tokens(const dwc_branch *w, const float *in, size_t at, size_t rows,
-                    const float *start, float *o)
-{
-    const size_t width = (size_t)w->width;
-    for (size_t r = 0; r < rows; r++) {
-        if (start) memcpy(o + r * w->d, start, w->d * sizeof *o);
-        else memset(o + r * w->d, 0, w->d * sizeof *o);
-    }
-    for (size_t i = at; i < at + rows;) {
-        const size_t x = i % width;
-        const size_t run =
-            width - x < at + rows - i ? width - x : at + rows - i;
-        dwc_row(w, in, (int)(i / width), (int)x, (int)(x + run),
-                o + (i - at) * w->d);
-        i += run;
-    }
-}
-
-/* ---- gradient of the filters -------------------------------------------------------- */
+/* ---- gradient of the filters --------------------------------------------- */
 
 /* sum[a][b] += sum over outputs [x0, x1) of row y of g and the input that tap
  * (a0 + a, b0 + b) meets, one vector of channels; all taps within the map. */
 SIMD_INLINE void dwc_filter_tile(const dwc_branch *w, const int high,
-                                 const int wide, const bool masked, size_t lanes,
-                                 const float *in, const float *g, int y, int x0,
-                                 int x1, int a0, int b0, size_t c, float *sums)
+                                 const int wide, const bool masked,
+                                 size_t lanes, const float *in, const float *g,
+                                 int y, int x0, int x1, int a0, int b0,
+                                 size_t c, float *sums)
 {
     const size_t d = w->d, row = (size_t)w->width * d;
     vf sum[2][DWC_TAPS_MOST];
@@ -246,18 +312,21 @@ DWC_FILTER_FUNCTION(dwc_filter_2_1, 2, 1)
 DWC_FILTER_FUNCTION(dwc_filter_1_1, 1, 1)
 #undef DWC_FILTER_FUNCTION
 
-/* Taps of one or two rows a of the filter, outputs [x0, x1) of row y, whose taps
- * are all within the map. */
+/* Taps of one or two rows a of the filter, outputs [x0, x1) of row y, whose
+ * taps are all within the map. */
 DWC void dwc_filter_rows(const dwc_branch *w, const float *in, const float *g,
                          int y, int x0, int x1, int a, bool two, float *sums)
 {
     int b = 0;
     for (; b + 5 <= w->wide; b += 5)
-        (two ? dwc_filter_2_5 : dwc_filter_1_5)(w, in, g, y, x0, x1, a, b, sums);
+        (two ? dwc_filter_2_5 : dwc_filter_1_5)(w, in, g, y, x0, x1, a, b,
+                                                sums);
     for (; b + 3 <= w->wide; b += 3)
-        (two ? dwc_filter_2_3 : dwc_filter_1_3)(w, in, g, y, x0, x1, a, b, sums);
+        (two ? dwc_filter_2_3 : dwc_filter_1_3)(w, in, g, y, x0, x1, a, b,
+                                                sums);
     for (; b < w->wide; b++)
-        (two ? dwc_filter_2_1 : dwc_filter_1_1)(w, in, g, y, x0, x1, a, b, sums);
+        (two ? dwc_filter_2_1 : dwc_filter_1_1)(w, in, g, y, x0, x1, a, b,
+                                                sums);
 }
 
 /* The same where taps cross a border: column x alone. */
@@ -296,7 +365,7 @@ DWC void dwc_filter_gradient(const dwc_branch *w, const float *in,
     if (a < last) dwc_filter_rows(w, in, g, y, x0, x1, a, false, sums);
 }
 
-/* ---- v on N tokens, where there are fewer keys ---------------------------------------- */
+/* ---- v on N tokens, where there are fewer keys --------------------------- */
 
 /* out [n][d] from v [m][d]. */
 DWC void dwc_resize_map(const dwc_branch *w, const float *v, float *out)
@@ -321,7 +390,7 @@ DWC void dwc_resize_back(const dwc_branch *w, const float *g, float *dv)
     }
 }
 
-/* ---- the branch in a fused kernel ------------------------------------------------------- */
+/* ---- the branch in a fused kernel ---------------------------------------- */
 
 /* What sla and focused_linear give as struct fused's own data, at its start. */
 typedef struct dwc_call {

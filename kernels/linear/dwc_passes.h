@@ -98,8 +98,8 @@ PASS void dwc_pass_forward(const dwc_passes *b, const float *v,
     add_to(b->threads, b->maps * b->n * b->d, b->branch, o);
 }
 
-/* dW [d][k][k]: a thread owns taps; one map row at a time, so that long sums keep
- * their small terms. */
+/* dW [d][k][k]: a thread owns taps; one map row at a time, so that long sums
+ * keep their small terms. */
 PASS void dwc_pass_filters(const dwc_passes *b, const float *x, const float *g,
                            float *dw)
 {

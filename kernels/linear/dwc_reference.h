@@ -35,7 +35,8 @@ static inline void dwc_parameters(const att_problem *p, att_tensor *w,
                        .std = 1 / (sqrt(3) * k) };
 }
 
-/* Taps of a filter of side k that meet a line of n tokens, over all positions. */
+/* Taps of a filter of side k that meet a line of n tokens, over all positions.
+ *  */
 static inline double dwc_taps_line(int n, int k)
 {
     double taps = 0;

@@ -1,9 +1,9 @@
 /* efficient - attention through two separate softmaxes.
  *
- *     o_i = rho_q(q_i)' sum_j rho_k(K)_j v_j'                  [shen2021efficient]
+ *     o_i = rho_q(q_i)' sum_j rho_k(K)_j v_j'           [shen2021efficient]
  *
- * rho_q is a softmax over the d features of a query, rho_k one over the M tokens
- * for each feature; no other denominator, no eps, no causal form.
+ * rho_q is a softmax over the d features of a query, rho_k one over the M
+ * tokens for each feature; no other denominator, no eps, no causal form.
  */
 #include "attend.h"
 
@@ -23,7 +23,8 @@ static void cost(const att_problem *p, enum att_pass pass, att_cost *out)
 {
     const att_cost map = map_cost(p, pass);
     *out = (att_cost){ 0 };
-    attend_cost(p, (size_t)p->head_dim, ATTEND_DIVIDED, false, false, pass, out);
+    attend_cost(p, (size_t)p->head_dim, ATTEND_DIVIDED, false, false, pass,
+                out);
     attend_cost_tokens(p, &map, &map, out);
 }
 

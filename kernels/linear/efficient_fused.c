@@ -1,8 +1,8 @@
 /* efficient.fused - both softmaxes, S and rho(Q) S chunk by chunk (fused.h).
  *
  * The softmax over tokens needs no pass of its own: S and z are summed from
- * exp(k - max), and row c of S is divided by z_c at the end; one pass over k for
- * the maxima comes first.  Bound by the FMA units, and at d = 32 as much by
+ * exp(k - max), and row c of S is divided by z_c at the end; one pass over k
+ * for the maxima comes first.  Bound by the FMA units, and at d = 32 as much by
  * the two exponentials a channel.
  */
 #include "fused.h"
@@ -34,10 +34,10 @@ SIMD_INLINE void map_query(const float *x, const float *none, size_t d,
 static void map(const fused_chunk *k)
 {
     const fused *u = k->u;
-    const size_t d = u->f, tokens = k->side == ATT_Q ? u->n : u->m;
+    const size_t d = u->f;
     const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
     float *none = k->scratch;
-    x += (k->map * tokens + k->at) * d;
+    x += fused_place(k, d);
     for (size_t c = 0; c < u->lf; c++) none[c] = 0;
     for (size_t r = 0; r < k->rows; r++, x += d) {
         float *phi = k->phi + r * u->lf;
@@ -76,23 +76,23 @@ static void settle_back(const fused *u, size_t map)
     }
 }
 
-/* dx = phi (dphi - mean), the mean of a query's features or of a key's channel. */
+/* dx = phi (dphi - mean), the mean of a query's features or of a key's channel.
+ *  */
 static void unmap(const fused_chunk *k)
 {
     const fused *u = k->u;
-    const size_t d = u->f, tokens = k->side == ATT_Q ? u->n : u->m;
-    const size_t whole = d / VL * VL, last = d - whole;
+    const size_t d = u->f, whole = d / VL * VL, last = d - whole;
     const float *mean = k->scratch;
     float *dx = k->side == ATT_Q ? u->g->dq : u->g->dk;
     if (!dx) return;
     if (k->side == ATT_K)
         mean = fused_state_of(u, u->dstate, k->map * u->parts).z;
-    dx += (k->map * tokens + k->at) * d;
+    dx += fused_place(k, d);
     for (size_t r = 0; r < k->rows; r++, dx += d) {
         const float *phi = k->phi + r * u->lf, *dphi = k->dphi + r * u->lf;
         if (k->side == ATT_Q) {
             float sum;
-            fused_dots(phi, 0, 1, dphi, u->lf, &sum);
+            fused_dots(phi, 0, 1, dphi, 0, u->lf, &sum);
             for (size_t c = 0; c < u->lf; c++) k->scratch[c] = sum;
         }
         for (size_t c = 0; c < whole; c += VL)
@@ -139,6 +139,15 @@ static void backward(const att_call *c, const att_grad *g)
     fused_backward(&u);
 }
 
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const fused u = describe(p, 1);
+    fused_executed(&u, pass, out);
+    if (pass == ATT_BACKWARD) return;
+    out->div += (double)u.maps * ((double)u.f - (double)(u.m * u.f));
+    out->mul += (double)(u.maps * u.f * u.e); /* S, not K, over its sums */
+}
+
 ATT_KERNELS = {
     {
         .name = "efficient.fused",
@@ -147,6 +156,7 @@ ATT_KERNELS = {
         .sizes = sizes,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

@@ -1,14 +1,14 @@
 /* efficient.unfused - one pass over memory for each operation: the softmax of q
  * over features, of k over tokens, S, rho(Q) S.
  *
- * Bound by memory, by scalar exponentials and by loads.  Both softmaxes are kept
- * for backward.
+ * Bound by memory, by scalar exponentials and by loads.  Both softmaxes are
+ * kept for backward.
  */
 #include "unfused.h"
 
 typedef struct tensors {
     unfused u;
-    float *level, *sum; /* over tokens [maps][d]: maximum, sum of exponentials */
+    float *level, *sum; /* over tokens [maps][d]: maximum, of exp           */
     float *mean;        /* sum over tokens of K dK [maps][d]                */
 } tensors;
 

@@ -2,13 +2,13 @@
  *
  *     phi(q_i).phi(k_j) = sum_c exp(q_ic + k_jc)
  *
- * With the level b_c = max_j k_jc of a channel and the shift a_i = max_c (q_ic +
- * b_c) of a query, exp(q_ic + b_c - a_i) and exp(k_jc - b_c) are at most 1, D_i is
- * at least 1, and o_i is unchanged if eps is multiplied by exp(-a_i).
+ * With the level b_c = max_j k_jc of a channel and the shift a_i = max_c (q_ic
+ * + b_c) of a query, exp(q_ic + b_c - a_i) and exp(k_jc - b_c) are at most 1,
+ * D_i is at least 1, and o_i is unchanged if eps is multiplied by exp(-a_i).
  *
  * A causal row sees only the first keys, which may lie so far below the level
- * that their features vanish.  Where the first key is within SPREAD of the level
- * in every channel this cannot happen (every row sees it); else a map is
+ * that their features vanish.  Where the first key is within SPREAD of the
+ * level in every channel this cannot happen (every row sees it); else a map is
  * evaluated pair by pair with the level of each prefix: quadratic in N, but
  * right.
  */
@@ -125,11 +125,11 @@ static inline void exponential_forward(const exponential_map *m, float *o)
         exponential_row(m, i, exponential_shift(m, i), o + i * m->e);
 }
 
-/* Gradients of q and k themselves; each may be NULL.  ds_ij = (g_i.v_j - g_i.o_i)
- * / D_i reaches channel c of both with the weight of that channel. */
-static inline void exponential_backward(const exponential_map *m, const float *o,
-                                        const float *g, float *dq, float *dk,
-                                        float *dv)
+/* Gradients of q and k themselves; each may be NULL.  ds_ij = (g_i.v_j -
+ * g_i.o_i) / D_i reaches channel c of both with the weight of that channel. */
+static inline void exponential_backward(const exponential_map *m,
+                                        const float *o, const float *g,
+                                        float *dq, float *dk, float *dv)
 {
     const size_t f = m->f, e = m->e;
     if (dq) memset(dq, 0, m->n * f * sizeof *dq);
@@ -161,8 +161,8 @@ static inline void exponential_backward(const exponential_map *m, const float *o
     }
 }
 
-/* The maps whose spread is not 0, forward or (g not NULL) backward.  scratch has
- * `pitch` >= f floats for each thread. */
+/* The maps whose spread is not 0, forward or (g not NULL) backward.  scratch
+ * has `pitch` >= f floats for each thread. */
 static inline void exponential_spread_maps(const att_call *c, const att_grad *g,
                                            const float *spread, float *scratch,
                                            size_t pitch)

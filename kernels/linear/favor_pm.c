@@ -106,7 +106,8 @@ static void unmap(const att_ref *r, const attend *a, int h, enum att_slot side,
             du[c] = plus - minus;
             sum += plus + minus;
         }
-        random_unproject(r->param[RANDOM_PROJ], m, d, x + i * d, du, sum, dx + i * d);
+        random_unproject(r->param[RANDOM_PROJ], m, d, x + i * d, du, sum,
+                         dx + i * d);
     }
     free(du);
 }

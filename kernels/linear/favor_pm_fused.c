@@ -1,35 +1,16 @@
-/* favor_pm.fused - projection, exp(u), exp(-u), sums and products chunk by chunk
- * (fused.h); the 2 m features of a token never leave the caches.
+/* favor_pm.fused - projection, exp(u), exp(-u), sums and products chunk by
+ * chunk (fused.h); the 2 m features of a token never leave the caches.
  *
  * Exponents are taken relative to the largest one of a channel's keys and of a
  * query (exponential.h), so the keys are projected twice.  Bound by the FMA
  * units: 4 m d + 8 m dv FLOPs a token beside 2 m exponentials.
  */
 #include "exponential.h"
-#include "fused.h"
 #include "levels.h"
-#include "random_features.h"
+#include "random_fused.h"
 
-/* Offset of the first entry of the chunk in q or k. */
-static size_t token_of(const fused_chunk *k, size_t d)
-{
-    const size_t tokens = k->side == ATT_Q ? k->u->n : k->u->m;
-    return (k->map * tokens + k->at) * d;
-}
-
-/* |x|^2 / (2 sqrt d). */
-static float half_square(const float *x, size_t d)
-{
-    vf sum = v_zero();
-    for (size_t c = 0; c < d; c += VL) {
-        const vf y = v_load_n(x + c, d - c < VL ? d - c : VL);
-        sum = v_fma(y, y, sum);
-    }
-    return v_sum(sum) / (2 * sqrtf((float)d));
-}
-
-/* Row of exponents [u - half, -u - half] from u in its first half; the ln(2m)/2 of
- * the definition is left to eps. */
+/* Row of exponents [u - half, -u - half] from u in its first half; the ln(2m)/2
+ * of the definition is left to eps. */
 SIMD_INLINE void spread_row(float *row, size_t m, float half)
 {
     const vf h = v_set1(half);
@@ -50,11 +31,10 @@ static void exponents(const fused_chunk *k)
 {
     const fused *u = k->u;
     const size_t d = (size_t)u->c->p->head_dim, m = u->f / 2;
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
-    x += token_of(k, d);
-    fused_gemm(k->rows, m, d, x, d, 1, u->c->state, m, k->phi, u->lf, false);
+    const float *x = random_tokens(k);
+    random_project_chunk(k, m);
     for (size_t r = 0; r < k->rows; r++)
-        spread_row(k->phi + r * u->lf, m, half_square(x + r * d, d));
+        spread_row(k->phi + r * u->lf, m, random_half_square(x + r * d, d));
 }
 
 static void map(const fused_chunk *k)
@@ -85,7 +65,8 @@ SIMD_INLINE float slopes(const float *phi, size_t m, float *du)
         sum += plus + minus;
     }
     if (last) {
-        const vf plus = v_load_n(phi + whole, last) * v_load_n(du + whole, last);
+        const vf plus = v_load_n(phi + whole, last) *
+                        v_load_n(du + whole, last);
         const vf minus = v_load_n(phi + m + whole, last) *
                          v_load_n(du + m + whole, last);
         v_store_n(du + whole, plus - minus, last);
@@ -94,24 +75,14 @@ SIMD_INLINE float slopes(const float *phi, size_t m, float *du)
     return v_sum(sum);
 }
 
-/* dx = d^(-1/4) du Omega - x sum / sqrt d, the sum being of |x|^2. */
 static void unmap(const fused_chunk *k)
 {
     const fused *u = k->u;
-    const size_t d = (size_t)u->c->p->head_dim, m = u->f / 2;
-    const float scale = powf((float)d, -0.25f);
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
-    float *dx = k->side == ATT_Q ? u->g->dq : u->g->dk, *sum = k->scratch;
-    if (!dx) return;
-    x += token_of(k, d);
-    dx += token_of(k, d);
+    float *sum = k->scratch;
+    if (!(k->side == ATT_Q ? u->g->dq : u->g->dk)) return;
     for (size_t r = 0; r < k->rows; r++)
-        sum[r] = slopes(k->phi + r * u->lf, m, k->dphi + r * u->lf);
-    fused_gemm(k->rows, d, m, k->dphi, u->lf, 1, u->c->param[RANDOM_PROJ], d, dx,
-               d, false);
-    for (size_t r = 0; r < k->rows; r++, x += d, dx += d)
-        for (size_t c = 0; c < d; c++)
-            dx[c] = scale * (dx[c] - scale * sum[r] * x[c]);
+        sum[r] = slopes(k->phi + r * u->lf, u->f / 2, k->dphi + r * u->lf);
+    random_unproject_chunk(k, u->f / 2, sum);
 }
 
 static fused describe(const att_problem *p, int threads)
@@ -194,6 +165,15 @@ static void backward(const att_call *c, const att_grad *g)
     fused_backward(&u);
 }
 
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const fused u = describe(p, 1);
+    const double keys = (double)(u.maps * u.m), d = p->head_dim;
+    fused_executed(&u, pass, out);
+    if (pass == ATT_FORWARD) /* projected once more for the levels */
+        out->mul_add += keys * (d + (double)u.f / 2 * d);
+}
+
 ATT_KERNELS = {
     {
         .name = "favor_pm.fused",
@@ -203,6 +183,7 @@ ATT_KERNELS = {
         .prepare = prepare,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

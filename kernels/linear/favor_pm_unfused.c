@@ -1,9 +1,11 @@
 /* favor_pm.unfused - one pass over memory for each operation: the projection
- * x Omega', |x|^2, exp(u - c) and exp(-u - c), then the passes of linear attention.
+ * x Omega', |x|^2, exp(u - c) and exp(-u - c), then the passes of linear
+ * attention.
  *
  * Bound by memory, by scalar exponentials and by loads.  Exponents are taken
- * relative to the largest one of a channel's keys and of a query (exponential.h),
- * since exp(u - c) alone overflows a float for aligned x and Omega.
+ * relative to the largest one of a channel's keys and of a query
+ * (exponential.h), since exp(u - c) alone overflows a float for aligned x and
+ * Omega.
  */
 #include "exponential.h"
 #include "random_features.h"
@@ -92,7 +94,8 @@ static void forward(const att_call *c)
     unfused_forward(u, c->v, c->o);
 }
 
-/* du = dphi phi of both halves; dx = d^(-1/4) (du+ - du-) Omega - x sum / sqrt d. */
+/* du = dphi phi of both halves; dx = d^(-1/4) (du+ - du-) Omega - x sum / sqrt
+ * d. */
 static void unmap(const att_call *c, const tensors *t, const float *x,
                   size_t tokens, const float *phi, const float *dphi, float *dx)
 {

@@ -5,11 +5,11 @@
  *     o = A v + DWC(v) + b,  A_ij = y(q_i).y(k_j) / (M D_i)
  *                                              [han2023flatten, eqs. 5 to 12]
  *
- * s = softplus(theta), theta [heads][d] learned, shared by q and k; P is learned,
- * [heads][M][d].  The norms are over all heads of a token, before they are split.
- * eps follows the authors' code since May 2024 (the mean of y(k), not the sum).
- * y is homogeneous in x, so x is divided by its largest entry before the power:
- * else x^p of an all-negative row (1e-6)^p would vanish.
+ * s = softplus(theta), theta [heads][d] learned, shared by q and k; P is
+ * learned, [heads][M][d].  The norms are over all heads of a token, before they
+ * are split. eps follows the authors' code since May 2024 (the mean of y(k),
+ * not the sum). y is homogeneous in x, so x is divided by its largest entry
+ * before the power: else x^p of an all-negative row (1e-6)^p would vanish.
  */
 #include "dwc_reference.h"
 #include "attend.h"
@@ -43,7 +43,7 @@ static int parameters(const att_problem *p, att_tensor *out)
     return 4;
 }
 
-/* ---- cost ------------------------------------------------------------------------ */
+/* ---- cost ---------------------------------------------------------------- */
 
 /* Operations of a token's map over `c` channels, and of its gradient. */
 static att_cost map_cost(const att_problem *p, double c, bool key,
@@ -110,7 +110,7 @@ static void cost(const att_problem *problem, enum att_pass pass, att_cost *out)
     dwc_cost(p, pass, out);
 }
 
-/* ---- the focusing function ----------------------------------------------------------- */
+/* ---- the focusing function ----------------------------------------------- */
 
 static double softplus(double theta)
 {
@@ -211,7 +211,7 @@ static void unfocus(const att_ref *r, enum att_slot side, size_t tokens,
     free(t.u);
 }
 
-/* ---- attention ---------------------------------------------------------------------- */
+/* ---- attention ----------------------------------------------------------- */
 
 /* One head of features y; q and k of the result are not its own. */
 static attend head(const att_ref *r, const double *yq, const double *yk,
@@ -309,9 +309,9 @@ ATT_MECHANISMS = {
                    "A_ij = y(q_i).y(k_j) / (M D_i)\n"
                    "o = A v + DWC(v) + b, DWC: k x k depthwise "
                    "cross-correlation, filters shared by the heads",
-        .map = "A of a head (rank at most d; rows sum to 1 - 1e-6/D_i) plus the "
-               "banded matrix of the convolution, one for each channel; the "
-               "bias is in neither",
+        .map = "A of a head (rank at most d; rows sum to 1 - 1e-6/D_i) plus "
+               "the banded matrix of the convolution, one for each channel; "
+               "the bias is in neither",
         .paper_cost = "2 h w C^2 / heads + k^2 h w C multiply-adds without "
                       "the projections (FLatten paper); ours: 4 d^2 FLOPs a "
                       "token and head, 2 k^2 d for the taps that meet the map, "

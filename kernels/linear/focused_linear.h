@@ -11,7 +11,8 @@ enum { FOCUSED_POS, FOCUSED_SCALE, FOCUSED_W, FOCUSED_B };
 
 enum { FOCUSED_POWER_MAX = 1000 };
 
-/* Multiplications that make x^p, or -1 where it is a transcendental function. */
+/* Multiplications that make x^p, or -1 where it is a transcendental function.
+ *  */
 static inline int focused_multiplications(double p)
 {
     return p >= 1 && p <= 8 && p == (int)p ? (int)p - 1 : -1;

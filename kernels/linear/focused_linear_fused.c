@@ -1,11 +1,12 @@
-/* focused_linear.fused - focusing function, sums, normaliser and convolution chunk
- * by chunk (fused.h, dwc_fused.h); a chunk has the tokens of all heads, because
- * the norms are over all of them.
+/* focused_linear.fused - focusing function, sums, normaliser and convolution
+ * chunk by chunk (fused.h, dwc_fused.h); a chunk has the tokens of all heads,
+ * because the norms are over all of them.
  *
- * x is divided by its largest entry of the token, so that no power or norm leaves
- * the range of float for any p (an all-negative row is 1e-6 everywhere; its fourth
- * power squared is 1e-48).  Bound by the FMA units, 4 d^2 + 2 k^2 d FLOPs a token,
- * and by the map: some 12 operations and three sums across lanes a token.
+ * x is divided by its largest entry of the token, so that no power or norm
+ * leaves the range of float for any p (an all-negative row is 1e-6 everywhere;
+ * its fourth power squared is 1e-48).  Bound by the FMA units, 4 d^2 + 2 k^2 d
+ * FLOPs a token, and by the map: some 12 operations and three sums across lanes
+ * a token.
  */
 #include "dwc_fused.h"
 #include "focused_linear.h"
@@ -18,8 +19,8 @@ typedef struct tensors {
     power p, slope;       /* of x^p and of x^(p-1)                          */
 } tensors;
 
-/* What map() leaves to unmap() in the hook's scratch: of each row, and x / max of
- * each entry, [group][chunk][lf]. */
+/* What map() leaves to unmap() in the hook's scratch: of each row, and x / max
+ * of each entry, [group][chunk][lf]. */
 typedef struct focus {
     float *max, *a, *b; /* largest x, |x / max|, |(x / max)^p|              */
     float *x;
@@ -39,14 +40,13 @@ static size_t place(const fused_chunk *k, size_t h, size_t r)
     return ((k->map + h) * tokens + k->at + r) * k->u->f;
 }
 
-/* q, or k + P, of one vector; P repeats over the batch. */
-SIMD_INLINE vf input(const fused_chunk *k, const float *x, const float *pos,
-                     size_t c)
+/* q, or k + P, of one vector. */
+SIMD_INLINE vf input(const float *x, const float *pos, const bool masked,
+                     size_t lanes)
 {
-    const size_t lanes = k->u->f - c;
-    if (lanes >= VL) return pos ? v_load(x + c) + v_load(pos + c) : v_load(x + c);
-    const vf y = v_load_n(x + c, lanes);
-    return pos ? y + v_load_n(pos + c, lanes) : y;
+    const vf y = masked ? v_load_n(x, lanes) : v_load(x);
+    if (!pos) return y;
+    return y + (masked ? v_load_n(pos, lanes) : v_load(pos));
 }
 
 /* Rows of the input of a head. */
@@ -65,30 +65,44 @@ static rows rows_of(const fused_chunk *k, size_t h)
     };
 }
 
-/* x = (relu(in) + 1e-6) / s into phi, and the largest of each row. */
-static void pass_scale(const fused_chunk *k, const focus *s)
+/* x = (relu(in) + 1e-6) / s of one row into phi; returns the largest. */
+SIMD_INLINE vf scale_row(const fused *u, const float *x, const float *pos,
+                         const float *inverse, float *phi)
+{
+    const vf floor = v_set1((float)FOCUSED_FLOOR);
+    const size_t whole = u->f / VL * VL;
+    vf most = v_zero();
+    for (size_t c = 0; c < u->lf; c += VL) {
+        const vf in = input(x + c, pos ? pos + c : NULL, c == whole, u->f - c);
+        const vf y = (v_max(in, v_zero()) + floor) * v_load(inverse + c);
+        v_store(phi + c, y);
+        most = v_max(most, y);
+    }
+    return most;
+}
+
+/* The same of the chunk, and the largest of each row over the heads. */
+SIMD_INLINE void pass_scale_with(const fused_chunk *k, const focus *s,
+                                 const bool positions)
 {
     const fused *u = k->u;
     const tensors *t = u->own;
-    const vf floor = v_set1((float)FOCUSED_FLOOR);
     for (size_t h = 0; h < u->group; h++) {
-        const float *inverse = t->inverse + h * u->lf;
-        rows in = rows_of(k, h);
+        const rows in = rows_of(k, h);
+        float *phi = k->phi + h * u->chunk * u->lf;
         for (size_t r = 0; r < k->rows; r++) {
-            float *phi = k->phi + (h * u->chunk + r) * u->lf;
-            vf most = v_zero();
-            for (size_t c = 0; c < u->lf; c += VL) {
-                const vf y = (v_max(input(k, in.x, in.pos, c), v_zero()) + floor) *
-                             v_load(inverse + c);
-                v_store(phi + c, y);
-                most = v_max(most, y);
-            }
-            const float max = v_hmax(most);
+            const float max = v_hmax(scale_row(
+                u, in.x + r * u->f, positions ? in.pos + r * u->f : NULL,
+                t->inverse + h * u->lf, phi + r * u->lf));
             s->max[r] = h && s->max[r] > max ? s->max[r] : max;
-            in.x += u->f;
-            if (in.pos) in.pos += u->f;
         }
     }
+}
+
+static void pass_scale(const fused_chunk *k, const focus *s)
+{
+    if (rows_of(k, 0).pos) pass_scale_with(k, s, true);
+    else pass_scale_with(k, s, false);
 }
 
 /* x / max, its power into phi, and the squares of both norms. */
@@ -147,7 +161,7 @@ static void map(const fused_chunk *k)
         fused_scale(k->phi + h * u->chunk * u->lf, u->lf, k->rows, u->lf, gain);
 }
 
-/* ---- backward ------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------ */
 
 /* Of each row: 1 / gain, and the factors of
  *     dx = x one + two x^(p-1) (g - u three). */
@@ -163,9 +177,8 @@ static void make_factors(const fused_chunk *k, const focus *s, double p,
     float gu[FUSED_CHUNK], part[FUSED_CHUNK];
     for (size_t h = 0; h < u->group; h++) {
         const size_t at = h * u->chunk * u->lf;
-        for (size_t r = 0; r < k->rows; r++)
-            fused_dots(k->phi + at + r * u->lf, 0, 1,
-                       k->dphi + at + r * u->lf, u->lf, part + r);
+        fused_dots(k->phi + at, u->lf, k->rows, k->dphi + at, u->lf, u->lf,
+                   part);
         for (size_t r = 0; r < k->rows; r++)
             gu[r] = part[r] + (h ? gu[r] : 0);
     }
@@ -207,13 +220,16 @@ SIMD_INLINE void unmap_row(const fused_chunk *k, const focus *s,
     const vf shrink = v_set1(f->shrink[r]), one = v_set1(f->one[r]);
     const vf two = v_set1(f->two[r]), three = v_set1(f->three[r]);
     const vf max = v_set1(s->max[r]);
+    const size_t whole = u->f / VL * VL;
     for (size_t c = 0; c < u->lf; c += VL) {
         const vf x = v_load(s->x + at + c);
         const vf g = v_load(k->dphi + at + c);
         const vf y = v_load(k->phi + at + c) * shrink;
         const vf dx = x * one + two * power_raise(x, slope) * (g - y * three);
-        const vf open = v_select(input(k, in->x, in->pos, c) > 0,
-                                 dx * v_load(inverse + c), v_zero());
+        const vf before = input(in->x + c, in->pos ? in->pos + c : NULL,
+                                c == whole, u->f - c);
+        const vf open =
+            v_select(before > 0, dx * v_load(inverse + c), v_zero());
         v_store(sums + c, v_fma(dx * x, max, v_load(sums + c)));
         put(to, c, u->f, open);
     }
@@ -256,7 +272,7 @@ static void unmap(const fused_chunk *k)
     else unmap_with(k, &s, &f, (power){ p.whole, 0 });
 }
 
-/* ---- calls ------------------------------------------------------------------------------ */
+/* ---- calls --------------------------------------------------------------- */
 
 static fused describe(const att_problem *p, int threads)
 {
@@ -343,9 +359,16 @@ static void backward(const att_call *c, const att_grad *g)
     u.own = &t;
     fused_backward(&u);
     if (g->dparam[FOCUSED_SCALE])
-        scale_gradient(&u, &t, c->param[FOCUSED_SCALE], g->dparam[FOCUSED_SCALE]);
+        scale_gradient(&u, &t, c->param[FOCUSED_SCALE],
+                       g->dparam[FOCUSED_SCALE]);
     dwc_gradients(&u, &t.dwc, g->dparam[FOCUSED_W], g->dparam[FOCUSED_B]);
     dwc_resized_back(&u, &t.dwc);
+}
+
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const fused u = describe(p, 1);
+    fused_executed(&u, pass, out);
 }
 
 ATT_KERNELS = {
@@ -357,6 +380,7 @@ ATT_KERNELS = {
         .prepare = prepare,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

@@ -1,9 +1,10 @@
-/* focused_linear.unfused - one pass over memory for each operation: relu, scale,
- * norm, power, norm, the passes of linear attention, the convolution, the sum.
+/* focused_linear.unfused - one pass over memory for each operation: relu,
+ * scale, norm, power, norm, the passes of linear attention, the convolution,
+ * the sum.
  *
- * Bound by memory and by loads.  x is divided by its largest entry of a token, so
- * that no power or norm leaves the range of float (an all-negative row is 1e-6
- * everywhere, its fourth power squared is 1e-48).
+ * Bound by memory and by loads.  x is divided by its largest entry of a token,
+ * so that no power or norm leaves the range of float (an all-negative row is
+ * 1e-6 everywhere, its fourth power squared is 1e-48).
  */
 #include "dwc_passes.h"
 #include "focused_linear.h"
@@ -54,7 +55,7 @@ static void prepare(const att_call *c)
     dwc_turn(c->p, c->param[FOCUSED_W], c->state);
 }
 
-/* ---- the focusing function -------------------------------------------------------- */
+/* ---- the focusing function ----------------------------------------------- */
 
 /* The tokens of one side: addresses of its tensors. */
 typedef struct side {
@@ -173,7 +174,7 @@ static void forward(const att_call *c)
     dwc_pass_forward(&t.dwc, c->v, c->param[FOCUSED_B], c->o);
 }
 
-/* ---- backward --------------------------------------------------------------------------- */
+/* ---- backward ------------------------------------------------------------ */
 
 /* g.u of all tokens, u = y |u| / (max |x|). */
 static void pass_means(const tensors *t, const side *s)
@@ -189,7 +190,8 @@ static void pass_means(const tensors *t, const side *s)
     }
 }
 
-/* dx = x (g.u) / (a b) + (a p / b) x^(p-1) (g - u (g.u) / b^2), in place of g. */
+/* dx = x (g.u) / (a b) + (a p / b) x^(p-1) (g - u (g.u) / b^2), in place of g.
+ *  */
 static void pass_unfocus(const tensors *t, const side *s, float p)
 {
     #pragma omp parallel for num_threads(t->u.threads)
@@ -209,7 +211,8 @@ static void pass_unfocus(const tensors *t, const side *s, float p)
     }
 }
 
-/* dtheta [heads][d] -= sigmoid(theta) / s sum dx x max: a thread owns channels. */
+/* dtheta [heads][d] -= sigmoid(theta) / s sum dx x max: a thread owns channels.
+ *  */
 static void pass_scale_gradient(const tensors *t, const side *s,
                                 const float *theta, bool add, float *dtheta)
 {

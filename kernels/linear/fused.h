@@ -7,17 +7,17 @@
  * A chunk of tokens is mapped to features in a scratch that stays in the first
  * cache, and is multiplied at once; features, D and products never exist as
  * tensors.  v, o and gradients are read and written in place.  Products are the
- * register tiles of tile.h, so d >= 32 is bound by the FMA units: 4 d dv FLOPs a
- * token against a few operations a channel for the map, and horizontal sums for
- * D_i, which weigh about 10 % at d = 32.
+ * register tiles of tile.h, so d >= 32 is bound by the FMA units: 4 d dv FLOPs
+ * a token against a few operations a channel for the map, and horizontal sums
+ * for D_i, which weigh about 10 % at d = 32.
  *
- * Causal: within a chunk the scores are made (lower triangle, TRIANGLE rows at a
- * time), before it the running S is used.  Chunks are shorter then, because the
- * triangle costs CHUNK (f + e) a token beside 2 f e.
+ * Causal: within a chunk the scores are made (lower triangle, TRIANGLE rows at
+ * a time), before it the running S is used.  Chunks are shorter then, because
+ * the triangle costs CHUNK (f + e) a token beside 2 f e.
  *
- * Few maps and many threads: the tokens of a map are split in `parts` with a state
- * each, summed in a fixed order (causal: prefix sums), so that results depend on
- * the number of threads by rounding alone.
+ * Few maps and many threads: the tokens of a map are split in `parts` with a
+ * state each, summed in a fixed order (causal: prefix sums), so that results
+ * depend on the number of threads by rounding alone.
  *
  * What a mechanism adds are the hooks of struct fused.
  */
@@ -66,7 +66,8 @@ struct fused {
     void (*settle)(const fused *u, size_t map);
     void (*settle_back)(const fused *u, size_t map);
     /* Writes rows of o, or of dv, that attention is added to.  NULL: zeros. */
-    void (*branch)(const fused *u, size_t map, size_t at, size_t rows, float *o);
+    void (*branch)(const fused *u, size_t map, size_t at, size_t rows,
+                   float *o);
     void (*branch_back)(const fused *u, size_t map, size_t at, size_t rows,
                         float *dv);
     /* Writes rows of the gradient of attention's output.  NULL: dout. */
@@ -99,7 +100,7 @@ struct fused_chunk {
     float *sums;         /* of this thread over the call, from 0             */
 };
 
-/* ---- rows -------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------- */
 
 FUSED size_t fused_pitch(size_t n)
 {
@@ -121,11 +122,20 @@ FUSED void fused_gemm(size_t m, size_t n, size_t k, const float *a, size_t am,
     } else tile_gemm(m, n, k, a, am, ak, b, ldb, c, ldc, add);
 }
 
-/* out[r] = x_r.y, over whole vectors. */
+/* out[r] = x_r.y_r over whole vectors; ldy 0: one y for all rows. */
 FUSED void fused_dots(const float *x, size_t ldx, size_t rows, const float *y,
-                      size_t columns, float *out)
+                      size_t ldy, size_t columns, float *out)
 {
-    for (size_t r = 0; r < rows; r++, x += ldx) {
+    size_t r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * ldx, y += 4 * ldy) {
+        vf sum[4] = { v_zero(), v_zero(), v_zero(), v_zero() };
+        for (size_t c = 0; c < columns; c += VL)
+            UNROLL for (size_t i = 0; i < 4; i++)
+                sum[i] = v_fma(v_load(x + i * ldx + c),
+                               v_load(y + i * ldy + c), sum[i]);
+        v_sum4(sum[0], sum[1], sum[2], sum[3], out + r);
+    }
+    for (; r < rows; r++, x += ldx, y += ldy) {
         vf sum = v_zero();
         for (size_t c = 0; c < columns; c += VL)
             sum = v_fma(v_load(x + c), v_load(y + c), sum);
@@ -152,7 +162,8 @@ FUSED void fused_sum(const float *x, size_t ldx, size_t rows, size_t columns,
         vf s = v_zero(), s2 = v_zero();
         size_t r = 0;
         for (; r + 2 <= rows; r += 2) {
-            const vf y = v_load(x + r * ldx + c), z = v_load(x + (r + 1) * ldx + c);
+            const vf y = v_load(x + r * ldx + c);
+            const vf z = v_load(x + (r + 1) * ldx + c);
             s = a ? v_fma(v_set1(a[r]), y, s) : s + y;
             s2 = a ? v_fma(v_set1(a[r + 1]), z, s2) : s2 + z;
         }
@@ -204,7 +215,7 @@ FUSED void fused_add_scaled(const float *x, size_t ldx, size_t rows, size_t n,
     }
 }
 
-/* ---- memory ------------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------- */
 
 /* What one thread works with. */
 typedef struct fused_own {
@@ -291,8 +302,8 @@ FUSED void fused_state_clear(const fused *u, const fused_state *x)
     memset(x->s, 0, u->state_floats * sizeof(float));
 }
 
-/* Index of the state of a part: one for each, or, where a causal map is one part,
- * one for each thread. */
+/* Index of the state of a part: one for each, or, where a causal map is one
+ * part, one for each thread. */
 FUSED size_t fused_index(const fused *u, size_t map, size_t part)
 {
     return u->causal && u->parts == 1 ? (size_t)omp_get_thread_num()
@@ -373,7 +384,7 @@ FUSED void fused_attach(fused *u, const att_call *c, const att_grad *g)
     fused_lay_out(u, g != NULL, c->save != NULL, &kept, &work);
 }
 
-/* ---- chunks ------------------------------------------------------------------------- */
+/* ---- chunks -------------------------------------------------------------- */
 
 FUSED size_t fused_chunks(const fused *u, size_t tokens)
 {
@@ -418,14 +429,67 @@ FUSED void fused_invert(const fused *u, const fused_own *o, size_t map,
 
 /* S += K' V, z += sum K of a chunk. */
 FUSED void fused_accumulate(const fused *u, const fused_state *x,
-                            const float *phi, size_t map, size_t at, size_t rows)
+                            const float *phi, size_t map, size_t at,
+                            size_t rows)
 {
     fused_sum(phi, u->lf, rows, u->lf, NULL, x->z);
     fused_gemm(u->f, u->e, rows, phi, 1, u->lf, fused_v(u, map, at), u->e, x->s,
                u->le, true);
 }
 
-/* ---- forward, full ------------------------------------------------------------------- */
+/* First entry of the chunk in q or k, or in a gradient of that shape. */
+FUSED size_t fused_place(const fused_chunk *k, size_t channels)
+{
+    const size_t tokens = k->side == ATT_Q ? k->u->n : k->u->m;
+    return (k->map * tokens + k->at) * channels;
+}
+
+/* phi = one(x) for elementwise features. */
+SIMD_INLINE void fused_map(const fused_chunk *k, vf (*const one)(vf))
+{
+    const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
+    const float *x = k->side == ATT_Q ? k->u->c->q : k->u->c->k;
+    float *phi = k->phi;
+    x += fused_place(k, d);
+    for (size_t r = 0; r < k->rows; r++, x += d, phi += k->u->lf) {
+        for (size_t c = 0; c < whole; c += VL)
+            v_store(phi + c, one(v_load(x + c)));
+        if (last)
+            v_store_n(phi + whole, one(v_load_n(x + whole, last)), last);
+    }
+}
+
+/* dx = dphi slope(phi), the derivative of an elementwise feature from itself.
+ *  */
+SIMD_INLINE void fused_unmap(const fused_chunk *k, vf (*const slope)(vf))
+{
+    const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
+    const float *phi = k->phi, *dphi = k->dphi;
+    float *dx = k->side == ATT_Q ? k->u->g->dq : k->u->g->dk;
+    if (!dx) return;
+    dx += fused_place(k, d);
+    for (size_t r = 0; r < k->rows; r++, dx += d) {
+        for (size_t c = 0; c < whole; c += VL)
+            v_store(dx + c, v_load(dphi + c) * slope(v_load(phi + c)));
+        if (last)
+            v_store_n(dx + whole,
+                      v_load(dphi + whole) * slope(v_load(phi + whole)), last);
+        phi += k->u->lf;
+        dphi += k->u->lf;
+    }
+}
+
+SIMD_INLINE vf fused_relu(vf x)
+{
+    return v_max(x, v_zero());
+}
+
+SIMD_INLINE vf fused_relu_slope(vf phi)
+{
+    return v_select(phi > 0, v_set1(1), v_zero());
+}
+
+/* ---- forward, full ------------------------------------------------------- */
 
 /* The keys of one part of a group of maps. */
 FUSED void fused_keys(const fused *u, const fused_own *o, size_t unit,
@@ -460,7 +524,8 @@ FUSED void fused_reduce(const fused *u, float *states, size_t map,
     for (size_t part = 0; part < u->parts; part++) {
         const fused_state x = fused_state_of(u, states, map * u->parts + part);
         if (x.s == to->s) continue; /* the first part is the sum */
-        for (size_t c = 0; c < s; c++) to->s[c] = (part ? to->s[c] : 0) + x.s[c];
+        for (size_t c = 0; c < s; c++)
+            to->s[c] = (part ? to->s[c] : 0) + x.s[c];
         for (size_t c = 0; c < u->lf; c++)
             to->z[c] = (part ? to->z[c] : 0) + x.z[c];
     }
@@ -472,7 +537,7 @@ FUSED void fused_rows(const fused *u, const fused_own *o, size_t map, size_t at,
 {
     const fused_state x = fused_kept(u, map);
     if (!u->d.divided) {
-        fused_dots(phi, u->lf, rows, x.z, u->lf, o->inverse);
+        fused_dots(phi, u->lf, rows, x.z, 0, u->lf, o->inverse);
         fused_invert(u, o, map, at, rows);
         fused_scale(phi, u->lf, rows, u->lf, o->inverse);
     }
@@ -521,7 +586,7 @@ FUSED void fused_forward_full(const fused *u)
     }
 }
 
-/* ---- forward, scores first ------------------------------------------------------------ */
+/* ---- forward, scores first ----------------------------------------------- */
 
 /* scores [rows][keys] = Q K', after the keys were transposed. */
 FUSED void fused_scores(const fused *u, const fused_own *o, const float *phi,
@@ -553,7 +618,7 @@ FUSED void fused_queries_scores(const fused *u, const fused_own *o, size_t map,
         fused_gemm(k.rows, u->e, y.rows, o->scores, pitch, 1,
                    fused_v(u, map, j), u->e, o->sum, u->le, j > 0);
     }
-    fused_dots(k.phi, u->lf, k.rows, o->z, u->lf, o->inverse);
+    fused_dots(k.phi, u->lf, k.rows, o->z, 0, u->lf, o->inverse);
     fused_invert(u, o, map, at, k.rows);
     if (u->branch) u->branch(u, map, at, k.rows, out);
     else memset(out, 0, k.rows * u->e * sizeof *out);
@@ -568,13 +633,15 @@ FUSED void fused_forward_scores(const fused *u)
         const fused_own o = fused_begin(u);
         #pragma omp for schedule(static)
         for (size_t task = 0; task < u->maps * chunks; task++)
-            fused_queries_scores(u, &o, task / chunks, task % chunks * u->chunk);
+            fused_queries_scores(u, &o, task / chunks,
+                                 task % chunks * u->chunk);
     }
 }
 
-/* ---- forward, causal -------------------------------------------------------------------- */
+/* ---- forward, causal ----------------------------------------------------- */
 
-/* Where part > 0: the sums over the part's own tokens, for the parts behind it. */
+/* Where part > 0: the sums over the part's own tokens, for the parts behind it.
+ *  */
 FUSED void fused_causal_part_sum(const fused *u, const fused_own *o, size_t map,
                                  size_t part)
 {
@@ -627,9 +694,10 @@ FUSED void fused_triangle(const fused *u, const float *rows, size_t ldr,
 }
 
 /* out += L B, or L' B: L a lower triangle of scores. */
-FUSED void fused_triangle_times(const fused *u, const float *scores, bool turned,
-                                size_t count, const float *b, size_t ldb,
-                                size_t columns, float *out, size_t ldo)
+FUSED void fused_triangle_times(const fused *u, const float *scores,
+                                bool turned, size_t count, const float *b,
+                                size_t ldb, size_t columns, float *out,
+                                size_t ldo)
 {
     const size_t pitch = fused_pitch(u->chunk);
     for (size_t r = 0; r < count; r += FUSED_TRIANGLE) {
@@ -650,7 +718,7 @@ FUSED void fused_causal_inverse(const fused *u, const fused_own *o,
                                 const fused_chunk *k, const float *z)
 {
     const size_t pitch = fused_pitch(u->chunk);
-    fused_dots(k->phi, u->lf, k->rows, z, u->lf, o->inverse);
+    fused_dots(k->phi, u->lf, k->rows, z, 0, u->lf, o->inverse);
     for (size_t r = 0; r < k->rows; r++) {
         float sum = 0;
         for (size_t c = 0; c <= r; c++) sum += o->scores[r * pitch + c];
@@ -712,7 +780,7 @@ FUSED void fused_forward(const fused *u)
     else fused_forward_full(u);
 }
 
-/* ---- backward: what its forms share ------------------------------------------------------ */
+/* ---- backward: what its forms share -------------------------------------- */
 
 /* gh = g / D of rows of a map. */
 FUSED void fused_gradient(const fused *u, const fused_own *o, size_t map,
@@ -747,7 +815,8 @@ FUSED float *fused_dv(const fused *u, size_t map, size_t at, size_t rows)
     return dv;
 }
 
-/* Sums of all threads into the first; afterwards, outside of parallel regions. */
+/* Sums of all threads into the first; afterwards, outside of parallel regions.
+ *  */
 FUSED void fused_collect(const fused *u)
 {
     for (int i = 1; i < u->threads; i++)
@@ -781,7 +850,7 @@ FUSED void fused_key_task(const fused *u, const fused_own *o, size_t task,
               task % chunks * u->chunk);
 }
 
-/* ---- backward, full ------------------------------------------------------------------------ */
+/* ---- backward, full ------------------------------------------------------ */
 
 /* dQ = S gh - t z, dS += Q' gh, dz -= Q' t of one map of a chunk. */
 FUSED void fused_backward_rows(const fused *u, const fused_own *o, size_t map,
@@ -793,13 +862,7 @@ FUSED void fused_backward_rows(const fused *u, const fused_own *o, size_t map,
                u->turned + map * u->e * u->lf, u->lf, dphi, u->lf, false);
     if (!u->d.divided) {
         const fused_state x = fused_kept(u, map);
-        for (size_t r = 0; r < k->rows; r++) {
-            vf sum = v_zero();
-            for (size_t c = 0; c < u->lf; c += VL)
-                sum = v_fma(v_load(phi + r * u->lf + c),
-                            v_load(dphi + r * u->lf + c), sum);
-            o->t[r] = v_sum(sum);
-        }
+        fused_dots(phi, u->lf, k->rows, dphi, u->lf, u->lf, o->t);
         fused_means(u, map, k->at, k->rows, o->t);
         fused_subtract(dphi, u->lf, k->rows, u->lf, o->t, x.z);
         for (size_t r = 0; r < k->rows; r++) o->t[r] = -o->t[r];
@@ -889,7 +952,7 @@ FUSED void fused_backward_full(const fused *u)
     }
 }
 
-/* ---- backward, scores first ------------------------------------------------------------------ */
+/* ---- backward, scores first ---------------------------------------------- */
 
 /* slopes = gh V' of rows and a chunk of keys. */
 FUSED void fused_slopes(const fused *u, const fused_own *o, size_t map,
@@ -918,8 +981,7 @@ FUSED void fused_backward_scores_queries(const fused *u, const fused_own *o,
         fused_gemm(k.rows, u->f, y.rows, o->slopes, pitch, 1, y.phi, u->lf,
                    k.dphi, u->lf, j > 0);
     }
-    for (size_t r = 0; r < k.rows; r++)
-        fused_dots(k.phi + r * u->lf, 0, 1, k.dphi + r * u->lf, u->lf, t + r);
+    fused_dots(k.phi, u->lf, k.rows, k.dphi, u->lf, u->lf, t);
     fused_means(u, map, at, k.rows, t);
     fused_subtract(k.dphi, u->lf, k.rows, u->lf, t, o->z);
     u->unmap(&k);
@@ -940,7 +1002,8 @@ FUSED void fused_backward_scores_keys(const fused *u, const fused_own *o,
         fused_scores(u, o, x.phi, x.rows, k.rows);
         fused_slopes(u, o, map, at, x.rows, k.rows);
         for (size_t r = 0; r < x.rows; r++)
-            for (size_t c = 0; c < k.rows; c++) o->slopes[r * pitch + c] -= t[r];
+            for (size_t c = 0; c < k.rows; c++)
+                o->slopes[r * pitch + c] -= t[r];
         fused_gemm(k.rows, u->f, x.rows, o->slopes, 1, pitch, x.phi, u->lf,
                    k.dphi, u->lf, i > 0);
         if (dv)
@@ -966,7 +1029,7 @@ FUSED void fused_backward_scores(const fused *u)
     }
 }
 
-/* ---- backward, causal ------------------------------------------------------------------------- */
+/* ---- backward, causal ---------------------------------------------------- */
 
 /* S' of a chunk is added to x, [e][lf]: S' += V' K, z += sum K. */
 FUSED void fused_accumulate_turned(const fused *u, const fused_state *x,
@@ -1005,8 +1068,8 @@ FUSED void fused_causal_gradient(const fused *u, const fused_own *o, size_t map,
 
 /* Sums over the tokens of a part: S', z for those behind, dS, dz for those
  * before. */
-FUSED void fused_causal_part_sums(const fused *u, const fused_own *o, size_t map,
-                                  size_t part)
+FUSED void fused_causal_part_sums(const fused *u, const fused_own *o,
+                                  size_t map, size_t part)
 {
     const size_t index = map * u->parts + part;
     const fused_state x = fused_state_of(u, u->state, index);
@@ -1064,8 +1127,8 @@ FUSED void fused_causal_queries(const fused *u, const fused_own *o, size_t map,
     }
 }
 
-/* dK_j = dS v_j + dz, dv_j = dS' K_j from the end of the sequence, where dS and dz
- * sum over the tokens behind a chunk and the triangle stands for its own. */
+/* dK_j = dS v_j + dz, dv_j = dS' K_j from the end of the sequence, where dS and
+ * dz sum over the tokens behind a chunk and the triangle stands for its own. */
 FUSED void fused_causal_keys(const fused *u, const fused_own *o, size_t map,
                              size_t part)
 {
@@ -1135,6 +1198,46 @@ FUSED void fused_backward(const fused *u)
     else if (u->scores_first) fused_backward_scores(u);
     else fused_backward_full(u);
     if (u->sums) fused_collect(u);
+}
+
+/* ---- operations really executed ------------------------------------------ */
+
+/* Entries of the triangles of a map that are made (blocks of rows reach to
+ * their own end). */
+FUSED double fused_triangle_entries(size_t n)
+{
+    double entries = 0;
+    for (size_t at = 0; at < n; at += FUSED_CHUNK_CAUSAL) {
+        const size_t rows = n - at < FUSED_CHUNK_CAUSAL ? n - at
+                                                        : FUSED_CHUNK_CAUSAL;
+        for (size_t r = 0; r < rows; r += FUSED_TRIANGLE) {
+            const size_t end = r + FUSED_TRIANGLE < rows ? r + FUSED_TRIANGLE
+                                                         : rows;
+            entries += (double)(end - r) * (double)end;
+        }
+    }
+    return entries;
+}
+
+/* out holds the definition's operations; u the sizes.  1 / D is one division a
+ * query, which scales the features; causal forms make triangles of scores
+ * instead of nothing, scores-first backward makes g.v twice. */
+FUSED void fused_executed(const fused *u, enum att_pass pass, att_cost *out)
+{
+    const double maps = (double)u->maps, n = (double)u->n, m = (double)u->m;
+    const double f = (double)u->f, e = (double)u->e;
+    const double triangle = u->causal ? fused_triangle_entries(u->n) : 0;
+    if (pass == ATT_BACKWARD) {
+        out->mul_add += maps * triangle * 3 * (f + e);
+        if (u->scores_first) out->mul_add += maps * n * m * e;
+        if (!u->d.divided) out->div -= maps * n;
+        return;
+    }
+    out->mul_add += maps * triangle * (f + e);
+    out->mul += maps * triangle;
+    if (u->d.divided) return;
+    out->mul += maps * n * (u->scores_first ? e : f);
+    out->div -= maps * n * (e - 1);
 }
 
 #endif

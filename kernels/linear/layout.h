@@ -28,7 +28,8 @@ typedef struct normaliser {
 } normaliser;
 
 /* 1 / D_i from Q_i.(z + every) and eps. */
-static inline float normaliser_inverse(const normaliser *d, float sum, float eps)
+static inline float normaliser_inverse(const normaliser *d, float sum,
+                                       float eps)
 {
     const float x = sum + eps;
     return 1 / (x > d->least ? x : d->least);

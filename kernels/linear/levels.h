@@ -29,7 +29,7 @@ SIMD_INLINE float levels_largest(const float *x, const float *y, size_t n)
     for (size_t c = 0; c < whole; c += VL)
         most = v_max(most, v_load(x + c) + v_load(y + c));
     float max = v_hmax(most);
-    for (size_t c = whole; c < n; c++) max = x[c] + y[c] > max ? x[c] + y[c] : max;
+    for (size_t c = whole; c < n; c++) max = fmaxf(max, x[c] + y[c]);
     return max;
 }
 
@@ -40,7 +40,8 @@ SIMD_INLINE void levels_exp(const float *x, const float *level, float sign,
     const size_t whole = n / VL * VL, last = n - whole;
     const vf minus = v_set1(shift), s = v_set1(sign);
     for (size_t c = 0; c < whole; c += VL)
-        v_store(y + c, v_exp(v_fma(s, v_load(level + c), v_load(x + c)) - minus));
+        v_store(y + c,
+                v_exp(v_fma(s, v_load(level + c), v_load(x + c)) - minus));
     if (last)
         v_store_n(y + whole,
                   v_exp(v_fma(s, v_load(level + whole),

@@ -15,8 +15,8 @@ static const char *reject(const att_problem *p)
     return attend_reject_causal(p);
 }
 
-/* Operations of phi and of its derivative, one channel: elu1 is exp(min(x, 0)) or
- * x + 1, counted as both. */
+/* Operations of phi and of its derivative, one channel: elu1 is exp(min(x, 0))
+ * or x + 1, counted as both. */
 static att_cost map_cost(const att_problem *p, enum att_pass pass)
 {
     const double d = p->head_dim;

@@ -1,5 +1,5 @@
-/* linear.fused - feature maps, S, z and the normaliser in one sweep over k and v
- * and one over q, by chunks in registers and the first cache (fused.h).
+/* linear.fused - feature maps, S, z and the normaliser in one sweep over k and
+ * v and one over q, by chunks in registers and the first cache (fused.h).
  *
  * Bound by the FMA units from d = 32 on: the map is a few operations a channel.
  * exp needs the largest key of every channel first, one more pass over k.
@@ -14,72 +14,16 @@ typedef struct tensors {
     float *spread; /* exp, causal: [maps], 1 where pairs are needed         */
 } tensors;
 
-/* ---- features ----------------------------------------------------------------------- */
+/* ---- features ------------------------------------------------------------ */
 
 SIMD_INLINE vf map_elu1(vf x)
 {
     return v_max(x, v_zero()) + v_exp(v_min(x, v_zero()));
 }
 
-SIMD_INLINE vf map_relu(vf x)
-{
-    return v_max(x, v_zero());
-}
-
-/* Rows of d entries, the last vector masked, through `one`. */
-SIMD_INLINE void map_rows(const fused_chunk *k, const float *x,
-                          vf (*const one)(vf))
-{
-    const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
-    float *phi = k->phi;
-    for (size_t r = 0; r < k->rows; r++, x += d, phi += k->u->lf) {
-        for (size_t c = 0; c < whole; c += VL)
-            v_store(phi + c, one(v_load(x + c)));
-        if (last)
-            v_store_n(phi + whole, one(v_load_n(x + whole, last)), last);
-    }
-}
-
-/* exp(k - level), or exp(q + level - shift) with the shift that makes the largest
- * 1. */
-static void map_exponential(const fused_chunk *k, const float *x)
-{
-    const tensors *t = k->u->own;
-    const size_t d = k->u->f;
-    const float *level = t->level + k->map * k->u->lf;
-    for (size_t r = 0; r < k->rows; r++, x += d) {
-        float *phi = k->phi + r * k->u->lf;
-        if (k->side == ATT_K) {
-            levels_exp(x, level, -1, 0, d, phi);
-            continue;
-        }
-        const float shift = levels_largest(x, level, d);
-        levels_exp(x, level, 1, shift, d, phi);
-        k->eps[r] = exponential_eps(shift);
-    }
-}
-
-static void map(const fused_chunk *k)
-{
-    const fused *u = k->u;
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
-    x += (k->map * (k->side == ATT_Q ? u->n : u->m) + k->at) * u->f;
-    switch (u->c->p->feature_map) {
-    case ATT_MAP_ELU1: map_rows(k, x, map_elu1); break;
-    case ATT_MAP_RELU: map_rows(k, x, map_relu); break;
-    default: map_exponential(k, x); break;
-    }
-}
-
-/* phi'(x) from phi: min(phi, 1), 1 where phi > 0, phi. */
 SIMD_INLINE vf slope_elu1(vf phi)
 {
     return v_min(phi, v_set1(1));
-}
-
-SIMD_INLINE vf slope_relu(vf phi)
-{
-    return v_select(phi > 0, v_set1(1), v_zero());
 }
 
 SIMD_INLINE vf slope_exp(vf phi)
@@ -87,36 +31,46 @@ SIMD_INLINE vf slope_exp(vf phi)
     return phi;
 }
 
-SIMD_INLINE void unmap_rows(const fused_chunk *k, float *dx,
-                            vf (*const slope)(vf))
+/* exp(k - level), or exp(q + level - shift) with the shift that makes the
+ * largest 1. */
+static void map_exponential(const fused_chunk *k)
 {
-    const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
-    const float *phi = k->phi, *dphi = k->dphi;
-    for (size_t r = 0; r < k->rows; r++, dx += d) {
-        for (size_t c = 0; c < whole; c += VL)
-            v_store(dx + c, v_load(dphi + c) * slope(v_load(phi + c)));
-        if (last)
-            v_store_n(dx + whole,
-                      v_load(dphi + whole) * slope(v_load(phi + whole)), last);
-        phi += k->u->lf;
-        dphi += k->u->lf;
+    const fused *u = k->u;
+    const tensors *t = u->own;
+    const float *level = t->level + k->map * u->lf;
+    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
+    x += fused_place(k, u->f);
+    for (size_t r = 0; r < k->rows; r++, x += u->f) {
+        float *phi = k->phi + r * u->lf;
+        if (k->side == ATT_K) {
+            levels_exp(x, level, -1, 0, u->f, phi);
+            continue;
+        }
+        const float shift = levels_largest(x, level, u->f);
+        levels_exp(x, level, 1, shift, u->f, phi);
+        k->eps[r] = exponential_eps(shift);
+    }
+}
+
+static void map(const fused_chunk *k)
+{
+    switch (k->u->c->p->feature_map) {
+    case ATT_MAP_ELU1: fused_map(k, map_elu1); break;
+    case ATT_MAP_RELU: fused_map(k, fused_relu); break;
+    default: map_exponential(k); break;
     }
 }
 
 static void unmap(const fused_chunk *k)
 {
-    const fused *u = k->u;
-    float *dx = k->side == ATT_Q ? u->g->dq : u->g->dk;
-    if (!dx) return;
-    dx += (k->map * (k->side == ATT_Q ? u->n : u->m) + k->at) * u->f;
-    switch (u->c->p->feature_map) {
-    case ATT_MAP_ELU1: unmap_rows(k, dx, slope_elu1); break;
-    case ATT_MAP_RELU: unmap_rows(k, dx, slope_relu); break;
-    default: unmap_rows(k, dx, slope_exp); break;
+    switch (k->u->c->p->feature_map) {
+    case ATT_MAP_ELU1: fused_unmap(k, slope_elu1); break;
+    case ATT_MAP_RELU: fused_unmap(k, fused_relu_slope); break;
+    default: fused_unmap(k, slope_exp); break;
     }
 }
 
-/* ---- calls ----------------------------------------------------------------------------- */
+/* ---- calls --------------------------------------------------------------- */
 
 static tensors describe(const att_problem *p, int threads)
 {
@@ -177,6 +131,12 @@ static void backward(const att_call *c, const att_grad *g)
                                 t.u.scratch_floats);
 }
 
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const tensors t = describe(p, 1);
+    fused_executed(&t.u, pass, out);
+}
+
 ATT_KERNELS = {
     {
         .name = "linear.fused",
@@ -185,6 +145,7 @@ ATT_KERNELS = {
         .sizes = sizes,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

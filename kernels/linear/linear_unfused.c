@@ -1,9 +1,9 @@
 /* linear.unfused - one pass over memory for each operation, as a framework runs
  * it: phi(q), phi(k), z, S, D, phi(Q) S, division.
  *
- * Bound by memory and by loads: every product reads its left factor one float at
- * a time, every pass writes a tensor that the next one reads.  The features are
- * kept for backward.  It is what linear.fused is shown beside.  Causal: the
+ * Bound by memory and by loads: every product reads its left factor one float
+ * at a time, every pass writes a tensor that the next one reads.  The features
+ * are kept for backward.  It is what linear.fused is shown beside.  Causal: the
  * running sums of the definition, one token after the other.
  */
 #include "exponential.h"
@@ -42,7 +42,7 @@ static void sizes(const att_problem *p, int threads, att_sizes *out)
     unfused_sizes(&forward, &backward, out);
 }
 
-/* ---- features -------------------------------------------------------------------- */
+/* ---- features ------------------------------------------------------------ */
 
 static void map_elementwise(const tensors *t, int map, const float *x,
                             size_t count, float *phi)
@@ -96,8 +96,8 @@ static void forward(const att_call *c)
 }
 
 /* dx = dphi phi'(x); phi' of elu1 is min(phi, 1), of relu 1 where phi > 0. */
-static void unmap(const tensors *t, int map, const float *phi, const float *dphi,
-                  size_t count, float *dx)
+static void unmap(const tensors *t, int map, const float *phi,
+                  const float *dphi, size_t count, float *dx)
 {
     if (!dx) return;
     #pragma omp parallel for num_threads(t->u.threads)

@@ -6,9 +6,9 @@
  *     o_i = phi(q_i)' S / (phi(q_i).z)
  *
  * max is over the features of a query, and over all keys and features of a head
- * (also the later ones, in the causal form); both are constants to the gradient.
- * Only the causal form has an eps: 1e-6 on every component of z.  An estimate of
- * softmax(q.k / sqrt d) whose error falls like m^(-1/2).
+ * (also the later ones, in the causal form); both are constants to the
+ * gradient. Only the causal form has an eps: 1e-6 on every component of z.  An
+ * estimate of softmax(q.k / sqrt d) whose error falls like m^(-1/2).
  */
 #include "random_reference.h"
 
@@ -104,7 +104,8 @@ static double *map_tokens(const att_ref *r, const double *x, size_t tokens,
     const size_t d = (size_t)r->p->head_dim, m = random_features(r->p);
     double *u = ref_new(tokens * m), *half = ref_new(tokens);
     for (size_t i = 0; i < tokens; i++)
-        random_project(r->param[RANDOM_PROJ], m, d, x + i * d, u + i * m, &half[i]);
+        random_project(r->param[RANDOM_PROJ], m, d, x + i * d, u + i * m,
+                       &half[i]);
     features(r->p, tokens, keys, u, half);
     free(half);
     return u;
@@ -144,7 +145,8 @@ static void unmap(const att_ref *r, const attend *a, int h, enum att_slot side,
                              : y > PERFORMER_FLOOR_RELU);
             if (softmax) sum += du[c];
         }
-        random_unproject(r->param[RANDOM_PROJ], m, d, x + i * d, du, sum, dx + i * d);
+        random_unproject(r->param[RANDOM_PROJ], m, d, x + i * d, du, sum,
+                         dx + i * d);
     }
     free(du);
 }

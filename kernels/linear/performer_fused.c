@@ -1,30 +1,11 @@
 /* performer.fused - projection, exponentials, sums and products chunk by chunk
  * (fused.h); the m features of a token never leave the caches.
  *
- * softmax features need the largest projection of all keys of a map, so the keys
- * are projected twice, a quarter more products at dv = d.  Bound by the FMA units:
- * 4 m d + 4 m dv FLOPs a token beside one exponential a feature.
+ * softmax features need the largest projection of all keys of a map, so the
+ * keys are projected twice, a quarter more products at dv = d.  Bound by the
+ * FMA units: 4 m d + 4 m dv FLOPs a token beside one exponential a feature.
  */
-#include "fused.h"
-#include "random_features.h"
-
-/* Offset of the first entry of the chunk in q or k. */
-static size_t token_of(const fused_chunk *k, size_t d)
-{
-    const size_t tokens = k->side == ATT_Q ? k->u->n : k->u->m;
-    return (k->map * tokens + k->at) * d;
-}
-
-/* |x|^2 / (2 sqrt d). */
-static float half_square(const float *x, size_t d)
-{
-    vf sum = v_zero();
-    for (size_t c = 0; c < d; c += VL) {
-        const vf y = v_load_n(x + c, d - c < VL ? d - c : VL);
-        sum = v_fma(y, y, sum);
-    }
-    return v_sum(sum) / (2 * sqrtf((float)d));
-}
+#include "random_fused.h"
 
 static float largest(const float *x, size_t n)
 {
@@ -34,15 +15,6 @@ static float largest(const float *x, size_t n)
     float max = v_hmax(most);
     for (size_t c = whole; c < n; c++) max = x[c] > max ? x[c] : max;
     return max;
-}
-
-/* phi_r = u_r of the chunk. */
-static void project(const fused_chunk *k)
-{
-    const size_t d = (size_t)k->u->c->p->head_dim, f = k->u->f;
-    const float *x = k->side == ATT_Q ? k->u->c->q : k->u->c->k;
-    fused_gemm(k->rows, f, d, x + token_of(k, d), d, 1, k->u->c->state, f,
-               k->phi, k->u->lf, false);
 }
 
 /* m^(-1/2) (exp(u - minus) + 1e-4) of one row. */
@@ -73,9 +45,8 @@ static void map(const fused_chunk *k)
 {
     const fused *u = k->u;
     const size_t d = (size_t)u->c->p->head_dim;
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
-    x += token_of(k, d);
-    project(k);
+    const float *x = random_tokens(k);
+    random_project_chunk(k, u->f);
     for (size_t r = 0; r < k->rows; r++, x += d) {
         float *phi = k->phi + r * u->lf;
         if (u->c->p->kernel_fn == ATT_FN_RELU) {
@@ -84,7 +55,7 @@ static void map(const fused_chunk *k)
         }
         const float max = k->side == ATT_Q ? largest(phi, u->f)
                                            : u->kept[k->map * u->parts];
-        features_softmax(phi, u->f, half_square(x, d) + max);
+        features_softmax(phi, u->f, random_half_square(x, d) + max);
     }
 }
 
@@ -109,31 +80,20 @@ SIMD_INLINE void slopes_relu(const float *phi, size_t lf, float *du)
                 v_select(v_load(phi + c) > floor, v_load(du + c), v_zero()));
 }
 
-/* dx = d^(-1/4) du Omega - x sum(du) / sqrt d, the sum being of |x|^2 in s. */
 static void unmap(const fused_chunk *k)
 {
     const fused *u = k->u;
-    const size_t d = (size_t)u->c->p->head_dim, f = u->f;
-    const bool softmax = u->c->p->kernel_fn == ATT_FN_SOFTMAX;
-    const float floor = (float)PERFORMER_FLOOR_SOFTMAX / sqrtf((float)f);
-    const float scale = powf((float)d, -0.25f);
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
-    float *dx = k->side == ATT_Q ? u->g->dq : u->g->dk, *sum = k->scratch;
-    if (!dx) return;
-    x += token_of(k, d);
-    dx += token_of(k, d);
+    const float floor = (float)PERFORMER_FLOOR_SOFTMAX / sqrtf((float)u->f);
+    float *sum = k->scratch;
+    if (!(k->side == ATT_Q ? u->g->dq : u->g->dk)) return;
     for (size_t r = 0; r < k->rows; r++) {
         const float *phi = k->phi + r * u->lf;
         float *du = k->dphi + r * u->lf;
         sum[r] = 0;
-        if (softmax) sum[r] = slopes_softmax(phi, u->lf, floor, du);
-        else slopes_relu(phi, u->lf, du);
+        if (u->c->p->kernel_fn == ATT_FN_RELU) slopes_relu(phi, u->lf, du);
+        else sum[r] = slopes_softmax(phi, u->lf, floor, du);
     }
-    fused_gemm(k->rows, d, f, k->dphi, u->lf, 1, u->c->param[RANDOM_PROJ], d, dx,
-               d, false);
-    for (size_t r = 0; r < k->rows; r++, x += d, dx += d)
-        for (size_t c = 0; c < d; c++)
-            dx[c] = scale * (dx[c] - scale * sum[r] * x[c]);
+    random_unproject_chunk(k, u->f, sum);
 }
 
 static fused describe(const att_problem *p, int threads)
@@ -180,7 +140,7 @@ static void make_maxima(const fused *u)
                 const size_t rows = end - at < u->chunk ? end - at : u->chunk;
                 const fused_chunk k = { .u = u, .side = ATT_K, .map = map,
                                         .at = at, .rows = rows, .phi = o.phi };
-                project(&k);
+                random_project_chunk(&k, u->f);
                 for (size_t r = 0; r < rows; r++)
                     max = fmaxf(max, largest(o.phi + r * u->lf, u->f));
             }
@@ -208,6 +168,15 @@ static void backward(const att_call *c, const att_grad *g)
     fused_backward(&u);
 }
 
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const fused u = describe(p, 1);
+    const double keys = (double)(u.maps * u.m), f = (double)u.f;
+    fused_executed(&u, pass, out);
+    if (pass == ATT_FORWARD && p->kernel_fn == ATT_FN_SOFTMAX)
+        out->mul_add += keys * f * p->head_dim; /* projected for the maximum */
+}
+
 ATT_KERNELS = {
     {
         .name = "performer.fused",
@@ -217,6 +186,7 @@ ATT_KERNELS = {
         .prepare = prepare,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

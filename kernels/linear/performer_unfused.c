@@ -106,8 +106,9 @@ static void unmap(const att_call *c, const tensors *t, const float *x,
     const unfused *u = &t->u;
     const size_t f = u->f, d = (size_t)c->p->head_dim, rows = u->maps * tokens;
     const bool softmax = c->p->kernel_fn == ATT_FN_SOFTMAX;
-    const float floor = softmax ? (float)PERFORMER_FLOOR_SOFTMAX / sqrtf((float)f)
-                                : (float)PERFORMER_FLOOR_RELU;
+    const float floor = softmax
+                            ? (float)PERFORMER_FLOOR_SOFTMAX / sqrtf((float)f)
+                            : (float)PERFORMER_FLOOR_RELU;
     const float scale = powf((float)d, -0.25f);
     if (!dx) return;
     #pragma omp parallel for num_threads(u->threads)

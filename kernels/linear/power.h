@@ -4,9 +4,9 @@
 
 #include "../simd.h"
 
-/* log2 of normal x > 0, absolute error below 1e-7 + 1e-7 |log2 x|: x = 2^n m with
- * m in [sqrt(1/2), sqrt(2)), log2 m = f P(f), f = m - 1, P of degree 8 fitted for
- * the least relative error (Lawson's iteration), 2.6e-8 exactly. */
+/* log2 of normal x > 0, absolute error below 1e-7 + 1e-7 |log2 x|: x = 2^n m
+ * with m in [sqrt(1/2), sqrt(2)), log2 m = f P(f), f = m - 1, P of degree 8
+ * fitted for the least relative error (Lawson's iteration), 2.6e-8 exactly. */
 SIMD_INLINE vf power_log2(vf x)
 {
     const vi bits = (vi)x - 0x3f3504f3; /* sqrt(1/2) */

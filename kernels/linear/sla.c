@@ -1,11 +1,11 @@
 /* sla - simplified linear attention with a depthwise convolution of v.
  *
  *     o = A v + DWC(v),  A_ij = relu(q_i).relu(k_j + P_j) / D_i
- *     D_i = relu(q_i).sum_j relu(k_j + P_j) + 1e-6      [guo2024slab, eqs. 9, 10]
+ *     D_i = relu(q_i).sum_j relu(k_j + P_j) + 1e-6              [guo2024slab]
  *
- * P is learned, [heads][M][d].  No scale, no focusing power.  The order of the two
- * products follows the authors' code: K'V first if N M 2d > d^2 (N + M), which
- * for N = M is N > d.
+ * P is learned, [heads][M][d].  No scale, no focusing power.  The order of the
+ * two products follows the authors' code: K'V first if N M 2d > d^2 (N + M),
+ * which for N = M is N > d.
  */
 #include "dwc_reference.h"
 #include "attend.h"

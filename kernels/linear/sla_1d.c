@@ -6,15 +6,16 @@
  *
  * The depthwise convolution of k taps runs over the attention's output and
  * replaces it; the factor F multiplies the bias too.  Padding is floor(k/2) on
- * both sides, so an even k yields N + 1 tokens.  Unlike sla this does not restore
- * the rank: F T_c A has at most the rank of A.
+ * both sides, so an even k yields N + 1 tokens.  Unlike sla this does not
+ * restore the rank: F T_c A has at most the rank of A.
  */
 #include "attend.h"
 #include "sla_1d.h"
 
 static const char *reject(const att_problem *p)
 {
-    if (p->conv.n > 1) return "the convolution has one axis: give conv one value";
+    if (p->conv.n > 1)
+        return "the convolution has one axis: give conv one value";
     if (sla_1d_taps(p) < 1 || sla_1d_taps(p) > SLA_1D_TAPS_MAX)
         return "conv must be from 1 to 255";
     if (!(p->power > 0)) return "power, the factor on the output, must be > 0";

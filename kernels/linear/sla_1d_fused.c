@@ -1,10 +1,10 @@
-/* sla_1d.fused - relu, sums, normaliser, products and the convolution along time
- * chunk by chunk (fused.h, dwc_fused.h).
+/* sla_1d.fused - relu, sums, normaliser, products and the convolution along
+ * time chunk by chunk (fused.h, dwc_fused.h).
  *
- * The attention output y of a chunk, with the tokens that its convolution reaches
- * beyond, stays in the first cache: k - 1 of CHUNK rows are made twice, and y is
- * never a tensor, not even for backward, which makes it again.  Bound by the FMA
- * units: 4 d^2 + 2 k d FLOPs a token.
+ * The attention output y of a chunk, with the tokens that its convolution
+ * reaches beyond, stays in the first cache: k - 1 of CHUNK rows are made twice,
+ * and y is never a tensor, not even for backward, which makes it again.  Bound
+ * by the FMA units: 4 d^2 + 2 k d FLOPs a token.
  */
 #include "dwc_fused.h"
 #include "sla_1d.h"
@@ -16,41 +16,14 @@ typedef struct tensors {
     float factor;
 } tensors;
 
-/* phi = max(x, 0). */
 static void map(const fused_chunk *k)
 {
-    const fused *u = k->u;
-    const size_t d = u->f, whole = d / VL * VL, last = d - whole;
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
-    x += (k->map * u->n + k->at) * d;
-    for (size_t r = 0; r < k->rows; r++, x += d) {
-        float *phi = k->phi + r * u->lf;
-        for (size_t c = 0; c < whole; c += VL)
-            v_store(phi + c, v_max(v_load(x + c), v_zero()));
-        if (last)
-            v_store_n(phi + whole, v_max(v_load_n(x + whole, last), v_zero()),
-                      last);
-    }
+    fused_map(k, fused_relu);
 }
 
 static void unmap(const fused_chunk *k)
 {
-    const fused *u = k->u;
-    const size_t d = u->f, whole = d / VL * VL, last = d - whole;
-    float *dx = k->side == ATT_Q ? u->g->dq : u->g->dk;
-    if (!dx) return;
-    dx += (k->map * u->n + k->at) * d;
-    for (size_t r = 0; r < k->rows; r++, dx += d) {
-        const float *phi = k->phi + r * u->lf, *dphi = k->dphi + r * u->lf;
-        for (size_t c = 0; c < whole; c += VL)
-            v_store(dx + c, v_select(v_load(phi + c) > 0, v_load(dphi + c),
-                                     v_zero()));
-        if (last)
-            v_store_n(dx + whole,
-                      v_select(v_load(phi + whole) > 0, v_load(dphi + whole),
-                               v_zero()),
-                      last);
-    }
+    fused_unmap(k, fused_relu_slope);
 }
 
 /* Gradient of y, F T' g: made without gaps, then moved to rows of `pitch`. */
@@ -62,8 +35,7 @@ static void upstream(const fused *u, size_t map, size_t at, size_t rows,
     dwc_branch back = t->w;
     back.flipped = true;
     back.width = (int)t->outputs;
-    memset(g, 0, rows * d * sizeof *g);
-    dwc_row(&back, u->g->dout + map * t->outputs * d, 0, (int)at,
+    dwc_row(&back, u->g->dout + map * t->outputs * d, NULL, 0, (int)at,
             (int)(at + rows), g);
     for (size_t r = rows; r-- > 0;) {
         memmove(g + r * pitch, g + r * d, d * sizeof *g);
@@ -118,8 +90,8 @@ static size_t tasks_of(const tensors *t)
     return (t->outputs + step_of(t) - 1) / step_of(t);
 }
 
-/* y of the tokens [*first, *first + rows) that outputs from `at` on reach, in the
- * hook's scratch; returns rows. */
+/* y of the tokens [*first, *first + rows) that outputs from `at` on reach, in
+ * the hook's scratch; returns rows. */
 static size_t attend_rows(const tensors *t, const fused_own *o, size_t map,
                           size_t at, size_t *first)
 {
@@ -147,9 +119,7 @@ static void output_task(const tensors *t, const fused_own *o, size_t map,
     w.width = (int)attend_rows(t, o, map, at, &first);
     for (size_t i = at; u->inverse && i < end && i < u->n; i++)
         u->inverse[map * u->n + i] = o->inverse[i - first];
-    for (size_t r = 0; r < end - at; r++)
-        memcpy(out + r * d, bias, d * sizeof *out);
-    dwc_row(&w, o->hook, 0, (int)(at - first), (int)(end - first), out);
+    dwc_row(&w, o->hook, bias, 0, (int)(at - first), (int)(end - first), out);
     for (size_t i = 0; i < (end - at) * d; i++) out[i] *= t->factor;
 }
 
@@ -225,6 +195,18 @@ static void backward(const att_call *c, const att_grad *g)
     gradients(&t, g->dparam[SLA_1D_W], g->dparam[SLA_1D_B]);
 }
 
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const tensors t = describe(p, 1, NULL);
+    const double maps = (double)t.u.maps, d = (double)t.u.e;
+    const double twice = (double)((tasks_of(&t) - 1) * (size_t)(t.w.wide - 1));
+    fused_executed(&t.u, pass, out);
+    /* rows of y that two tasks make; in backward all of them, once more */
+    out->mul_add += maps * d * d *
+                    (pass == ATT_FORWARD ? twice
+                                         : (double)t.u.n + twice);
+}
+
 ATT_KERNELS = {
     {
         .name = "sla_1d.fused",
@@ -234,6 +216,7 @@ ATT_KERNELS = {
         .prepare = prepare,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

@@ -93,7 +93,8 @@ static void forward(const att_call *c)
 }
 
 /* dy = F T' g. */
-static void convolve_back(const tensors *t, const float *filters, const float *g)
+static void convolve_back(const tensors *t, const float *filters,
+                          const float *g)
 {
     const size_t d = t->u.e;
     #pragma omp parallel for num_threads(t->u.threads)
@@ -111,8 +112,8 @@ static void convolve_back(const tensors *t, const float *filters, const float *g
     }
 }
 
-/* dW [d][k] = F sum_i g_i y_(i + a - floor(k/2)); a thread owns taps.  In runs of
- * 64 tokens, so that long sums keep their small terms. */
+/* dW [d][k] = F sum_i g_i y_(i + a - floor(k/2)); a thread owns taps.  In runs
+ * of 64 tokens, so that long sums keep their small terms. */
 static void filter_gradient(const tensors *t, const float *g, float *dw)
 {
     enum { RUN = 64 };

@@ -1,6 +1,7 @@
-/* sla.fused - relu, position, sums, normaliser and convolution chunk by chunk: the
- * convolution of a chunk of tokens is left in o, to which the product of queries
- * and S is added while both are in the first cache (fused.h, dwc_fused.h).
+/* sla.fused - relu, position, sums, normaliser and convolution chunk by chunk:
+ * the convolution of a chunk of tokens is left in o, to which the product of
+ * queries and S is added while both are in the first cache (fused.h,
+ * dwc_fused.h).
  *
  * Bound by the FMA units: 4 d^2 FLOPs a token for the products, 2 k^2 d for the
  * convolution at one load an FMA.  Where N <= d the scores come first.
@@ -14,10 +15,10 @@ static void map(const fused_chunk *k)
     const fused *u = k->u;
     const size_t d = u->f, tokens = k->side == ATT_Q ? u->n : u->m;
     const size_t whole = d / VL * VL, last = d - whole;
-    const size_t at = (k->map * tokens + k->at) * d;
     const size_t head = k->map % (size_t)u->c->p->heads;
-    const float *x = (const float *)(k->side == ATT_Q ? u->c->q : u->c->k) + at;
+    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
     const float *pos = k->side == ATT_K ? u->c->param[SLA_POS] : NULL;
+    x += fused_place(k, d);
     if (pos) pos += (head * tokens + k->at) * d;
     for (size_t r = 0; r < k->rows; r++, x += d, pos += pos ? d : 0) {
         float *phi = k->phi + r * u->lf;
@@ -37,7 +38,8 @@ SIMD_INLINE void open_rows(const fused_chunk *k, bool add, float *y)
 {
     const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
     for (size_t r = 0; r < k->rows; r++, y += d) {
-        const float *phi = k->phi + r * k->u->lf, *dphi = k->dphi + r * k->u->lf;
+        const float *phi = k->phi + r * k->u->lf;
+        const float *dphi = k->dphi + r * k->u->lf;
         for (size_t c = 0; c < whole; c += VL) {
             const vf x = v_select(v_load(phi + c) > 0, v_load(dphi + c),
                                   v_zero());
@@ -58,7 +60,7 @@ static void unmap(const fused_chunk *k)
     const size_t heads = (size_t)u->c->p->heads;
     float *dx = k->side == ATT_Q ? u->g->dq : u->g->dk;
     float *dpos = k->side == ATT_K ? u->g->dparam[SLA_POS] : NULL;
-    if (dx) open_rows(k, false, dx + (k->map * tokens + k->at) * u->f);
+    if (dx) open_rows(k, false, dx + fused_place(k, u->f));
     if (dpos)
         open_rows(k, k->map >= heads,
                   dpos + (k->map % heads * tokens + k->at) * u->f);
@@ -109,6 +111,12 @@ static void backward(const att_call *c, const att_grad *g)
     dwc_resized_back(&u, &b);
 }
 
+static void executed(const att_problem *p, enum att_pass pass, att_cost *out)
+{
+    const fused u = describe(p, 1);
+    fused_executed(&u, pass, out);
+}
+
 ATT_KERNELS = {
     {
         .name = "sla.fused",
@@ -118,6 +126,7 @@ ATT_KERNELS = {
         .prepare = prepare,
         .forward = forward,
         .backward = backward,
+        .executed = executed,
     },
     { 0 },
 };

@@ -1,5 +1,5 @@
-/* unfused.h - attention between feature vectors in passes over whole tensors, one
- * for each operation, as a framework runs it.
+/* unfused.h - attention between feature vectors in passes over whole tensors,
+ * one for each operation, as a framework runs it.
  *
  * Every intermediate result is a tensor in memory: features, S, z, 1/D, their
  * gradients.  Loops are left to the compiler; a product keeps four rows of its
@@ -17,7 +17,7 @@
 
 #define PASS static inline __attribute__((unused))
 
-/* ---- products ------------------------------------------------------------------ */
+/* ---- products ------------------------------------------------------------ */
 
 /* y += sum of four rows of x, ldx apart, times a[0], a[step], ... */
 PASS void add_rows(float *restrict y, const float *restrict x, size_t ldx,
@@ -44,7 +44,8 @@ PASS float row_dot(const float *a, const float *b, size_t n)
     return sum;
 }
 
-/* Rows of C [..][columns]: c_i = sum_t A(i, t) b_t, A(i, t) = a[i ai + t at]. */
+/* Rows of C [..][columns]: c_i = sum_t A(i, t) b_t, A(i, t) = a[i ai + t at].
+ *  */
 PASS void product_rows(size_t rows, size_t inner, size_t columns,
                        const float *a, size_t ai, size_t at, const float *b,
                        float *c)
@@ -133,7 +134,7 @@ PASS void sum_rows(int threads, size_t maps, size_t rows, size_t columns,
     }
 }
 
-/* ---- attention between features ---------------------------------------------------- */
+/* ---- attention between features ------------------------------------------ */
 
 /* All maps of a problem.  The mechanism fills q and k, and eps_row if exponents
  * were shifted (else NULL). */
@@ -257,7 +258,7 @@ PASS void unfused_forward(const unfused *u, const float *v, float *o)
         scale_rows(u->threads, u->maps * u->n, u->e, u->inverse, o, o);
 }
 
-/* ---- backward ------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------ */
 
 /* gh = g / D. */
 PASS void unfused_divide(const unfused *u, const float *g)
