@@ -154,7 +154,39 @@ static void backward(const att_call *c, const att_grad *g)
     if (g->dq) map(c, g->dout, g->dq);
 }
 
+/* The same with the library's functions, element by element. */
+static void map_direct(const att_call *c, const float *g, float *y)
+{
+    const float *x = c->q;
+    const size_t n = (size_t)c->p->batch * att_tokens(c->p) *
+                     (size_t)c->p->head_dim;
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t i = 0; i < n; i++) {
+        double slope;
+        const double value = gelu(c->p, x[i], &slope);
+        y[i] = (float)(g ? slope * g[i] : value);
+    }
+}
+
+static void forward_direct(const att_call *c)
+{
+    map_direct(c, NULL, c->o);
+}
+
+static void backward_direct(const att_call *c, const att_grad *g)
+{
+    if (g->dq) map_direct(c, g->dout, g->dq);
+}
+
 ATT_KERNELS = {
+    {
+        .name = "gelu.direct",
+        .mechanism = "gelu",
+        .brief = "erf or tanh of the C library, one element at a time",
+        .plain = true,
+        .forward = forward_direct,
+        .backward = backward_direct,
+    },
     {
         .name = "gelu.fused",
         .mechanism = "gelu",
