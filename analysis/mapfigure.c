@@ -114,9 +114,8 @@ static void axis(const page *g, char which, const char *label, double length,
     else fprintf(g->script, "set xrange [-0.5:%g]\n", length - 0.5);
     fprintf(g->script, "set %clabel ", which);
     gnuplot_quote(g->script, label);
-    /* nearer to the axis where the tics have fewer digits */
     fprintf(g->script, " font ',7' offset %s\n",
-            which == 'x' ? "0,0.9" : length > 100 ? "2.4,0" : "3.2,0");
+            which == 'x' ? "0,0.9" : "2.4,0");
 }
 
 /* About four tics; whole rows of the grid where that is what is counted. */
@@ -130,6 +129,25 @@ static double tic_step(double length, int row)
         return step;
     }
     return row * ceil(length / (4.0 * row));
+}
+
+/* Plots the doubles in a file as an image, row 0 first.  gnuplot's images need
+ * two rows and two columns; a single one is drawn as boxes. */
+static void plot_image(const page *g, const char *file, size_t skip,
+                       size_t rows, size_t columns)
+{
+    fputs("plot ", g->script);
+    gnuplot_quote(g->script, file);
+    fprintf(g->script, " binary skip=%zu format='%%double' ", skip);
+    if (rows > 1 && columns > 1)
+        fprintf(g->script, "array=(%zu,%zu) using (shown($1)) with image\n",
+                columns, rows);
+    else
+        fprintf(g->script,
+                "record=(%zu) using (%s):(%s):(0.5):(0.5):(shown($1)) with "
+                "boxxyerror fillstyle solid noborder linecolor palette\n",
+                rows * columns, columns > 1 ? "$0" : "0",
+                columns > 1 ? "0" : "$0");
 }
 
 /* Frame around a grid cell. */
@@ -166,12 +184,7 @@ static void matrix_panel(const page *g, const mapfigure *f,
             "set arrow 1 from graph 1.08, first %d to graph 1.005, first %d "
             "front size graph 0.03,25 filled linecolor rgb '%s'\n",
             f->query, f->query, query_colour);
-    fputs("plot ", g->script);
-    gnuplot_quote(g->script, panel->file);
-    fprintf(g->script,
-            " binary skip=%d array=(%zu,%zu) format='%%double' "
-            "using (shown($1)) with image\n",
-            NPY_HEADER, m->columns, m->rows);
+    plot_image(g, panel->file, NPY_HEADER, m->rows, m->columns);
     end_panel(g);
 }
 
@@ -186,12 +199,7 @@ static void row_panel(const page *g, const mapfigure *f,
         axis(g, 'x', "column", f->columns, tic_step(f->columns, 1));
         axis(g, 'y', "row", f->rows, tic_step(f->rows, 1));
         frame_cell(g, f);
-        fputs("plot ", g->script);
-        gnuplot_quote(g->script, panel->file);
-        fprintf(g->script,
-                " binary skip=%zu array=(%d,%d) format='%%double' "
-                "using (shown($1)) with image\n",
-                skip, f->columns, f->rows);
+        plot_image(g, panel->file, skip, (size_t)f->rows, (size_t)f->columns);
     } else {
         axis(g, 'x', "key j", (double)m->columns,
              tic_step((double)m->columns, 1));
@@ -355,13 +363,10 @@ static void tile(const page *g, const mapfigure_sheet *s,
 {
     title(g, t->title);
     define_shown(g, s->scale, t->keys ? t->keys : t->columns);
-    fprintf(g->script, "set xrange [-0.5:%g]\nset yrange [%g:-0.5]\nplot ",
+    fprintf(g->script, "set xrange [-0.5:%g]\nset yrange [%g:-0.5]\n",
             (double)t->columns - 0.5, (double)t->rows - 0.5);
-    gnuplot_quote(g->script, t->file);
-    fprintf(g->script,
-            " binary skip=%zu array=(%zu,%zu) format='%%double' "
-            "using (shown($1)) with image\n",
-            NPY_HEADER + t->skip * sizeof(double), t->columns, t->rows);
+    plot_image(g, t->file, NPY_HEADER + t->skip * sizeof(double), t->rows,
+               t->columns);
     end_panel(g);
 }
 
@@ -375,7 +380,9 @@ static void sheet(const page *g, const mapfigure_sheet *s)
         const double y =
             TILE_TITLE + i / s->across * (TILE + TILE_TITLE + TILE_GAP);
         place(g, x, y, TILE, TILE);
-        if (i == 0) colour_bar(g, s->scale, s->label, TILE_TITLE, 2 * TILE);
+        if (i == 0)
+            colour_bar(g, s->scale, s->label, TILE_TITLE,
+                       s->tiles > s->across ? 2 * TILE : TILE);
         tile(g, s, &s->tile[i]);
     }
     fputs("unset multiplot\n", g->script);
@@ -387,9 +394,7 @@ int mapfigure_sheet_draw(const mapfigure_sheet *s, unsigned formats, error *e)
     const int lines = (s->tiles + s->across - 1) / s->across;
     const page p = {
         .width = SHEET_EDGE + s->across * (TILE + TILE_GAP) + RIGHT,
-        /* the colour bar needs two lines */
-        .height = (lines > 2 ? lines : 2) * (TILE + TILE_TITLE + TILE_GAP) +
-                  SHEET_EDGE,
+        .height = lines * (TILE + TILE_TITLE + TILE_GAP) + SHEET_EDGE,
     };
     if (gnuplot_begin(&g, s->dir, s->name, p.width, p.height, e) < 0) return -1;
     sheet(&(page){ g.script, p.width, p.height }, s);
