@@ -9,11 +9,12 @@
 #include "../local/direct.h"
 #include "pattern.h"
 
-/* Row i: keys key[row[i]] .. key[row[i + 1] - 1]; column j: queries likewise.
- * The state is: room, row, column, key, query. */
+/* Row i: keys key[row[i]] .. key[row[i + 1] - 1]; column j: queries likewise, and
+ * the place of j among the keys of each.  The state is: room, row, column, key,
+ * query, place. */
 typedef struct lists {
     size_t *row, *column;
-    int32_t *key, *query;
+    int32_t *key, *query, *place;
     size_t room; /* pairs that fit                                           */
 } lists;
 
@@ -38,6 +39,7 @@ static lists lists_of(const pattern *x, void *state)
     l.column = l.row + x->n + 1;
     l.key = (int32_t *)(l.column + x->m + 1);
     l.query = l.key + l.room;
+    l.place = l.query + l.room;
     return l;
 }
 
@@ -62,8 +64,11 @@ static void fill(const pattern *x, const lists *l)
         first += count;
     }
     for (size_t i = 0; i < x->n; i++)
-        for (size_t t = l->row[i]; t < l->row[i + 1]; t++)
-            l->query[l->column[l->key[t]]++] = (int32_t)i;
+        for (size_t t = l->row[i]; t < l->row[i + 1]; t++) {
+            const size_t at = l->column[l->key[t]]++;
+            l->query[at] = (int32_t)i;
+            l->place[at] = (int32_t)(t - l->row[i]);
+        }
     for (size_t j = x->m; j-- > 0;) l->column[j + 1] = l->column[j];
     l->column[0] = 0;
 }
@@ -76,25 +81,12 @@ static void list(const direct *x, size_t map, size_t i, direct_row *row)
     memcpy(row->key, l->key + l->row[i], row->keys * sizeof *row->key);
 }
 
-/* Place of key j among the sorted keys of query i. */
-static size_t place(const lists *l, size_t i, size_t j)
-{
-    size_t from = l->row[i], to = l->row[i + 1];
-    while (to - from > 1) {
-        const size_t middle = (from + to) / 2;
-        if ((size_t)l->key[middle] <= j) from = middle;
-        else to = middle;
-    }
-    return from - l->row[i];
-}
-
 static void inverse(const direct *x, size_t j, direct_row *row)
 {
     const lists *l = x->geometry;
     row->keys = l->column[j + 1] - l->column[j];
     memcpy(row->key, l->query + l->column[j], row->keys * sizeof *row->key);
-    for (size_t t = 0; t < row->keys; t++)
-        row->tag[t] = (int32_t)place(l, (size_t)row->key[t], j);
+    memcpy(row->tag, l->place + l->column[j], row->keys * sizeof *row->tag);
 }
 
 static direct direct_of(const att_call *c, const att_grad *g, const pattern *x,
@@ -126,7 +118,7 @@ static void sizes(enum pattern_kind kind, const att_problem *p, int threads,
     const lists l = { .room = room_of(&x) };
     const direct d = direct_of(&c, NULL, &x, &l);
     *out = (att_sizes){ .state = (x.n + x.m + 3) * sizeof(size_t) +
-                                 2 * l.room * sizeof(int32_t) };
+                                 3 * l.room * sizeof(int32_t) };
     direct_sizes(&d, threads, out);
 }
 
