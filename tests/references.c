@@ -513,7 +513,7 @@ static void strange(void **state)
         check_values_free(&v);
         run++;
     }
-    if (run < 5) fail_msg("only %d problems were accepted", run);
+    if (run < (quick ? 1 : 5)) fail_msg("only %d problems were accepted", run);
 }
 
 /* ---- descriptions --------------------------------------------------------------------- */
