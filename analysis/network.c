@@ -255,8 +255,8 @@ static int with_tensor(network *n, enum net_kind kind, int from, int dims,
 int net_token(network *n, int from, const char *name)
 {
     if (n->failed) return -1;
-    const int i = with_tensor(n, NET_TOKEN, from, 1, &n->ops[from].channels,
-                              name);
+    const int channels = n->ops[from].channels;
+    const int i = with_tensor(n, NET_TOKEN, from, 1, &channels, name);
     if (i >= 0) n->ops[i].tokens++;
     return i;
 }
@@ -271,7 +271,8 @@ int net_position(network *n, int from, const char *name)
 int net_mask(network *n, int from, const char *name)
 {
     if (n->failed) return -1;
-    return with_tensor(n, NET_MASK, from, 1, &n->ops[from].channels, name);
+    const int channels = n->ops[from].channels;
+    return with_tensor(n, NET_MASK, from, 1, &channels, name);
 }
 
 int net_pool(network *n, int from, bool first)
