@@ -332,35 +332,45 @@ SIMD_INLINE vf only(vf x, size_t lanes)
     return x;
 }
 
-static void row_moments(const job *k, size_t t)
+/* Sum over a row of x - shift, or of its square: four sums hide the latency. */
+SIMD_INLINE float sum_of_row(const bool square, const float *x, size_t width,
+                             float shift)
 {
-    const float *x = input(k) + t * k->width;
-    vf sum = v_zero(), square = v_zero();
-    for (size_t i = 0; i < k->width; i += VL)
-        sum += load(x + i, lanes_at(k->width, i));
-    const float mean = v_sum(sum) / (float)k->width;
-    for (size_t i = 0; i < k->width; i += VL) {
-        const size_t lanes = lanes_at(k->width, i);
-        vf y = load(x + i, lanes) - mean;
+    vf sum[4] = { v_zero(), v_zero(), v_zero(), v_zero() };
+    size_t i = 0;
+    for (; i + 4 * VL <= width; i += 4 * VL)
+        UNROLL for (size_t j = 0; j < 4; j++) {
+            const vf y = v_load(x + i + j * VL) - shift;
+            sum[j] += square ? y * y : y;
+        }
+    for (; i < width; i += VL) {
+        const size_t lanes = lanes_at(width, i);
+        vf y = load(x + i, lanes) - shift;
         if (lanes < VL) y = only(y, lanes);
-        square = v_fma(y, y, square);
+        sum[0] += square ? y * y : y;
     }
-    tell_row(k, t, mean, v_sum(square) / (float)k->width);
+    return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-/* Coefficients of a column of the batch norm: y = a x + s, times its share. */
-typedef struct affine {
-    vf a, s;
-} affine;
-
-SIMD_INLINE affine affine_at(const job *k, size_t i, size_t lanes, vf rest)
+static void row_moments(const job *k, size_t t)
 {
-    const vf gain = load(k->c->param[GAMMA] + i, lanes) *
-                    load(k->column + k->padded + i, lanes);
-    affine y = { .a = rest * (gain + alpha_of(k)) };
-    y.s = rest * (load(k->c->param[BETA] + i, lanes) -
-                  load(k->column + i, lanes) * gain);
-    return y;
+    const float *x = input(k) + t * k->width, n = (float)k->width;
+    const float mean = sum_of_row(false, x, k->width, 0) / n;
+    tell_row(k, t, mean, sum_of_row(true, x, k->width, mean) / n);
+}
+
+/* The batch norm as a x + s, times its share: a, then s, where backward joins
+ * its sums. */
+static void make_affine(const job *k)
+{
+    float *a = k->work + k->total, *s = a + k->padded;
+    const float rest = (float)(1 - k->lambda);
+    for (size_t i = 0; i < k->width; i++) {
+        const float gain =
+            k->c->param[GAMMA][i] * k->column[k->padded + i];
+        a[i] = rest * (gain + alpha_of(k));
+        s[i] = rest * (k->c->param[BETA][i] - k->column[i] * gain);
+    }
 }
 
 SIMD_INLINE void output_row(const bool rows, const bool columns, const job *k,
@@ -368,8 +378,8 @@ SIMD_INLINE void output_row(const bool rows, const bool columns, const job *k,
 {
     const float *x = input(k) + t * k->width;
     float *o = (float *)k->c->o + t * k->width;
+    const float *a = k->work + k->total, *s = a + k->padded;
     const float lambda = (float)k->lambda;
-    const vf rest = v_set1((float)(1 - k->lambda));
     if (rows) row_moments(k, t);
     for (size_t i = 0; i < k->width; i += VL) {
         const size_t lanes = lanes_at(k->width, i);
@@ -379,10 +389,7 @@ SIMD_INLINE void output_row(const bool rows, const bool columns, const job *k,
             y = lambda * ((at - k->row[2 * t]) * k->row[2 * t + 1] *
                               load(k->gl + i, lanes) +
                           load(k->bl + i, lanes));
-        if (columns) {
-            const affine b = affine_at(k, i, lanes, rest);
-            y += v_fma(at, b.a, b.s);
-        }
+        if (columns) y += v_fma(at, load(a + i, lanes), load(s + i, lanes));
         store(o + i, y, lanes);
     }
 }
@@ -451,6 +458,10 @@ static void forward_fused(const att_call *c, enum kind kind)
         #pragma omp for
         for (size_t i = 0; i < (moments_needed ? k.width : 0); i++)
             join_column(&k, i);
+        if (k.columns) {
+            #pragma omp single
+            make_affine(&k);
+        }
         #pragma omp for
         for (size_t t = 0; t < k.n; t++) {
             if (k.rows && k.columns) output_row(true, true, &k, t);
