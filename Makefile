@@ -52,6 +52,10 @@ LEVELLED := $(KERNS) kernels/tile.c $(wildcard harness/peak.c)
 REST  := $(filter-out harness/peak.c,$(wildcard harness/*.c analysis/*.c plots/*.c))
 unit   = $(subst /,_,$(patsubst kernels/%,%,$(1:.c=)))
 
+# One short line for each file; V=1 shows whole commands.
+Q   := $(if $(V),,@)
+say  = @$(if $(V),:,printf '%-6s %s\n' $(1) $(2))
+
 OBJECTS := $(CORE:%.c=$(B)/%.o) $(REST:%.c=$(B)/%.o) $(MECHS:%.c=$(B)/%.plain.o) \
 	$(foreach l,$(LEVELS),$(LEVELLED:%.c=$(B)/%.$(l).o))
 
@@ -64,7 +68,8 @@ $(PROGRAM): $(B)/attnbench
 endif
 
 $(B)/attnbench: $(OBJECTS)
-	$(CC) $(COMMON) $(SANITIZE) -rdynamic $^ $(LDLIBS) -o $@
+	$(call say,link,$@)
+	$(Q)$(CC) $(COMMON) $(SANITIZE) -rdynamic $^ $(LDLIBS) -o $@
 
 # ---- rules ----------------------------------------------------------------------------
 
@@ -95,14 +100,17 @@ $(B)/harness/cite.o: results/references.bib CITATION.cff
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(PLAIN) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,$(CC),$@)
+	$(Q)$(CC) $(PLAIN) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
 $(B)/%.plain.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(PLAIN) -DATT_UNIT=$(call unit,$<)_plain -MMD -MP -c $< -o $@
+	$(call say,$(CC),$@)
+	$(Q)$(CC) $(PLAIN) -DATT_UNIT=$(call unit,$<)_plain -MMD -MP -c $< -o $@
 define LEVEL_RULE
 $(B)/%.$(1).o: %.c $(B)/flags
 	@mkdir -p $$(@D)
-	$$(CC) $$(KERNEL) $$(PKG_CFLAGS) $$(MARCH_$(1)) -DATT_UNIT=$$(call unit,$$<)_$(1) -MMD -MP -c $$< -o $$@
+	$$(call say,$$(CC),$$@)
+	$$(Q)$$(CC) $$(KERNEL) $$(PKG_CFLAGS) $$(MARCH_$(1)) -DATT_UNIT=$$(call unit,$$<)_$(1) -MMD -MP -c $$< -o $$@
 endef
 $(foreach l,$(LEVELS),$(eval $(call LEVEL_RULE,$(l))))
 -include $(OBJECTS:.o=.d)

@@ -223,8 +223,9 @@ static int frame(const overlay *o, int y, int x)
     if (o->query < 0) return 0;
     const int top = o->query / o->columns * o->cell;
     const int left = o->query % o->columns * o->cell;
-    const int dy = y < top ? top - y : y - (top + o->cell - 1);
-    const int dx = x < left ? left - x : x - (left + o->cell - 1);
+    const int low = top + o->cell - 1, right = left + o->cell - 1;
+    const int dy = top - y > y - low ? top - y : y - low;
+    const int dx = left - x > x - right ? left - x : x - right;
     const int d = dy > dx ? dy : dx; /* 0 on the border, beyond it positive */
     return d == 0 || d == -1 ? 1 : d == 1 ? 2 : 0;
 }

@@ -426,7 +426,7 @@ void check_compare(const check_values *got, const check_values *want,
         const double d = check_difference(g->value, w->value, w->elements);
         out->nmse = fmax(out->nmse,
                          normalised_error(g->value, w->value, w->elements));
-        const double shaky = fmin(8 * w->shaky, MOST_SHAKY);
+        const double shaky = fmin(16 * w->shaky, MOST_SHAKY);
         if (!(d <= fmax(tol, shaky))) out->pass = false;
         if (d / tol <= worst) continue;
         worst = d / tol;

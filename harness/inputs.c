@@ -8,6 +8,10 @@
  * 2.5 deviations pass ln(FLT_MAX) = 88.7, where float exponentials overflow. */
 #define LARGE 40.0f
 
+/* Where relu leaves one small entry of a row alone, gradients of a quotient are
+ * differences of numbers of size 1 / x that cancel. */
+#define LEAST 0x1p-8f
+
 static size_t aligned(size_t bytes)
 {
     return (bytes + ATT_ALIGN - 1) / ATT_ALIGN * ATT_ALIGN;
@@ -58,7 +62,9 @@ static void fill(enum inputs_family family, bool large, size_t channels,
         const size_t row = i / channels, c = i % channels;
         const float z = (float)att_normal(seed);
         switch (family) {
-        case INPUTS_NORMAL: out[i] = z; break;
+        case INPUTS_NORMAL:
+            out[i] = copysignf(fmaxf(fabsf(z), LEAST), z);
+            break;
         case INPUTS_LARGE: out[i] = large ? LARGE * z : z; break;
         case INPUTS_EQUAL: out[i] = 0.5f; break;
         case INPUTS_ONEHOT: out[i] = c == row * 7 % channels ? 4 : 0; break;

@@ -9,7 +9,7 @@
 
 /* What the values look like. */
 enum inputs_family {
-    INPUTS_NORMAL,  /* independent standard normals                         */
+    INPUTS_NORMAL,  /* independent standard normals, 1/256 or more from 0   */
     INPUTS_LARGE,   /* logits that overflow an exp without a maximum        */
     INPUTS_EQUAL,   /* every entry the same                                 */
     INPUTS_ONEHOT,  /* one 4 in each row, zeros elsewhere                   */

@@ -255,6 +255,17 @@ static void add_fields(maker *k, int axes)
     }
 }
 
+/* More maps than lanes, of few tokens. */
+static void add_crowds(maker *k, int axes)
+{
+    const char *const *grid = k->l->grids[axes - 1];
+    for (int i = 0; i < 4 && grid[i]; i++) {
+        att_problem p = usual(k, grid[i], 2 + i);
+        p.heads = 40;
+        offer(k, p, ATT_FIELD_heads);
+    }
+}
+
 static void add_mixture(maker *k, int axes)
 {
     const char *const *grid = k->l->grids[axes - 1];
@@ -307,6 +318,7 @@ int shapes_make(shapes *s, const att_mechanism *m, enum shapes_amount amount,
         if (all) add_fields(&k, axes);
         const int mixtures = k.l->mixtures / (all ? 1 : 4);
         for (int i = 0; i < mixtures; i++) add_mixture(&k, axes);
+        if (all && !(m->traits & ATT_ONE_WIDTH)) add_crowds(&k, axes);
     }
     if (amount != SHAPES_TINY) add_families(&k);
     if (!k.full) return 0;

@@ -307,6 +307,7 @@ static const char *reject_axes(const att_mechanism *m, const att_problem *p)
     for (int a = 0; a < p->causal.n; a++)
         if (p->causal.v[a] && !(m->traits & ATT_CAN_CAUSAL))
             return "has no causal form";
+    if (p->bias > 1 || p->scale_pos > 1) return "bias and scale_pos are 0 or 1";
     if ((m->traits & ATT_ONE_WIDTH) && p->heads != 1)
         return "sees all heads as one width: use heads=1 and a larger head_dim";
     if (p->tokens_k && !att_uses(m, ATT_FIELD_tokens_k))

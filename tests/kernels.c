@@ -170,12 +170,21 @@ static pid_t start(const att_mechanism *m, int slot)
     _exit(0);
 }
 
+static const char *test_name(const att_entry *e)
+{
+    static char name[80];
+    snprintf(name, sizeof name, "%s %s", e->kernel->name,
+             att_level_name(e->level));
+    return name;
+}
+
 static bool has_kernels(const att_mechanism *m)
 {
     const att_entry *entry;
     const size_t n = att_entries(&entry);
     for (size_t i = 0; i < n; i++)
-        if (entry[i].mechanism == m) return true;
+        if (entry[i].mechanism == m && test_selected(test_name(&entry[i])))
+            return true;
     return false;
 }
 
@@ -279,7 +288,7 @@ int main(int argc, char **argv)
     const att_entry *entry;
     const int n = (int)att_entries(&entry);
     static struct CMUnitTest tests[ENTRIES + 2];
-    static char names[ENTRIES][64];
+    static char names[ENTRIES][80];
     static bool sane;
     int count = 0;
 
@@ -297,8 +306,7 @@ int main(int argc, char **argv)
                                           .test_func = references_survive,
                                           .initial_state = &sane };
     for (int i = 0; i < n; i++) {
-        snprintf(names[i], sizeof names[i], "%s %s", entry[i].kernel->name,
-                 att_level_name(entry[i].level));
+        snprintf(names[i], sizeof names[i], "%s", test_name(&entry[i]));
         tests[count++] = (struct CMUnitTest){ .name = names[i],
                                               .test_func = kernel_agrees,
                                               .initial_state =

@@ -13,6 +13,7 @@
 /* Arguments of a test program: `quick` (true: what is run under sanitizers), or
  * a pattern of the tests to run, such as 'softmax*'. */
 bool test_arguments(int argc, char **argv);
+bool test_selected(const char *name);
 
 /* Memory between pages that fault, aligned to ATT_ALIGN and therefore less than
  * that before the last page; tight: right before it, aligned to nothing.  The

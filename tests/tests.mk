@@ -9,7 +9,8 @@ TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
 TEST_BUILT := $(TEST_PROGRAMS:%=$(B)/tests/%)
 
 $(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/guard.o $(TEST_OBJECTS)
-	$(CC) $(COMMON) $(SANITIZE) -rdynamic $(filter %.o,$^) $(LDLIBS) -lcmocka -o $@
+	$(call say,link,$@)
+	$(Q)$(CC) $(COMMON) $(SANITIZE) -rdynamic $(filter %.o,$^) $(LDLIBS) -lcmocka -o $@
 # The vector vocabulary is compiled like kernels, once per level.
 $(B)/tests/simd: $(LEVELS:%=$(B)/tests/simd_level.%.o)
 -include $(LEVELS:%=$(B)/tests/simd_level.%.d)

@@ -34,7 +34,7 @@ static inline void dwc_turn(const att_problem *p, const float *w, float *turned)
 }
 
 PASS dwc_passes dwc_lay_out(const att_problem *p, int threads,
-                            const float *filters, arena *forward)
+                            const float *filters, arena *scratch)
 {
     dwc_passes b = {
         .threads = threads, .height = att_height(p), .width = att_width(p),
@@ -42,8 +42,8 @@ PASS dwc_passes dwc_lay_out(const att_problem *p, int threads,
         .m = dwc_keys(p), .d = (size_t)p->head_dim, .filters = filters,
     };
     const size_t tokens = b.maps * b.n * b.d;
-    b.resized = b.m == b.n ? NULL : arena_take(forward, tokens);
-    b.branch = arena_take(forward, tokens);
+    b.resized = b.m == b.n ? NULL : arena_take(scratch, tokens);
+    b.branch = arena_take(scratch, tokens);
     return b;
 }
 

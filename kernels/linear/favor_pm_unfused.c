@@ -19,7 +19,7 @@ typedef struct tensors {
 } tensors;
 
 static tensors lay_out(const att_problem *p, int threads, arena *forward,
-                       arena *backward)
+                       arena *scratch, arena *backward)
 {
     tensors t = { .u = {
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
@@ -29,17 +29,18 @@ static tensors lay_out(const att_problem *p, int threads, arena *forward,
     unfused_lay_out(&t.u, forward, backward);
     const size_t most = t.u.n > t.u.m ? t.u.n : t.u.m;
     t.u.eps_row = arena_take(forward, t.u.maps * t.u.n);
-    t.half = arena_take(forward, t.u.maps * most);
-    t.projected = arena_take(forward, t.u.maps * most * (t.u.f / 2));
+    t.half = arena_take(scratch, t.u.maps * most);
+    t.projected = arena_take(scratch, t.u.maps * most * (t.u.f / 2));
     t.level = arena_take(forward, t.u.maps * t.u.f);
     return t;
 }
 
 static void sizes(const att_problem *p, int threads, att_sizes *out)
 {
-    arena forward = { 0 }, backward = { 0 };
-    lay_out(p, threads, &forward, &backward);
+    arena forward = { 0 }, scratch = { 0 }, backward = { 0 };
+    lay_out(p, threads, &forward, &scratch, &backward);
     unfused_sizes(&forward, &backward, out);
+    unfused_scratch(&scratch, out);
     out->state = random_features_pm(p) * (size_t)p->head_dim * sizeof(float);
 }
 
@@ -73,8 +74,9 @@ static void exponents(const att_call *c, const tensors *t, const float *in,
 
 static void forward(const att_call *c)
 {
-    arena kept = { .base = c->save ? c->save : c->work }, unused = { 0 };
-    const tensors t = lay_out(c->p, c->threads, &kept, &unused);
+    arena save = { .base = c->save }, work = { .base = c->work }, unused = { 0 };
+    const tensors t = lay_out(c->p, c->threads,
+                              c->save ? &save : &work, &work, &unused);
     const unfused *u = &t.u;
     exponents(c, &t, c->k, u->m, u->k);
     exponents(c, &t, c->q, u->n, u->q);
@@ -124,7 +126,7 @@ static void unmap(const att_call *c, const tensors *t, const float *x,
 static void backward(const att_call *c, const att_grad *g)
 {
     arena kept = { .base = c->save }, own = { .base = c->work };
-    const tensors t = lay_out(c->p, c->threads, &kept, &own);
+    const tensors t = lay_out(c->p, c->threads, &kept, &own, &own);
     unfused_backward(&t.u, c->v, g->dout, g->dv);
     unmap(c, &t, c->q, t.u.n, t.u.q, t.u.dq, g->dq);
     unmap(c, &t, c->k, t.u.m, t.u.k, t.u.dk, g->dk);

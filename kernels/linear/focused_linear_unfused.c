@@ -23,7 +23,7 @@ typedef struct tensors {
 } tensors;
 
 static tensors lay_out(const att_problem *p, int threads, const float *filters,
-                       arena *forward, arena *backward)
+                       arena *forward, arena *scratch, arena *backward)
 {
     tensors t = { .u = {
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
@@ -31,7 +31,7 @@ static tensors lay_out(const att_problem *p, int threads, const float *filters,
         .d = { .eps = (float)(FOCUSED_EPS * (double)dwc_keys(p)) },
     }, .heads = (size_t)p->heads };
     unfused_lay_out(&t.u, forward, backward);
-    t.dwc = dwc_lay_out(p, threads, filters, forward);
+    t.dwc = dwc_lay_out(p, threads, filters, scratch);
     t.scale = arena_take(forward, t.heads * t.u.f);
     t.xq = arena_take(forward, t.u.maps * t.u.n * t.u.f);
     t.xk = arena_take(forward, t.u.maps * t.u.m * t.u.f);
@@ -44,9 +44,10 @@ static tensors lay_out(const att_problem *p, int threads, const float *filters,
 
 static void sizes(const att_problem *p, int threads, att_sizes *out)
 {
-    arena forward = { 0 }, backward = { 0 };
-    lay_out(p, threads, NULL, &forward, &backward);
+    arena forward = { 0 }, scratch = { 0 }, backward = { 0 };
+    lay_out(p, threads, NULL, &forward, &scratch, &backward);
     unfused_sizes(&forward, &backward, out);
+    unfused_scratch(&scratch, out);
     out->state = dwc_filter_floats(p) * sizeof(float);
 }
 
@@ -164,8 +165,9 @@ static void focus(const tensors *t, const side *s, float p)
 
 static void forward(const att_call *c)
 {
-    arena kept = { .base = c->save ? c->save : c->work }, unused = { 0 };
-    const tensors t = lay_out(c->p, c->threads, c->state, &kept, &unused);
+    arena save = { .base = c->save }, work = { .base = c->work }, unused = { 0 };
+    const tensors t = lay_out(c->p, c->threads, c->state,
+                              c->save ? &save : &work, &work, &unused);
     const side q = query_side(&t, c), k = key_side(&t, c);
     make_scale(&t, c->param[FOCUSED_SCALE]);
     focus(&t, &q, (float)c->p->power);
@@ -260,7 +262,7 @@ static void unfocus(const tensors *t, const side *s, const att_call *c,
 static void backward(const att_call *c, const att_grad *g)
 {
     arena kept = { .base = c->save }, own = { .base = c->work };
-    const tensors t = lay_out(c->p, c->threads, c->state, &kept, &own);
+    const tensors t = lay_out(c->p, c->threads, c->state, &kept, &own, &own);
     const side q = query_side(&t, c), k = key_side(&t, c);
     unfused_backward(&t.u, c->v, g->dout, g->dv);
     unfocus(&t, &q, c, false, g->dparam[FOCUSED_SCALE], g->dq);

@@ -143,6 +143,25 @@ FUSED void fused_dots(const float *x, size_t ldx, size_t rows, const float *y,
     }
 }
 
+/* out[r] += sum of x_r y_r over n entries, the last vector masked; y NULL: of
+ * x_r alone. */
+FUSED void fused_add_dots(const float *x, size_t ldx, size_t rows, size_t n,
+                          const float *y, size_t ldy, float *out)
+{
+    const size_t whole = n / VL * VL, last = n - whole;
+    for (size_t r = 0; r < rows; r++, x += ldx, y += y ? ldy : 0) {
+        vf sum = v_zero();
+        for (size_t c = 0; c < whole; c += VL)
+            sum = y ? v_fma(v_load(x + c), v_load(y + c), sum)
+                    : sum + v_load(x + c);
+        if (last) {
+            const vf z = v_load_n(x + whole, last);
+            sum = y ? v_fma(z, v_load_n(y + whole, last), sum) : sum + z;
+        }
+        out[r] += v_sum(sum);
+    }
+}
+
 /* x_r *= a[r]. */
 FUSED void fused_scale(float *x, size_t ldx, size_t rows, size_t columns,
                        const float *a)
@@ -719,10 +738,11 @@ FUSED void fused_causal_inverse(const fused *u, const fused_own *o,
 {
     const size_t pitch = fused_pitch(u->chunk);
     fused_dots(k->phi, u->lf, k->rows, z, 0, u->lf, o->inverse);
-    for (size_t r = 0; r < k->rows; r++) {
-        float sum = 0;
-        for (size_t c = 0; c <= r; c++) sum += o->scores[r * pitch + c];
-        o->inverse[r] += sum;
+    for (size_t r = 0; r < k->rows; r += FUSED_TRIANGLE) {
+        const size_t end = r + FUSED_TRIANGLE < k->rows ? r + FUSED_TRIANGLE
+                                                        : k->rows;
+        fused_add_dots(o->scores + r * pitch, pitch, end - r, end, NULL, 0,
+                       o->inverse + r);
     }
     fused_invert(u, o, k->map, k->at, k->rows);
 }
@@ -1058,12 +1078,10 @@ FUSED void fused_causal_gradient(const fused *u, const fused_own *o, size_t map,
     const float *out = (const float *)u->c->o + (map * u->n + at) * u->e;
     const float *h = u->inverse + map * u->n + at;
     fused_gradient(u, o, map, at, rows);
-    for (size_t r = 0; r < rows; r++) {
-        float sum = 0;
-        for (size_t l = 0; l < u->e; l++)
-            sum += o->gh[r * u->le + l] * out[r * u->e + l];
-        o->t[r] = normaliser_open(&u->d, h[r]) ? -sum : 0;
-    }
+    for (size_t r = 0; r < rows; r++) o->t[r] = 0;
+    fused_add_dots(o->gh, u->le, rows, u->e, out, u->e, o->t);
+    for (size_t r = 0; r < rows; r++)
+        o->t[r] = normaliser_open(&u->d, h[r]) ? -o->t[r] : 0;
 }
 
 /* Sums over the tokens of a part: S', z for those behind, dS, dz for those

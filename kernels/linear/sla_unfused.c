@@ -13,7 +13,7 @@ typedef struct tensors {
 } tensors;
 
 static tensors lay_out(const att_problem *p, int threads, const float *filters,
-                       arena *forward, arena *backward)
+                       arena *forward, arena *scratch, arena *backward)
 {
     tensors t = { .u = {
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
@@ -21,15 +21,16 @@ static tensors lay_out(const att_problem *p, int threads, const float *filters,
         .scores_first = sla_scores_first(p), .d = { .eps = SLA_EPS },
     } };
     unfused_lay_out(&t.u, forward, backward);
-    t.dwc = dwc_lay_out(p, threads, filters, forward);
+    t.dwc = dwc_lay_out(p, threads, filters, scratch);
     return t;
 }
 
 static void sizes(const att_problem *p, int threads, att_sizes *out)
 {
-    arena forward = { 0 }, backward = { 0 };
-    lay_out(p, threads, NULL, &forward, &backward);
+    arena forward = { 0 }, scratch = { 0 }, backward = { 0 };
+    lay_out(p, threads, NULL, &forward, &scratch, &backward);
     unfused_sizes(&forward, &backward, out);
+    unfused_scratch(&scratch, out);
     out->state = dwc_filter_floats(p) * sizeof(float);
 }
 
@@ -49,8 +50,9 @@ static void map_tokens(const unfused *u, const float *x, const float *pos,
 
 static void forward(const att_call *c)
 {
-    arena kept = { .base = c->save ? c->save : c->work }, unused = { 0 };
-    const tensors t = lay_out(c->p, c->threads, c->state, &kept, &unused);
+    arena save = { .base = c->save }, work = { .base = c->work }, unused = { 0 };
+    const tensors t = lay_out(c->p, c->threads, c->state,
+                              c->save ? &save : &work, &work, &unused);
     const unfused *u = &t.u;
     const size_t keys = u->maps * u->m * u->f;
     map_tokens(u, c->q, NULL, 1, u->maps * u->n * u->f, u->q);
@@ -72,7 +74,7 @@ static void unmap(const unfused *u, const float *phi, float *dphi, size_t count,
 static void backward(const att_call *c, const att_grad *g)
 {
     arena kept = { .base = c->save }, own = { .base = c->work };
-    const tensors t = lay_out(c->p, c->threads, c->state, &kept, &own);
+    const tensors t = lay_out(c->p, c->threads, c->state, &kept, &own, &own);
     const unfused *u = &t.u;
     unfused_backward(u, c->v, g->dout, g->dv);
     unmap(u, u->q, u->dq, u->maps * u->n * u->f, g->dq);

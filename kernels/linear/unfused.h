@@ -186,6 +186,13 @@ PASS void unfused_sizes(const arena *forward, const arena *backward,
     out->work_backward = backward->used * sizeof(float);
 }
 
+/* Adds what both passes write and neither keeps. */
+PASS void unfused_scratch(const arena *scratch, att_sizes *out)
+{
+    out->work += scratch->used * sizeof(float);
+    out->work_backward += scratch->used * sizeof(float);
+}
+
 PASS float unfused_eps(const unfused *u, size_t row)
 {
     return u->eps_row ? u->eps_row[row] : u->d.eps;

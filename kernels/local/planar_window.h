@@ -263,8 +263,11 @@ static inline int planar_span(const planar_axis *x)
  * the next must still find their keys in two vectors. */
 static inline int planar_fit(const planar *p, int class)
 {
-    const int fit = p->panel / planar_span(planar_axis_of(p, class, 2));
-    return p->overhang > VL ? 1 : planar_most(1, fit);
+    const planar_axis *x = planar_axis_of(p, class, 2);
+    const int fit = p->panel / planar_span(x);
+    const int crossings = (VL - 1 + x->n - 1) / x->n;
+    return p->overhang > VL || crossings * 2 * x->pad > VL
+               ? 1 : planar_most(1, fit);
 }
 
 /* Items [from, from + fit) of a class into t. */
