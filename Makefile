@@ -15,6 +15,9 @@ PROGRAM := $(if $(filter release,$(FLAVOUR)),build/attnbench,$(B)/attnbench)
 PREFIX  ?= /usr/local
 OUT     ?= results/run
 
+# All cores, unless -j says otherwise.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # ---- what it is built with ---------------------------------------------------------
 
 PACKAGES := libpng papi libcjson openblas lapacke hwloc cmocka zlib
@@ -139,7 +142,7 @@ deps:
 
 .PHONY: sweep figures maps
 sweep: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(JOBS) all
 	$(PROGRAM) sweep --suite default --out $(OUT)
 	@$(MAKE) --no-print-directory figures maps
 
@@ -148,6 +151,15 @@ figures: all
 	$(PROGRAM) table $(OUT) --format md --out $(OUT)/table.md
 	$(PROGRAM) table $(OUT) --format csv --out $(OUT)/table.csv
 	$(PROGRAM) table $(OUT) --format tex --out $(OUT)/table.tex
+
+# The table of mechanisms in README.md, made anew.
+.PHONY: readme
+readme: all
+	@table="$$($(PROGRAM) list --markdown)" awk ' \
+	    /^<!-- mechanisms/ { print; print ENVIRON["table"]; old = 1; next } \
+	    /^<!-- end/ { old = 0 } \
+	    !old' README.md > $(B)/README.md
+	@cmp -s $(B)/README.md README.md || cp $(B)/README.md README.md
 
 .PHONY: install clean help
 install: all
@@ -164,6 +176,7 @@ help:
 	@echo "make deps      install what is missing (apt-get)"
 	@echo "make figures   draw figures and tables of $(OUT) again"
 	@echo "make maps      attention maps of the built-in picture into results/maps"
+	@echo "make readme    the table of mechanisms in README.md, made anew"
 	@echo "make asan tsan fuzz lint    more checks"
 	@echo "make install   program and data into PREFIX ($(PREFIX))"
 	@echo "make clean"

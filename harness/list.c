@@ -64,6 +64,22 @@ static void print_mechanisms(void)
     }
 }
 
+/* The table of README.md. */
+static void markdown_mechanisms(void)
+{
+    const att_mechanism *const *all;
+    const size_t n = att_mechanisms(&all);
+    char kernels[512];
+    puts("| mechanism | family | what it is | kernels | cite |\n"
+         "|---|---|---|---|---|");
+    for (size_t i = 0; i < n; i++) {
+        const att_mechanism *m = all[i];
+        kernels_of(m, kernels, sizeof kernels);
+        printf("| `%s` | %s | %s | %s | %s |\n", m->name, m->family, m->brief,
+               *kernels ? kernels : "reference alone", m->cite ? m->cite : "");
+    }
+}
+
 static json *json_mechanisms(void)
 {
     const att_mechanism *const *all;
@@ -221,7 +237,7 @@ static void print_counters(const json *list)
 
 /* ---- command ------------------------------------------------------------- */
 
-enum { KEY_JSON = 1000 };
+enum { KEY_JSON = 1000, KEY_MARKDOWN };
 
 static const char *const kinds[] = { "mechanisms", "kernels", "suites",
                                      "counters" };
@@ -229,7 +245,7 @@ enum kind { MECHANISMS, KERNELS, SUITES, COUNTERS, KINDS };
 
 typedef struct request {
     int kind; /* -1: all                                                    */
-    bool as_json;
+    bool as_json, as_markdown;
     int status;
     error error;
 } request;
@@ -238,6 +254,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 {
     request *r = state->input;
     if (key == KEY_JSON) r->as_json = true;
+    else if (key == KEY_MARKDOWN) r->as_markdown = true;
     else if (key == ARGP_KEY_ARG) {
         for (int i = 0; i < KINDS; i++)
             if (!strcmp(text, kinds[i])) {
@@ -305,6 +322,8 @@ int command_list(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         { "json", KEY_JSON, NULL, 0, "as one JSON object, for programs", 0 },
+        { "markdown", KEY_MARKDOWN, NULL, 0,
+          "the mechanisms as a Markdown table", 0 },
         { 0 }
     };
     static const struct argp argp = {
@@ -319,7 +338,8 @@ int command_list(int argc, char **argv)
     if (spelling_check(options, argc, argv, &r.error) < 0)
         r.status = EXIT_USAGE;
     else argp_parse(&argp, argc, argv, 0, NULL, &r);
-    if (!r.status && r.as_json) print_json(&r);
+    if (!r.status && r.as_markdown) markdown_mechanisms();
+    else if (!r.status && r.as_json) print_json(&r);
     else if (!r.status) print_text(&r);
     if (r.status) fprintf(stderr, "%s: %s\n", argv[0], r.error.text);
     return r.status;

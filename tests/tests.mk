@@ -21,7 +21,7 @@ $(B)/tests/simd: $(LEVELS:%=$(B)/tests/simd_level.%.o)
 tests: all $(TEST_BUILT)
 
 test: deps
-	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory $(JOBS) tests
 	@tests/run $(B) $(PROGRAM) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 test-quick: tests
