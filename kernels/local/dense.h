@@ -33,8 +33,10 @@ typedef struct dense {
     float scale;             /* log2(e) times that of the logits              */
     const int32_t *query;    /* tokens; -1: a position without one            */
     const int32_t *key;
-    const float *q, *k, *v;  /* of the map                                   */
-    float *o, *lse;          /* lse in base 2; may be NULL                    */
+    int dtype;               /* of q, k, v and o                              */
+    const void *q, *k, *v;   /* of the map                                    */
+    void *o;
+    float *lse;              /* in base 2; may be NULL                        */
     const float *g;          /* backward alone                                */
     float *dq, *dk, *dv;     /* dk and dv are added to; any may be NULL       */
 
@@ -88,16 +90,32 @@ static inline dense_scratch dense_scratch_of(size_t keys, size_t d, float *at)
     return w;
 }
 
+/* Element `at` of a tensor. */
+static inline void *dense_at(int dtype, const void *tensor, size_t at)
+{
+    return (char *)tensor + at * (dtype == ATT_F32 ? 4 : 2);
+}
+
+/* Halves are converted where rows are gathered and scattered. */
+static inline const char *dense_reject(const att_problem *p, enum att_pass pass)
+{
+    (void)p;
+    (void)pass;
+    return NULL;
+}
+
 /* to[i] = scale * from[index[i]], zeros where the index is negative. */
-static inline void dense_gather(const float *from, const int32_t *index,
-                                size_t n, size_t d, float scale, float *to)
+static inline void dense_gather(int dtype, const void *from,
+                                const int32_t *index, size_t n, size_t d,
+                                float scale, float *to)
 {
     for (size_t i = 0; i < n; i++, to += d) {
         if (index[i] < 0) {
             memset(to, 0, d * sizeof *to);
             continue;
         }
-        const float *row = from + (size_t)index[i] * d;
+        const float *row =
+            store_view(dtype, from, (size_t)index[i] * d, d, to);
         size_t c = 0;
         for (; c + VL <= d; c += VL) v_store(to + c, scale * v_load(row + c));
         if (c < d) v_store_n(to + c, scale * v_load_n(row + c, d - c), d - c);
@@ -121,15 +139,28 @@ static inline void dense_scatter(const float *from, size_t pitch,
     }
 }
 
+/* As dense_scatter, to tensors of any dtype. */
+static inline void dense_put(int dtype, const float *from, size_t pitch,
+                             const int32_t *index, size_t n, size_t d, void *to)
+{
+    if (dtype == ATT_F32) {
+        dense_scatter(from, pitch, index, n, d, 1, false, to);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (index[i] >= 0)
+            store_put(dtype, to, (size_t)index[i] * d, d, from + i * pitch);
+}
+
 /* Queries [first, first + lanes) as rows and transposed; those from
  * x->queries on are zeros. */
-static inline void dense_queries(const dense *x, const float *from, float scale,
-                                 size_t first, size_t lanes, float *rows,
-                                 float *turned)
+static inline void dense_queries(const dense *x, int dtype, const void *from,
+                                 float scale, size_t first, size_t lanes,
+                                 float *rows, float *turned)
 {
     const size_t n =
         x->queries - first < lanes ? x->queries - first : lanes;
-    dense_gather(from, x->query + first, n, x->d, scale, rows);
+    dense_gather(dtype, from, x->query + first, n, x->d, scale, rows);
     memset(rows + n * x->d, 0, (lanes - n) * x->d * sizeof *rows);
     planar_turn(rows, x->d, lanes, lanes, x->d, turned, lanes);
 }
@@ -183,7 +214,7 @@ static inline void dense_forward_group(dense *x, dense_scratch w,
     const size_t n =
         x->queries - first < lanes ? x->queries - first : lanes;
     vf inverse[DENSE_LANES / VL];
-    dense_queries(x, x->q, x->scale, first, lanes, w.q, w.qt);
+    dense_queries(x, x->dtype, x->q, x->scale, first, lanes, w.q, w.qt);
     dense_score(x, lanes, w.k, w.qt, w.s);
     x->rows = w.q;
     x->turned = w.qt;
@@ -203,7 +234,7 @@ static inline void dense_forward_group(dense *x, dense_scratch w,
             v_store(w.ot + c * lanes + l,
                     v_load(w.ot + c * lanes + l) * inverse[l / VL]);
     planar_turn(w.ot, lanes, x->d, x->d, lanes, w.out, pitch);
-    dense_scatter(w.out, pitch, x->query + first, n, x->d, 1, false, x->o);
+    dense_put(x->dtype, w.out, pitch, x->query + first, n, x->d, x->o);
 }
 
 /* One query by rows; row t of the gathered keys has index t. */
@@ -213,13 +244,14 @@ static inline void dense_forward_row(dense *x, dense_scratch w, size_t i)
     float max;
     if (x->query[i] < 0) return;
     const size_t token = (size_t)x->query[i];
-    dense_gather(x->q, x->query + i, 1, d, x->scale, w.q);
+    dense_gather(x->dtype, x->q, x->query + i, 1, d, x->scale, w.q);
     for (size_t t = 0; t < x->keys; t++) w.s[t] = dot(w.q, w.k + t * d, d);
     x->rows = x->turned = w.q;
     if (x->bias) x->bias(x, i, 1, w.s);
     const float sum = soften(w.s, x->keys, &max);
-    tile_gemm(1, d, x->keys, w.s, 1, 1, w.v, d, x->o + token * d, d, false);
-    for (size_t c = 0; c < d; c++) x->o[token * d + c] /= sum;
+    tile_gemm(1, d, x->keys, w.s, 1, 1, w.v, d, w.out, d, false);
+    for (size_t c = 0; c < d; c++) w.out[c] /= sum;
+    dense_put(x->dtype, w.out, d, x->query + i, 1, d, x->o);
     if (x->lse) x->lse[token] = max + log2f(sum);
 }
 
@@ -235,8 +267,8 @@ static inline void dense_forward(dense *x, float *work)
     const dense_scratch w = dense_scratch_of(x->keys, x->d, work);
     size_t wide = x->queries;
     if (wide % VL && wide % VL <= DENSE_TAIL) wide -= wide % VL;
-    dense_gather(x->k, x->key, x->keys, x->d, 1, w.k);
-    dense_gather(x->v, x->key, x->keys, x->d, 1, w.v);
+    dense_gather(x->dtype, x->k, x->key, x->keys, x->d, 1, w.k);
+    dense_gather(x->dtype, x->v, x->key, x->keys, x->d, 1, w.v);
     for (size_t first = 0; first < wide;) {
         const size_t lanes = dense_group(wide - first);
         dense_forward_group(x, w, first, lanes);
@@ -276,8 +308,8 @@ static inline void dense_backward_group(dense *x, dense_scratch w,
     const size_t d = x->d;
     const size_t n =
         x->queries - first < lanes ? x->queries - first : lanes;
-    dense_queries(x, x->q, x->scale, first, lanes, w.q, w.qt);
-    dense_queries(x, x->g, 1, first, lanes, w.g, w.gt);
+    dense_queries(x, x->dtype, x->q, x->scale, first, lanes, w.q, w.qt);
+    dense_queries(x, ATT_F32, x->g, 1, first, lanes, w.g, w.gt);
     dense_score(x, lanes, w.k, w.qt, w.s);
     dense_score(x, lanes, w.v, w.gt, w.ds);
     x->rows = w.q;
@@ -310,8 +342,8 @@ static inline void dense_backward_group(dense *x, dense_scratch w,
 static inline void dense_backward(dense *x, float *work)
 {
     const dense_scratch w = dense_scratch_of(x->keys, x->d, work);
-    dense_gather(x->k, x->key, x->keys, x->d, 1, w.k);
-    dense_gather(x->v, x->key, x->keys, x->d, 1, w.v);
+    dense_gather(x->dtype, x->k, x->key, x->keys, x->d, 1, w.k);
+    dense_gather(x->dtype, x->v, x->key, x->keys, x->d, 1, w.v);
     for (size_t first = 0; first < x->queries;) {
         const size_t lanes = dense_group(x->queries - first);
         dense_backward_group(x, w, first, lanes);

@@ -207,7 +207,6 @@ static planar planar_of(const att_call *c, const att_grad *g)
 static const char *reject(const att_problem *p, enum att_pass pass)
 {
     const double last = p->grid.v[p->grid.n - 1];
-    if (p->dtype != ATT_F32) return "float32 storage only";
     if (att_at(&p->stride, p->grid.n - 1, 1) > VL + 1)
         return "stride along the last axis is too large for the vectors of "
                "this level: use stride <= vector length + 1";

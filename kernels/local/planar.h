@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "../simd.h"
+#include "../store.h"
 
 enum {
     ROWS = 4,
@@ -313,6 +314,31 @@ static inline void planar_turn(const float *src, size_t lds, size_t rows,
     }
 }
 
+/* As planar_turn, from elements of a tensor of any dtype from `at` on. */
+static inline void planar_turn_stored(int dtype, const void *tensor, size_t at,
+                                      size_t lds, size_t rows, size_t readable,
+                                      size_t columns, float *dst, size_t ldd)
+{
+    if (dtype == ATT_F32) {
+        planar_turn((const float *)tensor + at, lds, rows, readable, columns,
+                    dst, ldd);
+        return;
+    }
+    float square[VL * VL] = { 0 };
+    for (size_t r = 0; r < rows; r += VL) {
+        const size_t nr = readable - r < VL ? rows - r : VL;
+        for (size_t c = 0; c < columns; c += VL) {
+            const size_t nc = columns - c < VL ? columns - c : VL;
+            for (size_t i = 0; i < nr; i++)
+                store_fetch(dtype, tensor, at + (r + i) * lds + c, nc,
+                            square + i * VL);
+            float *to = dst + c * ldd + r;
+            if (nc == VL) planar_square(square, VL, to, ldd);
+            else planar_corner(square, VL, VL, nc, to, ldd);
+        }
+    }
+}
+
 /* Lanes [from, to) of o[channel][VL] to rows of d channels, dst the first. */
 static inline void planar_back(const float *o, size_t d, size_t from, size_t to,
                                float *dst, size_t ldd)
@@ -331,6 +357,26 @@ static inline void planar_back(const float *o, size_t d, size_t from, size_t to,
         else planar_corner(o + c * VL, VL, n, VL, turned, VL);
         for (size_t l = from; l < to; l++)
             v_store_n(dst + (l - from) * ldd + c, v_load(turned + l * VL), n);
+    }
+}
+
+/* As planar_back, to elements of a tensor of any dtype from `at` on. */
+static inline void planar_back_stored(const float *o, size_t d, size_t from,
+                                      size_t to, int dtype, void *tensor,
+                                      size_t at, size_t ldd)
+{
+    if (dtype == ATT_F32) {
+        planar_back(o, d, from, to, (float *)tensor + at, ldd);
+        return;
+    }
+    float turned[VL * VL];
+    for (size_t c = 0; c < d; c += VL) {
+        const size_t n = d - c < VL ? d - c : VL;
+        if (n == VL) planar_square(o + c * VL, VL, turned, VL);
+        else planar_corner(o + c * VL, VL, n, VL, turned, VL);
+        for (size_t l = from; l < to; l++)
+            store_put(dtype, tensor, at + (l - from) * ldd + c, n,
+                      turned + l * VL);
     }
 }
 

@@ -119,7 +119,7 @@ static inline void planar_queries_block(const planar *p, const planar_bundle *b,
                          p->grad->dq ? o : NULL);
         if (!p->grad->dq) continue;
         planar_scale_row(o, p->dpad, v_set1(p->scale));
-        planar_put(p, t, x, t->y + i, o, p->grad->dq);
+        planar_put(p, t, x, t->y + i, o, ATT_F32, p->grad->dq);
     }
 }
 
@@ -135,8 +135,8 @@ static inline void planar_queries_task(const planar *p, const planar_bundle *b,
     t->loaded = 0;
     for (int y = t->y0; y < t->y1; y += ROWS) {
         planar_open_block(p, t, y);
-        planar_load_queries(p, t, p->call->q, t->q);
-        planar_load_queries(p, t, p->grad->dout, g);
+        planar_load_queries(p, t, planar_stored(p, p->call->q), t->q);
+        planar_load_queries(p, t, planar_floats(p->grad->dout), g);
         if (p->bias_rows) p->bias_rows(p, t);
         for (int l = 0; l < t->blocks; l++)
             planar_queries_block(p, b, t, &t->lanes[l], g, ds);
@@ -262,7 +262,7 @@ static inline float *planar_back_row(const planar *p, float *ring, int slot,
 
 /* Queries of a row up to a window beyond the panel, zeros beyond the items. */
 static inline void planar_load_query_row(const planar *p, const planar_keys *k,
-                                         const float *src, int z, int y,
+                                         planar_tensor src, int z, int y,
                                          float *dst)
 {
     const planar_task *t = k->t;
@@ -289,9 +289,9 @@ static inline void planar_load_seeing(const planar *p, const planar_keys *k,
     for (int s = 0; s < z->backs[t->z]; s++)
         for (int row = from; row < to; row++) {
             const int slice = z->back[t->z] + s;
-            planar_load_query_row(p, k, p->call->q, slice, row,
+            planar_load_query_row(p, k, planar_stored(p, p->call->q), slice, row,
                                   planar_back_row(p, k->q, s, row));
-            planar_load_query_row(p, k, p->grad->dout, slice, row,
+            planar_load_query_row(p, k, planar_floats(p->grad->dout), slice, row,
                                   planar_back_row(p, k->g, s, row));
         }
 }
@@ -380,7 +380,7 @@ static inline void planar_keys_block(const planar *p, const planar_bundle *b,
         for (int i = 0; i < t->rows; i++) {
             float *o = k->o + (size_t)i * p->dpad * VL;
             if (!which) planar_scale_row(o, p->dpad, v_set1(p->scale));
-            planar_put(p, t, x, t->y + i, o, out);
+            planar_put(p, t, x, t->y + i, o, ATT_F32, out);
         }
     }
 }

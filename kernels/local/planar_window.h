@@ -362,11 +362,27 @@ static inline size_t planar_offset(const planar_task *t, int z, int y)
 
 /* ---- planar rows ------------------------------------------------------------------------------- */
 
+/* q, k, v, o as they are stored; gradients are floats. */
+typedef struct planar_tensor {
+    const void *at;
+    int dtype;
+} planar_tensor;
+
+static inline planar_tensor planar_stored(const planar *p, const void *at)
+{
+    return (planar_tensor){ at, p->call->p->dtype };
+}
+
+static inline planar_tensor planar_floats(const float *at)
+{
+    return (planar_tensor){ at, ATT_F32 };
+}
+
 /* Positions [from, to) of an axis, `pad` of which precede the first token, of the
  * row that starts at `token`; columns from dst on, zeros where there is no token.
  * Up to VL - 1 columns behind them are written as well. */
-static inline void planar_load(const planar *p, const float *src, size_t token,
-                               size_t step, int n, int pad, int from, int to,
+static inline void planar_load(const planar *p, planar_tensor src,
+                               size_t token, size_t step, int n, int pad, int from, int to,
                                float *dst, size_t pitch)
 {
     const int a = planar_most(from - pad, 0), b = planar_least(to - pad, n);
@@ -375,9 +391,9 @@ static inline void planar_load(const planar *p, const float *src, size_t token,
     const size_t after = (size_t)(to - from) - before - count;
     const size_t first = token + (size_t)a * step;
     if (count)
-        planar_turn(src + first * p->d, step * p->d, count,
-                    (p->maps * p->n - first - 1) / step + 1, p->d, dst + before,
-                    pitch);
+        planar_turn_stored(src.dtype, src.at, first * p->d, step * p->d, count,
+                           (p->maps * p->n - first - 1) / step + 1, p->d,
+                           dst + before, pitch);
     for (size_t c = 0; before && c < p->d; c++)
         memset(dst + c * pitch, 0, before * sizeof *dst);
     for (size_t c = 0; after && c < p->d; c++)
@@ -387,7 +403,7 @@ static inline void planar_load(const planar *p, const float *src, size_t token,
 /* Row y of slice z, columns [from, to) of all items with `pad` columns on either
  * side of each. */
 static inline void planar_load_row(const planar *p, const planar_task *t,
-                                   const float *src, int z, int y, int pad,
+                                   planar_tensor src, int z, int y, int pad,
                                    int from, int to, float *dst, size_t pitch)
 {
     const planar_axis *x = t->axis[2];
@@ -403,7 +419,7 @@ static inline void planar_load_row(const planar *p, const planar_task *t,
 
 /* Keys of the panel. */
 static inline void planar_load_key_row(const planar *p, const planar_task *t,
-                                       const float *src, int z, int y,
+                                       planar_tensor src, int z, int y,
                                        float *dst)
 {
     const planar_axis *x = t->axis[2];
@@ -444,8 +460,8 @@ static inline void planar_load_keys(const planar *p, const planar_task *t, int s
             memset(v, 0, p->d * p->pitch * sizeof *v);
             continue;
         }
-        planar_load_key_row(p, t, p->call->k, slice, at, k);
-        planar_load_key_row(p, t, p->call->v, slice, at, v);
+        planar_load_key_row(p, t, planar_stored(p, p->call->k), slice, at, k);
+        planar_load_key_row(p, t, planar_stored(p, p->call->v), slice, at, v);
     }
 }
 
@@ -475,7 +491,7 @@ static inline void planar_open_block(const planar *p, planar_task *t, int y)
 
 /* Query rows of the block from one tensor. */
 static inline void planar_load_queries(const planar *p, const planar_task *t,
-                                       const float *from, float *to)
+                                       planar_tensor from, float *to)
 {
     for (int i = 0; i < t->rows; i++)
         planar_load_row(p, t, from, t->z, t->y + i, 0, t->x0, t->x1,
@@ -616,21 +632,20 @@ static inline vf planar_soften(size_t used, float scale, float *s, vf *top)
 /* One row of sums o[channel][VL] to the lanes' tokens. */
 static inline void planar_put(const planar *p, const planar_task *t,
                               const planar_lanes *x, int row, const float *o,
-                              float *to)
+                              int dtype, void *to)
 {
     const size_t offset = planar_offset(t, t->z, row);
     int l = 0;
     if (x->together) {
-        planar_back(o, p->d, 0, VL, to + (x->token[0] + offset) * p->d,
-                    t->step[2] * p->d);
+        planar_back_stored(o, p->d, 0, VL, dtype, to,
+                           (x->token[0] + offset) * p->d, t->step[2] * p->d);
         return;
     }
     while (l < x->count) { /* runs of lanes of one item */
         int end = l + 1;
         while (end < x->count && x->item[end] == x->item[l]) end++;
-        planar_back(o, p->d, (size_t)l, (size_t)end,
-                          to + (x->token[l] + offset) * p->d,
-                          t->step[2] * p->d);
+        planar_back_stored(o, p->d, (size_t)l, (size_t)end, dtype, to,
+                           (x->token[l] + offset) * p->d, t->step[2] * p->d);
         l = end;
     }
 }
@@ -663,7 +678,7 @@ static inline void planar_forward_block(const planar *p, const planar_task *t,
     for (int i = 0; i < t->rows; i++) {
         float *o = t->o + (size_t)i * p->dpad * VL;
         planar_scale_row(o, p->dpad, inverse[i]);
-        planar_put(p, t, x, t->y + i, o, p->call->o);
+        planar_put(p, t, x, t->y + i, o, p->call->p->dtype, p->call->o);
     }
 }
 
@@ -675,7 +690,7 @@ static inline void planar_forward_task(const planar *p, planar_task *t)
     t->loaded = 0;
     for (int y = t->y0; y < t->y1; y += ROWS) {
         planar_open_block(p, t, y);
-        planar_load_queries(p, t, p->call->q, t->q);
+        planar_load_queries(p, t, planar_stored(p, p->call->q), t->q);
         if (p->bias_rows) p->bias_rows(p, t);
         for (int b = 0; b < t->blocks; b++)
             planar_forward_block(p, t, &t->lanes[b]);

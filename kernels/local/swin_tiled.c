@@ -182,10 +182,11 @@ static void run_row(const swin *x, size_t at, float *work, float *sum)
                 .scale = log2e * x->m.scale,
                 .query = w.token,
                 .key = w.token,
-                .q = (const float *)c->q + base,
-                .k = (const float *)c->k + base,
-                .v = (const float *)c->v + base,
-                .o = (float *)c->o + base,
+                .dtype = c->p->dtype,
+                .q = dense_at(c->p->dtype, c->q, base),
+                .k = dense_at(c->p->dtype, c->k, base),
+                .v = dense_at(c->p->dtype, c->v, base),
+                .o = dense_at(c->p->dtype, c->o, base),
                 .lse = c->save ? (float *)c->save + map * x->m.n : NULL,
                 .geometry = &w };
     if (g) {
@@ -259,6 +260,7 @@ ATT_KERNELS = {
         .name = "swin.tiled",
         .mechanism = "swin",
         .brief = "each window as a dense block, lanes are queries",
+        .reject = dense_reject,
         .sizes = sizes,
         .prepare = prepare,
         .forward = forward,
