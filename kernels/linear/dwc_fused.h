@@ -367,14 +367,23 @@ DWC void dwc_filter_gradient(const dwc_branch *w, const float *in,
 
 /* ---- v on N tokens, where there are fewer keys --------------------------- */
 
-/* out [n][d] from v [m][d]. */
-DWC void dwc_resize_map(const dwc_branch *w, const float *v, float *out)
+/* out [n][d] from v [m][d] of a map, of any dtype. */
+DWC void dwc_resize_map(const dwc_branch *w, int dtype, const void *v,
+                        size_t map, float *out)
 {
+    enum { STEP = 64 };
+    float x[STEP], y[STEP];
+    const size_t first = map * w->m * w->d;
     for (size_t i = 0; i < w->n; i++) {
         const dwc_source s = dwc_resize(i, w->n, w->m);
-        for (size_t c = 0; c < w->d; c++)
-            out[i * w->d + c] = (float)(1 - s.w) * v[s.a * w->d + c] +
-                                (float)s.w * v[s.b * w->d + c];
+        for (size_t c0 = 0; c0 < w->d; c0 += STEP) {
+            const size_t count = w->d - c0 < STEP ? w->d - c0 : STEP;
+            store_fetch(dtype, v, first + s.a * w->d + c0, count, x);
+            store_fetch(dtype, v, first + s.b * w->d + c0, count, y);
+            for (size_t c = 0; c < count; c++)
+                out[i * w->d + c0 + c] =
+                    (float)(1 - s.w) * x[c] + (float)s.w * y[c];
+        }
     }
 }
 
@@ -396,7 +405,7 @@ DWC void dwc_resize_back(const dwc_branch *w, const float *g, float *dv)
 typedef struct dwc_call {
     dwc_branch w;
     const float *bias;
-    float *resized;  /* v on N tokens [maps][n][d]; NULL where M = N        */
+    float *v;        /* on N tokens, as float [maps][n][d]; NULL: v itself  */
     float *sums;     /* of dW and db [threads][pitch]                       */
     size_t pitch;
 } dwc_call;
@@ -408,17 +417,30 @@ DWC size_t dwc_sums(const att_problem *p)
     return fused_pitch(dwc_filter_floats(p) + (size_t)p->head_dim + 16);
 }
 
+/* Halves are converted once, since every tap reads them again. */
+DWC bool dwc_copies(const fused *u)
+{
+    return u->n != u->m || u->dtype != ATT_F32;
+}
+
+DWC const char *dwc_any_dtype(const att_problem *p, enum att_pass pass)
+{
+    (void)p;
+    (void)pass;
+    return NULL;
+}
+
 /* Work that the branch needs. */
 DWC void dwc_reserve(const att_problem *p, fused *u)
 {
-    const size_t resized = u->n == u->m ? 0 : u->maps * u->n * u->e;
-    u->extra_floats[0] = resized;
-    u->extra_floats[1] = resized + (size_t)u->threads * dwc_sums(p);
+    const size_t copy = dwc_copies(u) ? u->maps * u->n * u->e : 0;
+    u->extra_floats[0] = copy;
+    u->extra_floats[1] = copy + (size_t)u->threads * dwc_sums(p);
 }
 
 DWC const float *dwc_input(const fused *u, const dwc_call *b, size_t map)
 {
-    return b->resized ? b->resized + map * u->n * u->e : fused_v(u, map, 0);
+    return (b->v ? b->v : (const float *)u->c->v) + map * u->n * u->e;
 }
 
 /* Hooks. */
@@ -438,23 +460,22 @@ DWC void dwc_branch_back(const fused *u, size_t map, size_t at, size_t rows,
     dwc_tokens(&back, u->g->dout + map * u->n * u->e, at, rows, NULL, dv);
 }
 
-/* After fused_attach(); resizes v if it has to be. */
+/* After fused_attach(); resizes and converts v if it has to be. */
 DWC dwc_call dwc_begin(fused *u, const float *bias)
 {
     const att_problem *p = u->c->p;
-    const bool resized = u->n != u->m;
-    const size_t floats = resized ? u->maps * u->n * u->e : 0;
+    const bool copies = dwc_copies(u);
+    const size_t floats = copies ? u->maps * u->n * u->e : 0;
     const dwc_call b = {
         .w = dwc_describe(p, u->c->state), .bias = bias,
-        .resized = resized ? u->extra : NULL, .sums = u->extra + floats,
+        .v = copies ? u->extra : NULL, .sums = u->extra + floats,
         .pitch = dwc_sums(p),
     };
     u->branch = dwc_branch_forward;
-    u->branch_back = resized ? NULL : dwc_branch_back;
+    u->branch_back = u->n == u->m ? dwc_branch_back : NULL;
     #pragma omp parallel for num_threads(u->threads)
-    for (size_t map = 0; map < (resized ? u->maps : 0); map++)
-        dwc_resize_map(&b.w, fused_v(u, map, 0),
-                       b.resized + map * u->n * u->e);
+    for (size_t map = 0; map < (copies ? u->maps : 0); map++)
+        dwc_resize_map(&b.w, u->dtype, u->c->v, map, b.v + map * u->n * u->e);
     return b;
 }
 
@@ -507,10 +528,10 @@ DWC void dwc_resized_back(const fused *u, const dwc_call *b)
 {
     dwc_branch back = b->w;
     back.flipped = true;
-    if (!b->resized || !u->g->dv) return;
+    if (u->n == u->m || !u->g->dv) return;
     #pragma omp parallel for num_threads(u->threads)
     for (size_t map = 0; map < u->maps; map++) {
-        float *g = b->resized + map * u->n * u->e;
+        float *g = b->v + map * u->n * u->e;
         dwc_tokens(&back, u->g->dout + map * u->n * u->e, 0, u->n, NULL, g);
         dwc_resize_back(&back, g, u->g->dv + map * u->m * u->e);
     }

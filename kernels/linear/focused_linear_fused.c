@@ -60,7 +60,7 @@ static rows rows_of(const fused_chunk *k, size_t h)
     const size_t at = place(k, h, 0), tokens = k->side == ATT_Q ? u->n : u->m;
     const float *pos = k->side == ATT_K ? u->c->param[FOCUSED_POS] : NULL;
     return (rows){
-        (const float *)(k->side == ATT_Q ? u->c->q : u->c->k) + at,
+        fused_input(k, h, u->f),
         pos ? pos + at % (u->group * tokens * u->f) : NULL,
     };
 }
@@ -101,7 +101,8 @@ SIMD_INLINE void pass_scale_with(const fused_chunk *k, const focus *s,
 
 static void pass_scale(const fused_chunk *k, const focus *s)
 {
-    if (rows_of(k, 0).pos) pass_scale_with(k, s, true);
+    if (k->side == ATT_K && k->u->c->param[FOCUSED_POS])
+        pass_scale_with(k, s, true);
     else pass_scale_with(k, s, false);
 }
 
@@ -278,6 +279,7 @@ static fused describe(const att_problem *p, int threads)
 {
     const size_t heads = (size_t)p->heads, f = (size_t)p->head_dim;
     fused u = {
+        .dtype = p->dtype,
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
         .m = dwc_keys(p), .f = f, .e = f, .group = heads, .chunk = FUSED_CHUNK,
         .sum_batch = true,
@@ -376,6 +378,7 @@ ATT_KERNELS = {
         .name = "focused_linear.fused",
         .mechanism = "focused_linear",
         .brief = "chunks in registers, convolution in the same sweep",
+        .reject = dwc_any_dtype,
         .sizes = sizes,
         .prepare = prepare,
         .forward = forward,

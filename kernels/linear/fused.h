@@ -20,10 +20,14 @@
  * depend on the number of threads by rounding alone.
  *
  * What a mechanism adds are the hooks of struct fused.
+ *
+ * Halves are converted as chunks are read and written: fused_input(), fused_v(),
+ * fused_out(), fused_put().
  */
 #ifndef LINEAR_FUSED_H
 #define LINEAR_FUSED_H
 
+#include "../store.h"
 #include "../tile.h"
 #include "layout.h"
 
@@ -53,6 +57,7 @@ struct fused {
     bool eps_rows;     /* map() of queries gives each its eps                */
     bool sum_batch;    /* unmap() of keys adds up over the batch, so that its
                           entries are visited by one thread in turn          */
+    int dtype;         /* of q, k, v, o; hooks that read them in place: f32  */
     normaliser d;
     const void *own;   /* the mechanism's                                    */
     size_t hook_floats, sum_floats; /* of fused_chunk.scratch, .sums         */
@@ -96,6 +101,7 @@ struct fused_chunk {
     size_t map, at, rows;
     float *phi, *dphi;   /* [group][chunk][lf]; lanes from f on stay 0       */
     float *eps;          /* of each query                                    */
+    float *input;        /* halves: a chunk of q or k as float               */
     float *scratch;      /* hook_floats, undefined at entry                  */
     float *sums;         /* of this thread over the call, from 0             */
 };
@@ -242,6 +248,7 @@ typedef struct fused_own {
     float *eps, *inverse, *t;  /* [chunk]                                    */
     float *gh;         /* g / D [chunk][le]                                  */
     float *hook, *sums;
+    float *input, *v, *out; /* halves: chunks as float                       */
     /* Where queries meet keys: */
     float *phi_k;      /* [chunk][lf]                                        */
     float *turned_k;   /* [f][pitch]                                         */
@@ -263,6 +270,11 @@ FUSED fused_own fused_lay_own(const fused *u, bool backward, arena *a)
     o.eps = arena_take(a, pitch);
     o.inverse = arena_take(a, pitch);
     o.hook = arena_take(a, u->hook_floats);
+    if (u->dtype != ATT_F32) {
+        o.input = arena_take(a, u->chunk * u->f);
+        o.v = arena_take(a, u->chunk * u->e);
+        o.out = arena_take(a, u->chunk * u->e);
+    }
     if (meet) {
         o.phi_k = arena_take(a, u->chunk * u->lf);
         o.turned_k = arena_take(a, u->f * pitch);
@@ -424,14 +436,34 @@ FUSED fused_chunk fused_take(const fused *u, const fused_own *o,
     const size_t tokens = side == ATT_Q ? u->n : u->m;
     const size_t rows = tokens - at < u->chunk ? tokens - at : u->chunk;
     const fused_chunk k = { u, side, map, at, rows, phi, o->dphi, o->eps,
-                            o->hook, o->sums };
+                            o->input, o->hook, o->sums };
     u->map(&k);
     return k;
 }
 
-FUSED const float *fused_v(const fused *u, size_t map, size_t at)
+/* A chunk of v. */
+FUSED const float *fused_v(const fused *u, const fused_own *o, size_t map,
+                           size_t at)
 {
-    return (const float *)u->c->v + (map * u->m + at) * u->e;
+    const size_t rows = u->m - at < u->chunk ? u->m - at : u->chunk;
+    return store_view(u->dtype, u->c->v, (map * u->m + at) * u->e, rows * u->e,
+                      o->v);
+}
+
+/* Where rows of o are made, and what puts them in their place. */
+FUSED float *fused_out(const fused *u, const fused_own *o, size_t map,
+                       size_t at)
+{
+    return u->dtype == ATT_F32 ? (float *)u->c->o + (map * u->n + at) * u->e
+                               : o->out;
+}
+
+FUSED void fused_put(const fused *u, size_t map, size_t at, size_t rows,
+                     const float *out)
+{
+    if (u->dtype != ATT_F32)
+        store_put(u->dtype, u->c->o, (map * u->n + at) * u->e, rows * u->e,
+                  out);
 }
 
 /* 1 / D of rows from Q_i.z in o->inverse. */
@@ -447,13 +479,13 @@ FUSED void fused_invert(const fused *u, const fused_own *o, size_t map,
 }
 
 /* S += K' V, z += sum K of a chunk. */
-FUSED void fused_accumulate(const fused *u, const fused_state *x,
-                            const float *phi, size_t map, size_t at,
-                            size_t rows)
+FUSED void fused_accumulate(const fused *u, const fused_own *o,
+                            const fused_state *x, const float *phi, size_t map,
+                            size_t at, size_t rows)
 {
     fused_sum(phi, u->lf, rows, u->lf, NULL, x->z);
-    fused_gemm(u->f, u->e, rows, phi, 1, u->lf, fused_v(u, map, at), u->e, x->s,
-               u->le, true);
+    fused_gemm(u->f, u->e, rows, phi, 1, u->lf, fused_v(u, o, map, at), u->e,
+               x->s, u->le, true);
 }
 
 /* First entry of the chunk in q or k, or in a gradient of that shape. */
@@ -463,13 +495,21 @@ FUSED size_t fused_place(const fused_chunk *k, size_t channels)
     return (k->map * tokens + k->at) * channels;
 }
 
+/* The chunk of q or k, of `channels`; t: of map k->map + t. */
+FUSED const float *fused_input(const fused_chunk *k, size_t t, size_t channels)
+{
+    const size_t tokens = k->side == ATT_Q ? k->u->n : k->u->m;
+    return store_view(k->u->dtype, k->side == ATT_Q ? k->u->c->q : k->u->c->k,
+                      fused_place(k, channels) + t * tokens * channels,
+                      k->rows * channels, k->input);
+}
+
 /* phi = one(x) for elementwise features. */
 SIMD_INLINE void fused_map(const fused_chunk *k, vf (*const one)(vf))
 {
     const size_t d = k->u->f, whole = d / VL * VL, last = d - whole;
-    const float *x = k->side == ATT_Q ? k->u->c->q : k->u->c->k;
+    const float *x = fused_input(k, 0, d);
     float *phi = k->phi;
-    x += fused_place(k, d);
     for (size_t r = 0; r < k->rows; r++, x += d, phi += k->u->lf) {
         for (size_t c = 0; c < whole; c += VL)
             v_store(phi + c, one(v_load(x + c)));
@@ -529,8 +569,8 @@ FUSED void fused_keys(const fused *u, const fused_own *o, size_t unit,
             x = u->parts == 1
                     ? fused_kept(u, map + t)
                     : fused_state_of(u, u->state, (map + t) * u->parts + part);
-            fused_accumulate(u, &x, k.phi + t * u->chunk * u->lf, map + t, at,
-                             k.rows);
+            fused_accumulate(u, o, &x, k.phi + t * u->chunk * u->lf, map + t,
+                             at, k.rows);
         }
     }
 }
@@ -569,10 +609,11 @@ FUSED void fused_queries(const fused *u, const fused_own *o, size_t unit,
     const size_t map = unit * u->group;
     const fused_chunk k = fused_take(u, o, ATT_Q, map, at, o->phi);
     for (size_t t = 0; t < u->group; t++) {
-        float *out = (float *)u->c->o + ((map + t) * u->n + at) * u->e;
+        float *out = fused_out(u, o, map + t, at);
         if (u->branch) u->branch(u, map + t, at, k.rows, out);
         fused_rows(u, o, map + t, at, k.rows, k.phi + t * u->chunk * u->lf, out,
                    u->branch != NULL);
+        fused_put(u, map + t, at, k.rows, out);
     }
 }
 
@@ -627,7 +668,7 @@ FUSED void fused_queries_scores(const fused *u, const fused_own *o, size_t map,
 {
     const size_t pitch = fused_pitch(u->chunk);
     const fused_chunk k = fused_take(u, o, ATT_Q, map, at, o->phi);
-    float *out = (float *)u->c->o + (map * u->n + at) * u->e;
+    float *out = fused_out(u, o, map, at);
     for (size_t c = 0; c < u->lf; c++) o->z[c] = 0;
     for (size_t j = 0; j < u->m; j += u->chunk) {
         const fused_chunk y = fused_take(u, o, ATT_K, map, j, o->phi_k);
@@ -635,13 +676,14 @@ FUSED void fused_queries_scores(const fused *u, const fused_own *o, size_t map,
         fused_turn_keys(u, o, y.rows);
         fused_scores(u, o, k.phi, k.rows, y.rows);
         fused_gemm(k.rows, u->e, y.rows, o->scores, pitch, 1,
-                   fused_v(u, map, j), u->e, o->sum, u->le, j > 0);
+                   fused_v(u, o, map, j), u->e, o->sum, u->le, j > 0);
     }
     fused_dots(k.phi, u->lf, k.rows, o->z, 0, u->lf, o->inverse);
     fused_invert(u, o, map, at, k.rows);
     if (u->branch) u->branch(u, map, at, k.rows, out);
     else memset(out, 0, k.rows * u->e * sizeof *out);
     fused_add_scaled(o->sum, u->le, k.rows, u->e, o->inverse, out, u->e);
+    fused_put(u, map, at, k.rows, out);
 }
 
 FUSED void fused_forward_scores(const fused *u)
@@ -670,7 +712,7 @@ FUSED void fused_causal_part_sum(const fused *u, const fused_own *o, size_t map,
     if (part + 1 == u->parts) return; /* nothing is behind it */
     for (size_t at = fused_part(u, u->m, part); at < end; at += u->chunk) {
         const fused_chunk k = fused_take(u, o, ATT_K, map, at, o->phi);
-        fused_accumulate(u, &x, k.phi, map, at, k.rows);
+        fused_accumulate(u, o, &x, k.phi, map, at, k.rows);
     }
 }
 
@@ -758,7 +800,7 @@ FUSED void fused_causal_part(const fused *u, const fused_own *o, size_t map,
     for (size_t c = 0; c < u->f; c++) x.z[c] += u->d.every;
     for (size_t at = fused_part(u, u->n, part); at < end; at += u->chunk) {
         const fused_chunk k = fused_take(u, o, ATT_Q, map, at, o->phi);
-        float *out = (float *)u->c->o + (map * u->n + at) * u->e;
+        float *out = fused_out(u, o, map, at);
         fused_take(u, o, ATT_K, map, at, o->phi_k);
         fused_turn_keys(u, o, k.rows);
         fused_triangle(u, k.phi, u->lf, u->f, o->turned_k, k.rows, o->scores);
@@ -767,9 +809,10 @@ FUSED void fused_causal_part(const fused *u, const fused_own *o, size_t map,
         fused_scale(o->scores, pitch, k.rows, pitch, o->inverse);
         fused_gemm(k.rows, u->e, u->f, k.phi, u->lf, 1, x.s, u->le, out, u->e,
                    false);
-        fused_triangle_times(u, o->scores, false, k.rows, fused_v(u, map, at),
-                             u->e, u->e, out, u->e);
-        fused_accumulate(u, &x, o->phi_k, map, at, k.rows);
+        fused_triangle_times(u, o->scores, false, k.rows,
+                             fused_v(u, o, map, at), u->e, u->e, out, u->e);
+        fused_put(u, map, at, k.rows, out);
+        fused_accumulate(u, o, &x, o->phi_k, map, at, k.rows);
     }
 }
 
@@ -925,7 +968,7 @@ FUSED void fused_backward_keys(const fused *u, const fused_own *o, size_t unit,
             fused_state_of(u, u->dstate, (map + t) * u->parts);
         float *phi = k.phi + t * u->chunk * u->lf;
         float *dphi = k.dphi + t * u->chunk * u->lf;
-        fused_gemm(k.rows, u->f, u->e, fused_v(u, map + t, at), u->e, 1,
+        fused_gemm(k.rows, u->f, u->e, fused_v(u, o, map + t, at), u->e, 1,
                    u->turned + (map + t) * u->e * u->lf, u->lf, dphi, u->lf,
                    false);
         for (size_t r = 0; !u->d.divided && r < k.rows; r++)
@@ -979,7 +1022,7 @@ FUSED void fused_slopes(const fused *u, const fused_own *o, size_t map,
                         size_t key, size_t rows, size_t keys)
 {
     const size_t pitch = fused_pitch(u->chunk);
-    tile_transpose(fused_v(u, map, key), u->e, keys, u->e, o->turned_v, pitch,
+    tile_transpose(fused_v(u, o, map, key), u->e, keys, u->e, o->turned_v, pitch,
                    keys, 1);
     fused_gemm(rows, keys, u->e, o->gh, u->le, 1, o->turned_v, pitch, o->slopes,
                pitch, false);
@@ -1052,13 +1095,13 @@ FUSED void fused_backward_scores(const fused *u)
 /* ---- backward, causal ---------------------------------------------------- */
 
 /* S' of a chunk is added to x, [e][lf]: S' += V' K, z += sum K. */
-FUSED void fused_accumulate_turned(const fused *u, const fused_state *x,
-                                   const float *phi, size_t map, size_t at,
-                                   size_t rows)
+FUSED void fused_accumulate_turned(const fused *u, const fused_own *o,
+                                   const fused_state *x, const float *phi,
+                                   size_t map, size_t at, size_t rows)
 {
     fused_sum(phi, u->lf, rows, u->lf, NULL, x->z);
-    fused_gemm(u->e, u->f, rows, fused_v(u, map, at), 1, u->e, phi, u->lf, x->s,
-               u->lf, true);
+    fused_gemm(u->e, u->f, rows, fused_v(u, o, map, at), 1, u->e, phi, u->lf,
+               x->s, u->lf, true);
 }
 
 /* dS += Q' gh, dz -= Q' t of a chunk; t negated in o->t. */
@@ -1075,7 +1118,8 @@ FUSED void fused_accumulate_back(const fused *u, const fused_own *o,
 FUSED void fused_causal_gradient(const fused *u, const fused_own *o, size_t map,
                                  size_t at, size_t rows)
 {
-    const float *out = (const float *)u->c->o + (map * u->n + at) * u->e;
+    const float *out = store_view(u->dtype, u->c->o, (map * u->n + at) * u->e,
+                                  rows * u->e, o->out);
     const float *h = u->inverse + map * u->n + at;
     fused_gradient(u, o, map, at, rows);
     for (size_t r = 0; r < rows; r++) o->t[r] = 0;
@@ -1098,7 +1142,7 @@ FUSED void fused_causal_part_sums(const fused *u, const fused_own *o,
     for (size_t at = fused_part(u, u->n, part); at < end; at += u->chunk) {
         if (part + 1 < u->parts) {
             const fused_chunk k = fused_take(u, o, ATT_K, map, at, o->phi_k);
-            fused_accumulate_turned(u, &x, k.phi, map, at, k.rows);
+            fused_accumulate_turned(u, o, &x, k.phi, map, at, k.rows);
         }
         if (part > 0) {
             const fused_chunk k = fused_take(u, o, ATT_Q, map, at, o->phi);
@@ -1113,7 +1157,7 @@ FUSED void fused_causal_slopes(const fused *u, const fused_own *o, size_t map,
                                size_t at, size_t rows)
 {
     const size_t pitch = fused_pitch(u->chunk);
-    tile_transpose(fused_v(u, map, at), u->e, rows, u->e, o->turned_v, pitch,
+    tile_transpose(fused_v(u, o, map, at), u->e, rows, u->e, o->turned_v, pitch,
                    rows, 1);
     fused_triangle(u, o->gh, u->le, u->e, o->turned_v, rows, o->slopes);
     for (size_t r = 0; r < rows; r++)
@@ -1141,7 +1185,7 @@ FUSED void fused_causal_queries(const fused *u, const fused_own *o, size_t map,
         for (size_t r = 0; r < k.rows; r++) o->t[r] = -o->t[r];
         fused_subtract(k.dphi, u->lf, k.rows, u->lf, o->t, x.z);
         u->unmap(&k);
-        fused_accumulate_turned(u, &x, o->phi_k, map, at, k.rows);
+        fused_accumulate_turned(u, o, &x, o->phi_k, map, at, k.rows);
     }
 }
 
@@ -1165,7 +1209,7 @@ FUSED void fused_causal_keys(const fused *u, const fused_own *o, size_t map,
         tile_transpose(ds.s, u->le, u->f, u->e, o->turned_s, u->lf, u->lf, 1);
         for (size_t r = 0; r < k.rows; r++)
             memcpy(k.dphi + r * u->lf, ds.z, u->lf * sizeof *ds.z);
-        fused_gemm(k.rows, u->f, u->e, fused_v(u, map, at), u->e, 1,
+        fused_gemm(k.rows, u->f, u->e, fused_v(u, o, map, at), u->e, 1,
                    o->turned_s, u->lf, k.dphi, u->lf, true);
         fused_triangle_times(u, o->slopes, true, k.rows, phi_q, u->lf, u->f,
                              k.dphi, u->lf);

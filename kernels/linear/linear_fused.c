@@ -38,8 +38,7 @@ static void map_exponential(const fused_chunk *k)
     const fused *u = k->u;
     const tensors *t = u->own;
     const float *level = t->level + k->map * u->lf;
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
-    x += fused_place(k, u->f);
+    const float *x = fused_input(k, 0, u->f);
     for (size_t r = 0; r < k->rows; r++, x += u->f) {
         float *phi = k->phi + r * u->lf;
         if (k->side == ATT_K) {
@@ -79,10 +78,19 @@ static tensors describe(const att_problem *p, int threads)
     return (tensors){ .u = {
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
         .m = att_keys(p), .f = (size_t)p->head_dim, .e = att_value_dim(p),
-        .causal = is_causal(p), .d = { .eps = EXPONENTIAL_EPS },
+        .causal = is_causal(p), .dtype = p->dtype,
+        .d = { .eps = EXPONENTIAL_EPS },
         .eps_rows = exponential, .map = map, .unmap = unmap,
         .kept_floats = exponential ? maps_of(p) * levels : 0,
     } };
+}
+
+static const char *reject(const att_problem *p, enum att_pass pass)
+{
+    (void)pass;
+    if (p->dtype != ATT_F32 && p->feature_map == ATT_MAP_EXP)
+        return "float32 storage only with feature_map=exp";
+    return NULL;
 }
 
 static void sizes(const att_problem *p, int threads, att_sizes *out)
@@ -142,6 +150,7 @@ ATT_KERNELS = {
         .name = "linear.fused",
         .mechanism = "linear",
         .brief = "chunks in registers: map, sums and products in one sweep",
+        .reject = reject,
         .sizes = sizes,
         .forward = forward,
         .backward = backward,

@@ -16,9 +16,8 @@ static void map(const fused_chunk *k)
     const size_t d = u->f, tokens = k->side == ATT_Q ? u->n : u->m;
     const size_t whole = d / VL * VL, last = d - whole;
     const size_t head = k->map % (size_t)u->c->p->heads;
-    const float *x = k->side == ATT_Q ? u->c->q : u->c->k;
+    const float *x = fused_input(k, 0, d);
     const float *pos = k->side == ATT_K ? u->c->param[SLA_POS] : NULL;
-    x += fused_place(k, d);
     if (pos) pos += (head * tokens + k->at) * d;
     for (size_t r = 0; r < k->rows; r++, x += d, pos += pos ? d : 0) {
         float *phi = k->phi + r * u->lf;
@@ -69,6 +68,7 @@ static void unmap(const fused_chunk *k)
 static fused describe(const att_problem *p, int threads)
 {
     fused u = {
+        .dtype = p->dtype,
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
         .m = dwc_keys(p), .f = (size_t)p->head_dim, .e = (size_t)p->head_dim,
         .scores_first = sla_scores_first(p), .sum_batch = true,
@@ -122,6 +122,7 @@ ATT_KERNELS = {
         .name = "sla.fused",
         .mechanism = "sla",
         .brief = "chunks in registers, convolution in the same sweep",
+        .reject = dwc_any_dtype,
         .sizes = sizes,
         .prepare = prepare,
         .forward = forward,
