@@ -14,6 +14,7 @@
  */
 #include "../att.h"
 #include "../simd.h"
+#include "../store.h"
 
 #include <float.h>
 #include <math.h>
@@ -91,6 +92,31 @@ SIMD_INLINE void store(float *p, vf x, size_t lanes)
 {
     if (lanes == VL) v_store(p, x);
     else v_store_n(p, x, lanes);
+}
+
+/* Elements of a tensor of any dtype. */
+SIMD_INLINE vf fetch(const int dtype, const void *tensor, size_t at,
+                     size_t lanes)
+{
+    if (dtype == ATT_F32) return load((const float *)tensor + at, lanes);
+    const uint16_t *p = (const uint16_t *)tensor + at;
+    uint16_t some[VL] = { 0 };
+    if (lanes < VL) p = memcpy(some, p, lanes * sizeof *p);
+    return dtype == ATT_F16 ? v_from_f16(p) : v_from_bf16(p);
+}
+
+SIMD_INLINE void put(const int dtype, void *tensor, size_t at, vf x,
+                     size_t lanes)
+{
+    if (dtype == ATT_F32) {
+        store((float *)tensor + at, x, lanes);
+        return;
+    }
+    uint16_t *const to = (uint16_t *)tensor + at;
+    uint16_t some[VL], *p = lanes < VL ? some : to;
+    if (dtype == ATT_F16) v_to_f16(p, x);
+    else v_to_bf16(p, x);
+    if (p == some) memcpy(to, some, lanes * sizeof *to);
 }
 
 #define LOG2E 1.44269504f
@@ -179,15 +205,20 @@ static place place_of(const att_call *c, const task *x, size_t index)
 
 /* ---- forward ----------------------------------------------------------------------------------- */
 
-SIMD_INLINE void reduce_block(const int V, size_t lanes, size_t width,
-                              const float *k, const float *v, size_t t0,
-                              size_t t1, state *s)
+/* Column f of tokens t0 to t1; dtype is a constant where it is float. */
+SIMD_INLINE void reduce_block(const int V, const int dtype, size_t lanes,
+                              const att_call *c, const task *x, const place *p,
+                              size_t f, size_t t0, size_t t1)
 {
+    state *const s = p->s + f / VL;
+    const size_t from = p->at + f, width = x->width;
     vf max[GROUP], den[GROUP], num[GROUP];
     UNROLL for (int i = 0; i < V; i++) max[i] = s[i].max;
     for (size_t t = t0; t < t1; t++)
         UNROLL for (int i = 0; i < V; i++)
-            max[i] = v_max(max[i], load(k + t * width + i * VL, lanes));
+            max[i] = v_max(max[i], fetch(dtype, c->k,
+                                         from + t * width + (size_t)i * VL,
+                                         lanes));
     UNROLL for (int i = 0; i < V; i++) {
         const vf scale = below_one(s[i].max - max[i]);
         den[i] = s[i].den * scale;
@@ -195,10 +226,10 @@ SIMD_INLINE void reduce_block(const int V, size_t lanes, size_t width,
     }
     for (size_t t = t0; t < t1; t++)
         UNROLL for (int i = 0; i < V; i++) {
-            const size_t at = t * width + (size_t)i * VL;
-            const vf e = below_one(load(k + at, lanes) - max[i]);
+            const size_t at = from + t * width + (size_t)i * VL;
+            const vf e = below_one(fetch(dtype, c->k, at, lanes) - max[i]);
             den[i] += e;
-            num[i] = v_fma(e, load(v + at, lanes), num[i]);
+            num[i] = v_fma(e, fetch(dtype, c->v, at, lanes), num[i]);
         }
     UNROLL for (int i = 0; i < V; i++)
         s[i] = (state){ max[i], den[i], num[i] };
@@ -206,11 +237,12 @@ SIMD_INLINE void reduce_block(const int V, size_t lanes, size_t width,
 
 static void reduce(const att_call *c, const task *x, const place *p)
 {
-    const float *k = (const float *)c->k + p->at;
-    const float *v = (const float *)c->v + p->at;
+    const int dtype = c->p->dtype;
     for (size_t i = 0; i < x->vectors; i++) p->s[i] = empty();
 #define STEP(V, lanes, f, t0, t1)                                              \
-    reduce_block(V, lanes, x->width, k + f, v + f, t0, t1, p->s + f / VL)
+    if (dtype == ATT_F32)                                                      \
+        reduce_block(V, ATT_F32, lanes, c, x, p, f, t0, t1);                   \
+    else reduce_block(V, dtype, lanes, c, x, p, f, t0, t1)
     WALK(x, p, false, STEP)
 #undef STEP
 }
@@ -233,24 +265,26 @@ static void join_segments(const task *x, state *s)
 }
 
 /* Outputs from the context in s, the same for all tokens. */
-SIMD_INLINE void gate_block(const int V, size_t lanes, size_t width,
-                            const float *q, float *o, size_t t0, size_t t1,
-                            const state *s)
+SIMD_INLINE void gate_block(const int V, const int dtype, size_t lanes,
+                            const att_call *c, const task *x, const place *p,
+                            size_t f, size_t t0, size_t t1)
 {
     vf mean[GROUP];
-    UNROLL for (int i = 0; i < V; i++) mean[i] = s[i].num;
+    const size_t from = p->at + f, width = x->width;
+    UNROLL for (int i = 0; i < V; i++)
+        mean[i] = p->s[f / VL + (size_t)i].num;
     for (size_t t = t0; t < t1; t++)
         UNROLL for (int i = 0; i < V; i++) {
-            const size_t at = t * width + (size_t)i * VL;
-            store(o + at, gated(mean[i], load(q + at, lanes)), lanes);
+            const size_t at = from + t * width + (size_t)i * VL;
+            const vf q = fetch(dtype, c->q, at, lanes);
+            put(dtype, c->o, at, gated(mean[i], q), lanes);
         }
 }
 
 /* num becomes the mean; saved by one segment. */
 static void forward_all(const att_call *c, const task *x, const place *p)
 {
-    const float *q = (const float *)c->q + p->at;
-    float *o = (float *)c->o + p->at;
+    const int dtype = c->p->dtype;
     const saved kept = saved_of(c);
     for (size_t i = 0; i < x->vectors; i++) {
         const size_t left = x->width - i * VL, lanes = left < VL ? left : VL;
@@ -261,7 +295,9 @@ static void forward_all(const att_call *c, const task *x, const place *p)
         store(kept.mean + p->kept + i * VL, p->s[i].num, lanes);
     }
 #define STEP(V, lanes, f, t0, t1)                                              \
-    gate_block(V, lanes, x->width, q + f, o + f, t0, t1, p->s + f / VL)
+    if (dtype == ATT_F32)                                                      \
+        gate_block(V, ATT_F32, lanes, c, x, p, f, t0, t1);                     \
+    else gate_block(V, dtype, lanes, c, x, p, f, t0, t1)
     WALK(x, p, false, STEP)
 #undef STEP
 }
@@ -275,11 +311,11 @@ SIMD_INLINE void scan_block(const int V, size_t lanes, size_t f, const task *x,
     for (size_t t = t0; t < t1; t++)
         UNROLL for (int i = 0; i < V; i++) {
             const size_t at = p->at + t * x->width + f + (size_t)i * VL;
-            step(&s[i], load((const float *)c->k + at, lanes),
-                 load((const float *)c->v + at, lanes));
+            step(&s[i], fetch(c->p->dtype, c->k, at, lanes),
+                 fetch(c->p->dtype, c->v, at, lanes));
             const vf mean = s[i].num / s[i].den;
-            const vf q = load((const float *)c->q + at, lanes);
-            store((float *)c->o + at, gated(mean, q), lanes);
+            const vf q = fetch(c->p->dtype, c->q, at, lanes);
+            put(c->p->dtype, c->o, at, gated(mean, q), lanes);
             if (!kept->max) continue;
             store(kept->max + at, s[i].max, lanes);
             store(kept->den + at, s[i].den, lanes);
@@ -344,7 +380,7 @@ SIMD_INLINE void sources_block(const int V, size_t lanes, size_t f,
             const size_t at = p->at + t * width + column;
             const size_t from = causal ? at : p->kept + column;
             const vf dout = load(g->dout + at, lanes);
-            const vf q = load((const float *)c->q + at, lanes);
+            const vf q = fetch(c->p->dtype, c->q, at, lanes);
             const vf mean = load(kept->mean + from, lanes);
             const vf gate = gated(v_set1(1), q);
             const vf source = dout * gate / load(kept->den + from, lanes);
@@ -357,8 +393,8 @@ SIMD_INLINE void sources_block(const int V, size_t lanes, size_t f,
             s[i].num = v_fma(source, mean, s[i].num);
             if (dq) store(dq + at, dout * mean * gate * (1.0f - gate), lanes);
             if (!keys) continue;
-            const vf k = load((const float *)c->k + at, lanes);
-            const vf v = load((const float *)c->v + at, lanes);
+            const vf k = fetch(c->p->dtype, c->k, at, lanes);
+            const vf v = fetch(c->p->dtype, c->v, at, lanes);
             const vf e = below_one(k - s[i].max);
             if (g->dv) store(g->dv + at, e * s[i].den, lanes);
             if (g->dk)
@@ -424,8 +460,8 @@ SIMD_INLINE void keys_block(const int V, size_t lanes, size_t f,
     for (size_t t = t0; t < t1; t++)
         UNROLL for (int i = 0; i < V; i++) {
             const size_t at = p->at + t * width + f + (size_t)i * VL;
-            const vf k = load((const float *)c->k + at, lanes);
-            const vf v = load((const float *)c->v + at, lanes);
+            const vf k = fetch(c->p->dtype, c->k, at, lanes);
+            const vf v = fetch(c->p->dtype, c->v, at, lanes);
             const vf e = below_one(k - max[i]);
             if (g->dv) store(g->dv + at, e * u[i], lanes);
             if (g->dk) store(g->dk + at, e * (v * u[i] - w[i]), lanes);
@@ -470,11 +506,20 @@ static void backward(const att_call *c, const att_grad *g)
     }
 }
 
+/* Halves are converted as they are loaded. */
+static const char *reject(const att_problem *p, enum att_pass pass)
+{
+    (void)p;
+    (void)pass;
+    return NULL;
+}
+
 ATT_KERNELS = {
     {
         .name = "aft_simple.fused",
         .mechanism = "aft_simple",
         .brief = "two passes, lanes are features, one exponential per key",
+        .reject = reject,
         .sizes = sizes,
         .forward = forward,
         .backward = backward,
