@@ -103,7 +103,7 @@ static void find_ranges(drawing *d)
             }
         }
     for (int i = 0; i < c->limits; i++) {
-        widen(&d->y[0], c->limit[i].y1);
+        widen(&d->y[0], 2 * c->limit[i].y1); /* its label is above it       */
         widen(&d->x, c->limit[i].x0); /* not of horizontal ones             */
     }
     const double margin = fmax(0.02 * (d->x.hi - d->x.lo), 0.01);

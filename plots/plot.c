@@ -260,7 +260,7 @@ static int draw_into(run *r, error *e)
         return options_fail(name, e, EXIT_USAGE);
     }
     if (r->a->count && *r->nothing.text)
-        fprintf(stderr, "%s: nothing to draw: %s\n", name, r->nothing.text);
+        fprintf(stderr, "%s: not drawn: %s\n", name, r->nothing.text);
     if (r->drawn && figures_index(r->out, e) < 0)
         return options_fail(name, e, EXIT_MISSING);
     if (!found) {
