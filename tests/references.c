@@ -431,7 +431,15 @@ static int any_int(uint64_t *seed)
                                    : odd[att_random(seed) % n];
 }
 
-static void strange_problem(att_problem *p, uint64_t *seed)
+/* Axes of the map: mostly as many as the mechanism asks for. */
+static int any_axes(const att_mechanism *m, uint64_t *seed)
+{
+    const int asked = m->traits & ATT_IS_3D ? 3 : m->traits & ATT_IS_2D ? 2 : 1;
+    return att_uniform(seed) < 0.7 ? asked : 1 + (int)(att_random(seed) % 3);
+}
+
+static void strange_problem(const att_mechanism *m, att_problem *p,
+                            uint64_t *seed)
 {
     char text[ATT_TEXT];
     *p = att_problem_default;
@@ -439,7 +447,8 @@ static void strange_problem(att_problem *p, uint64_t *seed)
     p->head_dim = 2;
     for (int f = 0; f < ATT_FIELD_COUNT; f++) {
         if (f != ATT_FIELD_grid && att_uniform(seed) < 0.7) continue;
-        const int n = 1 + (int)(att_random(seed) % 3);
+        const int n = f == ATT_FIELD_grid ? any_axes(m, seed)
+                                          : 1 + (int)(att_random(seed) % 3);
         if (att_fields[f].kind == ATT_LIST && n == 2)
             snprintf(text, sizeof text, "%dx%d", any_int(seed), any_int(seed));
         else if (att_fields[f].kind == ATT_LIST && n == 3)
@@ -480,7 +489,7 @@ static void strange(void **state)
     for (int i = 0; i < (quick ? 3000 : 20000); i++) {
         att_problem p;
         att_cost cost;
-        strange_problem(&p, &seed);
+        strange_problem(m, &p, &seed);
         const char *why = att_reject(m, &p);
         if (why) {
             assert_true(strlen(why) > 10);
