@@ -14,6 +14,7 @@ B       := build/$(FLAVOUR)
 PROGRAM := $(if $(filter release,$(FLAVOUR)),build/attnbench,$(B)/attnbench)
 PREFIX  ?= /usr/local
 OUT     ?= results/run
+MAPS    ?= results/maps
 
 # All cores, unless -j says otherwise.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -152,6 +153,9 @@ figures: all
 	$(PROGRAM) table $(OUT) --format csv --out $(OUT)/table.csv
 	$(PROGRAM) table $(OUT) --format tex --out $(OUT)/table.tex
 
+maps: all
+	$(PROGRAM) maps '*' --out $(MAPS)
+
 # The table of mechanisms in README.md, made anew.
 .PHONY: readme
 readme: all
@@ -175,7 +179,7 @@ help:
 	@echo "make           build $(PROGRAM)"
 	@echo "make deps      install what is missing (apt-get)"
 	@echo "make figures   draw figures and tables of $(OUT) again"
-	@echo "make maps      attention maps of the built-in picture into results/maps"
+	@echo "make maps      attention maps of the built-in picture into $(MAPS)"
 	@echo "make readme    the table of mechanisms in README.md, made anew"
 	@echo "make asan tsan fuzz lint    more checks"
 	@echo "make install   program and data into PREFIX ($(PREFIX))"
