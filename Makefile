@@ -169,6 +169,7 @@ readme: all
 install: all
 	install -D $(B)/attnbench $(DESTDIR)$(PREFIX)/bin/attnbench
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/attnbench/suites harness/suites/*.json
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/attnbench/zoo analysis/zoo/*.json
 
 clean:
 	rm -rf build

@@ -231,6 +231,19 @@ static int level(builder *b, const json *l, int number, int x)
     return x;
 }
 
+/* What a model or one of its levels adds before its blocks. */
+static int embeddings(builder *b, const json *where, int x, const char *prefix)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%scls_token", prefix);
+    if (x >= 0 && flag(where, "class_token", false))
+        x = net_token(b->n, x, name);
+    snprintf(name, sizeof name, "%spos_embed", prefix);
+    if (x >= 0 && flag(where, "positions", false))
+        x = net_position(b->n, x, name);
+    return x;
+}
+
 /* ---- whole models ---------------------------------------------------------------------- */
 
 static int head(builder *b, int x)
@@ -259,10 +272,7 @@ static int build(builder *b, zoo_model *m, int image)
     int x = steps(b, json_get(file, "tokenizer"), 0,
                   integer(b, json_at(levels, 0), "dim", 0, 1 << 16),
                   "patch_embed");
-    if (x >= 0 && flag(file, "class_token", false))
-        x = net_token(b->n, x, "cls_token");
-    if (x >= 0 && flag(file, "positions", false))
-        x = net_position(b->n, x, "pos_embed");
+    x = embeddings(b, file, x, "");
     for (int i = 0; i < m->levels && x >= 0 && !b->n->failed; i++) {
         char name[32];
         const json *l = json_at(levels, i);
@@ -271,6 +281,8 @@ static int build(builder *b, zoo_model *m, int image)
         if (i > 0)
             x = steps(b, json_get(file, "downsampler"), x,
                       integer(b, l, "dim", 0, 1 << 16), name);
+        snprintf(name, sizeof name, "levels.%d.", i);
+        x = embeddings(b, l, x, name);
         if (x >= 0) x = level(b, l, i, x);
     }
     if (x >= 0) x = head(b, x);

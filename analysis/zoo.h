@@ -22,7 +22,10 @@
  * tokens side by side), {"linear": true} (to the level's width) or a norm; "out"
  * defaults to the level's width.  "attention" lists the mechanisms of a level's
  * blocks, taken in turn; members other than "mechanism", "heads" and "sr" (keys
- * and values from a map reduced by sr, as in PVT) are fields of the problem.
+ * and values from a map reduced by sr, as in PVT) are fields of the problem.  A
+ * level may have "class_token" and "positions" of its own, before its blocks;
+ * "assumption" says what a published count needs and no paper states,
+ * "unused_parameters" how many more parameters official code declares.
  */
 #ifndef ZOO_H
 #define ZOO_H

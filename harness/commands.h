@@ -15,6 +15,7 @@
     X(compare, "two runs, case by case")                                       \
     X(merge, "join the journals of several runs")                              \
     X(maps, "effective attention matrices of a mechanism or model")            \
+    X(models, "the papers' whole models: counts and speed")                    \
     X(train, "a small transformer with any mechanism")                         \
     X(cite, "BibTeX of attnbench and of mechanisms")                           \
     X(completion, "completion script for bash, zsh or fish")

@@ -33,7 +33,7 @@ static const struct group {
     { "Look around", { "list", "explain", "doctor", "cite" } },
     { "Measure", { "verify", "sweep", "cache" } },
     { "See results", { "table", "plot", "compare", "merge" } },
-    { "See attention", { "maps", "train", "findings" } },
+    { "See attention", { "maps", "train", "models", "findings" } },
 };
 enum { GROUPS = sizeof groups / sizeof *groups };
 

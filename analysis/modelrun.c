@@ -1,0 +1,386 @@
+#include "modelrun.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "../harness/isolate.h"
+#include "../harness/measure.h"
+#include "blas.h"
+#include "fold.h"
+#include "zooweights.h"
+#include "zoofiles.h"
+
+enum { MOST_MODELS = 16, LEAST_TURNS = 7, MOST_TURNS = 400, GEMM = 1024 };
+
+static void *sure(void *p)
+{
+    if (!p) abort();
+    return p;
+}
+
+/* ---- what to run --------------------------------------------------------------- */
+
+int model_spec_read(model_spec *s, const char *text, error *e)
+{
+    char copy[96];
+    *s = (model_spec){ 0 };
+    if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
+        return error_set(e, "'%s' is too long for a model's name", text);
+    snprintf(s->text, sizeof s->text, "%s", text);
+    char *norm = strchr(copy, ':'), *form = NULL;
+    if (norm) *norm++ = 0;
+    if (norm && (form = strchr(norm, ':'))) *form++ = 0;
+    snprintf(s->name, sizeof s->name, "%s", copy);
+    snprintf(s->norm, sizeof s->norm, "%s", norm ? norm : "");
+    s->folded = form && !strcmp(form, "folded");
+    if (form && !s->folded)
+        return error_set(e, "'%s': after the norm comes 'folded', not '%s'",
+                         text, form);
+    s->path = zoo_path(s->name, e);
+    return s->path ? 0 : -1;
+}
+
+void model_spec_free(model_spec *s)
+{
+    free(s->path);
+    s->path = NULL;
+}
+
+/* ---- one model in the child ------------------------------------------------------ */
+
+typedef struct runner {
+    zoo_model model;
+    network folded;
+    const network *n;  /* the one that runs                                  */
+    float *weights, *input;
+    net_f32 *run;
+    double *seconds;   /* of each operation, over all passes                 */
+    int passes;
+} runner;
+
+static void fill_input(const network *n, uint64_t seed, float *x)
+{
+    const size_t elements =
+        (size_t)n->ops[0].tokens * (size_t)n->ops[0].channels;
+    for (size_t i = 0; i < elements; i++) x[i] = (float)att_normal(&seed);
+}
+
+static int fold(runner *r, const model_spec *s, error *e)
+{
+    float *folded;
+    const int norms = net_fold(&r->model.network, r->weights, &r->folded,
+                               &folded);
+    free(r->weights);
+    r->weights = folded;
+    r->n = &r->folded;
+    return norms > 0 ? 0
+                     : error_set(e, "%s: none of its norms is an affine map in "
+                                    "evaluation, so none can be folded; name "
+                                    "such a norm, as in %s:repbn:folded",
+                                 s->text, s->name);
+}
+
+static int open_runner(runner *r, const model_spec *s, const run_options *o,
+                       error *e)
+{
+    *r = (runner){ 0 };
+    if (zoo_read(&r->model, s->path, o->image, *s->norm ? s->norm : NULL, e))
+        return -1;
+    r->n = &r->model.network;
+    r->weights = sure(malloc(r->n->elements * sizeof *r->weights));
+    net_init(r->n, o->seed, r->weights);
+    if (o->weights && zoo_weights(&r->model, o->weights, r->weights, e))
+        return -1;
+    if (s->folded && fold(r, s, e)) return -1;
+    r->seconds = sure(calloc((size_t)r->n->count, sizeof *r->seconds));
+    r->input = sure(malloc((size_t)r->n->ops[0].tokens *
+                           (size_t)r->n->ops[0].channels * sizeof *r->input));
+    fill_input(r->n, o->seed, r->input);
+    r->run = net_f32_new(r->n, r->weights, 1, o->threads, false, e);
+    return r->run ? 0 : -1;
+}
+
+static void close_runner(runner *r)
+{
+    net_f32_free(r->run);
+    zoo_free(&r->model);
+    net_free(&r->folded);
+    free(r->weights);
+    free(r->input);
+    free(r->seconds);
+}
+
+static void pass(void *arg)
+{
+    runner *r = arg;
+    net_f32_forward(r->run, r->input, NULL);
+    const double *seconds = net_f32_seconds(r->run);
+    for (int i = 0; i < r->n->count; i++) r->seconds[i] += seconds[i];
+    r->passes++;
+}
+
+/* ---- what the child sends back ------------------------------------------------------ */
+
+static json *numbers(const double *x, int n)
+{
+    json *j = json_array();
+    for (int i = 0; i < n; i++) json_push_number(j, x[i]);
+    return j;
+}
+
+/* Shares of the time by kind and level, the rate of the linear layers. */
+static void put_shares(json *j, const runner *r)
+{
+    double share[NET_SHARES] = { 0 }, level[16] = { 0 }, all = 0, macs = 0;
+    zoo_count count;
+    for (int i = 0; i < r->n->count; i++) {
+        const net_op *op = &r->n->ops[i];
+        share[op->share] += r->seconds[i];
+        level[op->level] += r->seconds[i];
+        all += r->seconds[i];
+        if (op->kind == NET_LINEAR) macs += net_macs(r->n, i);
+    }
+    json_put_number(j, "linear_flops", 2 * macs * r->passes /
+                                           share[NET_SHARE_LINEAR]);
+    for (int i = 0; i < NET_SHARES; i++) share[i] /= all;
+    for (int i = 0; i < r->model.levels; i++) level[i] /= all;
+    json_put(j, "share", numbers(share, NET_SHARES));
+    json_put(j, "level", numbers(level, r->model.levels));
+    json_put_number(j, "held", (double)net_f32_bytes(r->run));
+    zoo_counts(r->n, &count);
+    json_put_number(j, "parameters", count.parameters);
+    json_put_number(j, "macs", count.macs);
+    json_put(j, "macs_share", numbers(count.share, NET_SHARES));
+    json_put_number(j, "norm_elements", count.norm_elements);
+    json_put_number(j, "fvcore", count.fvcore);
+    json_put_number(j, "activations", count.activations);
+    json_put_text(j, "title", r->model.name);
+    json_put_number(j, "top1",
+                    json_number(json_get(json_get(r->model.file, "published"),
+                                         "top1"), NAN));
+}
+
+/* The rate that sgemm reaches here on a product that suits it. */
+static double sgemm_rate(int threads)
+{
+    const size_t n = GEMM;
+    float *a = sure(calloc(3 * n * n, sizeof *a));
+    double best = INFINITY;
+    blas_threads(threads);
+    for (size_t i = 0; i < 2 * n * n; i++) a[i] = 1.0f / (float)(i + 1);
+    for (int t = 0; t < 5; t++) {
+        const double start = measure_now();
+        blas_gemm_f32(false, true, n, n, n, a, n, a + n * n, n, 0,
+                      a + 2 * n * n, n);
+        best = fmin(best, measure_now() - start);
+    }
+    free(a);
+    return 2 * (double)n * (double)n * (double)n / best;
+}
+
+typedef struct order {
+    const model_spec *specs;
+    int count;
+    const run_options *o;
+} order;
+
+static json *failure(const error *e)
+{
+    json *j = json_object();
+    json_put_text(j, "error", e->text);
+    return j;
+}
+
+static json *alone(void *arg)
+{
+    const order *job = arg;
+    runner r;
+    error e;
+    isolate_stage("building the model");
+    if (open_runner(&r, job->specs, job->o, &e)) {
+        close_runner(&r);
+        return failure(&e);
+    }
+    isolate_stage("warming up and sampling");
+    const measure_job m = { .run = pass, .arg = &r, .ci = 0.01,
+                            .seconds = job->o->seconds,
+                            .clock = measure_clock() };
+    json *one = json_object(), *all = json_array();
+    struct rusage use;
+    json_put(one, "samples", measure_samples(&m));
+    getrusage(RUSAGE_SELF, &use);
+    json_put_number(one, "peak_rss", 1024.0 * (double)use.ru_maxrss);
+    put_shares(one, &r);
+    json_put_number(one, "sgemm_flops", sgemm_rate(job->o->threads));
+    close_runner(&r);
+    json_push(all, one);
+    return all;
+}
+
+/* Passes in turn, the first model of a turn moving on, so that none always runs
+ * after the same other one. */
+static int turns(runner *r, const order *job, double (*ns)[MOST_TURNS])
+{
+    const double start = measure_now();
+    int turn = 0;
+    for (int i = 0; i < job->count; i++) { /* warm-up: twice */
+        pass(&r[i]);
+        pass(&r[i]);
+        memset(r[i].seconds, 0, (size_t)r[i].n->count * sizeof(double));
+        r[i].passes = 0;
+    }
+    while (turn < LEAST_TURNS ||
+           (turn < MOST_TURNS &&
+            measure_now() - start < job->o->seconds * job->count)) {
+        for (int k = 0; k < job->count; k++) {
+            const int i = (turn + k) % job->count;
+            const double before = measure_now();
+            pass(&r[i]);
+            ns[i][turn] = 1e9 * (measure_now() - before);
+        }
+        turn++;
+    }
+    return turn;
+}
+
+static json *in_turn(void *arg)
+{
+    const order *job = arg;
+    runner *r = sure(calloc((size_t)job->count, sizeof *r));
+    double (*ns)[MOST_TURNS] = sure(calloc((size_t)job->count, sizeof *ns));
+    json *all = NULL;
+    error e;
+
+    isolate_stage("building the models");
+    for (int i = 0; i < job->count && !all; i++)
+        if (open_runner(&r[i], &job->specs[i], job->o, &e)) all = failure(&e);
+    if (!all) {
+        isolate_stage("sampling in turn");
+        all = json_array();
+        const int n = turns(r, job, ns);
+        const double gemm = sgemm_rate(job->o->threads);
+        for (int i = 0; i < job->count; i++) {
+            json *one = json_object(), *samples = json_object();
+            json_put_number(samples, "calls", 1);
+            json_put(samples, "ns", numbers(ns[i], n));
+            json_put(samples, "touched", json_array());
+            json_put_text(samples, "stop", "time");
+            json_put(one, "samples", samples);
+            json_put_null(one, "peak_rss");
+            put_shares(one, &r[i]);
+            json_put_number(one, "sgemm_flops", gemm);
+            json_push(all, one);
+        }
+    }
+    for (int i = 0; i < job->count; i++) close_runner(&r[i]);
+    free(r);
+    free(ns);
+    return all;
+}
+
+/* ---- in the parent ------------------------------------------------------------------- */
+
+static int samples_of(const json *samples, double *x, int room)
+{
+    int n = 0;
+    for (const json *s = json_first(json_get(samples, "ns")); s && n < room;
+         s = json_next(s))
+        x[n++] = json_number(s, NAN);
+    return n;
+}
+
+static double real(const json *one, const char *key)
+{
+    return json_number(json_get(one, key), NAN);
+}
+
+static void take(const json *one, const model_spec *s, model_result *out)
+{
+    double ns[MEASURE_SAMPLES];
+    const char *title = json_text(json_get(one, "title"));
+    *out = (model_result){
+        .top1 = real(one, "top1"),
+        .linear_flops = real(one, "linear_flops"),
+        .sgemm_flops = real(one, "sgemm_flops"),
+        .peak_rss = real(one, "peak_rss"),
+        .held = real(one, "held"),
+        .count = { .parameters = real(one, "parameters"),
+                   .macs = real(one, "macs"),
+                   .norm_elements = real(one, "norm_elements"),
+                   .fvcore = real(one, "fvcore"),
+                   .activations = real(one, "activations") },
+        .levels = json_size(json_get(one, "level")),
+        .samples = json_copy(json_get(one, "samples")),
+    };
+    snprintf(out->name, sizeof out->name, "%s", s->text);
+    snprintf(out->title, sizeof out->title, "%s", title ? title : s->name);
+    for (int i = 0; i < NET_SHARES; i++) {
+        out->share[i] = json_number(json_at(json_get(one, "share"), i), NAN);
+        out->count.share[i] =
+            json_number(json_at(json_get(one, "macs_share"), i), NAN);
+    }
+    for (int i = 0; i < out->levels; i++)
+        out->level[i] = json_number(json_at(json_get(one, "level"), i), NAN);
+    const int n = samples_of(out->samples, ns, MEASURE_SAMPLES);
+    stats_summarise(ns, n, &out->ns);
+}
+
+/* Runs `job` in a child; results of its models go to out. */
+static int ask(json *(*function)(void *), const order *job, model_result *out,
+               error *e)
+{
+    const isolate_limits limits = { .seconds =
+                                        120 + 30 * job->o->seconds *
+                                                  job->count };
+    isolate_result r;
+    if (isolate_run(function, (void *)job, &limits, &r, e) < 0) return -1;
+    const char *said = json_text(json_get(r.value, "error"));
+    int rc = 0;
+    if (said) rc = error_set(e, "%s", said);
+    else if (!r.value || json_size(r.value) != job->count)
+        rc = error_set(e, "%s: %s: %s", job->specs[0].text, r.status, r.reason);
+    for (int i = 0; rc == 0 && i < job->count; i++)
+        take(json_at(r.value, i), &job->specs[i], &out[i]);
+    json_free(r.value);
+    return rc;
+}
+
+static void ratios(const model_result *list, int count, stats_summary *out)
+{
+    double first[MOST_TURNS], x[MOST_TURNS];
+    const int n = samples_of(list[0].samples, first, MOST_TURNS);
+    for (int i = 0; i < count; i++) {
+        samples_of(list[i].samples, x, MOST_TURNS);
+        for (int k = 0; k < n; k++) x[k] /= first[k];
+        stats_summarise(x, n, &out[i]);
+    }
+}
+
+int model_run(const model_spec *specs, int count, const run_options *o,
+              bool interleave, model_result *out, stats_summary *ratio,
+              error *e)
+{
+    if (count > MOST_MODELS && interleave)
+        return error_set(e, "--interleave: %d models are more than %d", count,
+                         MOST_MODELS);
+    memset(out, 0, (size_t)count * sizeof *out);
+    if (interleave) {
+        const order job = { specs, count, o };
+        if (ask(in_turn, &job, out, e)) return -1;
+        if (ratio) ratios(out, count, ratio);
+        return 0;
+    }
+    for (int i = 0; i < count; i++) {
+        const order job = { &specs[i], 1, o };
+        if (ask(alone, &job, &out[i], e)) return -1;
+    }
+    return 0;
+}
+
+void model_results_free(model_result *list, int count)
+{
+    for (int i = 0; i < count; i++) json_free(list[i].samples);
+}
