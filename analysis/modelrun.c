@@ -239,7 +239,7 @@ static int turns(runner *r, const order *job, double (*ns)[MOST_TURNS])
             const int i = (turn + k) % job->count;
             const double before = measure_now();
             pass(&r[i]);
-            ns[i][turn] = 1e9 * (measure_now() - before);
+            ns[i][turn] = round(1e9 * (measure_now() - before));
         }
         turn++;
     }

@@ -313,6 +313,7 @@ static void backward_linear(RUN *r, const net_op *op, op_state *s,
              weight(r, op->weight), in, 1, x->dout, in);
 }
 
+#ifdef NET_FLOAT
 /* Rows of [channel][ky][kx] of one group's windows; outside the map is 0. */
 static void im2col(const RUN *r, const net_op *op, const op_state *x,
                    int group, real *columns)
@@ -357,6 +358,39 @@ static void forward_conv(RUN *r, const net_op *op, op_state *s)
              out);
     }
 }
+
+#else
+/* Straight from the definition, so that it can judge the float path. */
+static void forward_conv(RUN *r, const net_op *op, op_state *s)
+{
+    const net_op *from = &r->n->ops[op->input];
+    const real *x = r->ops[op->input].out, *w = weight(r, op->weight);
+    const real *bias = weight(r, op->bias);
+    const int inputs = from->channels / op->groups, k = op->kernel;
+    PARALLEL
+    for (size_t i = 0; i < s->elements; i++) {
+        const int o = (int)(i % (size_t)op->channels);
+        const int at = (int)(i / (size_t)op->channels);
+        const int b = at / op->tokens, t = at % op->tokens;
+        const int first = o / (op->channels / op->groups) * inputs;
+        real sum = bias ? bias[o] : 0;
+        for (int ky = 0; ky < k; ky++)
+            for (int kx = 0; kx < k; kx++) {
+                const int y = t / op->width * op->stride - op->pad + ky;
+                const int z = t % op->width * op->stride - op->pad + kx;
+                if (y < 0 || y >= from->height || z < 0 || z >= from->width)
+                    continue;
+                for (int c = 0; c < inputs; c++)
+                    sum += w[((o * inputs + c) * k + ky) * k + kx] *
+                           x[((size_t)(b * from->tokens) +
+                              (size_t)(y * from->width + z)) *
+                                 (size_t)from->channels +
+                             (size_t)(first + c)];
+            }
+        s->out[i] = sum;
+    }
+}
+#endif
 
 /* Index, in the input's map, of one element of a patch or merged token. */
 static size_t gathered(const net_op *op, const net_op *from, int t, int c)
@@ -545,8 +579,10 @@ static int open_op(RUN *r, int i, spare *pool_, int *spares, error *e)
         if (r->training)
             return error_set(e, "a network with convolutions cannot be "
                                 "trained here: they have no backward");
+#ifdef NET_FLOAT
         s->columns = numbers(r, s->rows * r->n->tensors[op->weight].elements /
                                     (size_t)op->channels);
+#endif
     }
     return op->kind == NET_MECHANISM ? open_mechanism(r, op, s, e) : 0;
 }

@@ -1,0 +1,349 @@
+/* zoo.c - the papers' models: counts against the integers of official code and
+ * the printed figures, forward passes against double precision, folded norms
+ * against unfolded ones, and what is said of wrong files. */
+#include "test.h"
+
+#include "../analysis/fold.h"
+#include "../analysis/modelcount.h"
+#include "../analysis/zoofiles.h"
+#include "../harness/file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void open_model(zoo_model *m, const char *path, const char *norm)
+{
+    error e;
+    if (zoo_read(m, path, 0, norm, &e)) fail_msg("%s", e.text);
+}
+
+/* "NAME", or "NAME@SIDE" for pictures of that side. */
+static void open_named(zoo_model *m, const char *text)
+{
+    error e;
+    char name[64];
+    const char *at = strchr(text, '@');
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "@"), text);
+    char *path = zoo_path(name, &e);
+    if (!path) fail_msg("%s", e.text);
+    if (zoo_read(m, path, at ? atoi(at + 1) : 0, NULL, &e))
+        fail_msg("%s", e.text);
+    free(path);
+}
+
+/* ---- counts ----------------------------------------------------------------- */
+
+static void same(const char *model, const char *what, double is,
+                 const char *want)
+{
+    if (*want && is != strtod(want, NULL))
+        fail_msg("%s: %s is %.0f, expected %s", model, what, is, want);
+}
+
+/* One line of tests/zoo_counts.csv. */
+static void check_line(char *line)
+{
+    enum { FIELDS = 8 };
+    char *field[FIELDS];
+    zoo_model m;
+    zoo_count c;
+    for (int i = 0; i < FIELDS; i++) {
+        field[i] = line;
+        if (i + 1 == FIELDS) break;
+        line = strchr(line, ',');
+        assert_non_null(line);
+        *line++ = 0;
+    }
+    open_named(&m, field[0]);
+    zoo_counts(&m.network, &c);
+    same(field[0], "parameters", c.parameters, field[1]);
+    same(field[0], "MACs", c.macs, field[2]);
+    same(field[0], "attention", c.share[NET_SHARE_ATTENTION], field[3]);
+    same(field[0], "linear", c.share[NET_SHARE_LINEAR], field[4]);
+    same(field[0], "convolution", c.share[NET_SHARE_CONV], field[5]);
+    same(field[0], "norm values", c.norm_elements, field[6]);
+    same(field[0], "fvcore", c.fvcore, field[7]);
+    zoo_free(&m);
+}
+
+static void integers(void **state)
+{
+    (void)state;
+    char line[256];
+    int lines = 0;
+    FILE *f = fopen("tests/zoo_counts.csv", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        if (*line == '#' || !*line) continue;
+        check_line(line);
+        lines++;
+    }
+    fclose(f);
+    assert_true(lines >= 25);
+}
+
+/* Printed figures that no count explains; each file says so. */
+static bool is_exception(const char *name)
+{
+    return !strcmp(name, "deit_b") || !strcmp(name, "dinat_large") ||
+           !strcmp(name, "dinat_large_384_k11");
+}
+
+static void printed_figures(void **state)
+{
+    (void)state;
+    char **names;
+    error e;
+    const int n = zoo_names(&names, &e);
+    assert_true(n >= 50);
+    for (int i = 0; i < n; i++) {
+        zoo_model m;
+        model_count c;
+        open_named(&m, names[i]);
+        model_count_make(&m, &c);
+        const bool differs = c.parameters_verdict == COUNT_DIFFERS ||
+                             c.flops_verdict == COUNT_DIFFERS;
+        if (c.wrong || differs != is_exception(names[i]))
+            fail_msg("%s: %.0f parameters, printed %s; %.0f MACs, %.0f in "
+                     "fvcore's way, printed %s; %d integers not met",
+                     names[i], c.count.parameters, c.parameters, c.count.macs,
+                     c.count.fvcore, c.flops, c.wrong);
+        if (differs) assert_true(*c.note != 0);
+        zoo_free(&m);
+    }
+    zoo_names_free(names, n);
+}
+
+static void rounding(void **state)
+{
+    (void)state;
+    assert_true(count_meets(4295226368, "4.3G", false));
+    assert_false(count_meets(4244226368, "4.3G", false));
+    assert_true(count_meets(28589128, "28M", true));
+    assert_false(count_meets(28589128, "28M", false));
+    assert_true(count_meets(28589128, "29M", false));
+    assert_true(count_meets(200943514, "200M", true));
+    assert_false(count_meets(1, "many", true));
+    assert_false(count_meets(28e6, "28T", true));
+}
+
+/* ---- forward passes ------------------------------------------------------------- */
+
+/* Nothing at its start value, where much would cancel: scales near 1, offsets
+ * near 0, variances positive. */
+static float *random_weights(const network *n)
+{
+    float *w = malloc(n->elements * sizeof *w);
+    uint64_t seed = 7;
+    assert_non_null(w);
+    net_init(n, 3, w);
+    for (int i = 0; i < n->tensor_count; i++) {
+        const net_tensor *t = &n->tensors[i];
+        const size_t length = strlen(t->name);
+        const bool variance = length > 3 && !strcmp(t->name + length - 3, "var");
+        for (size_t k = 0; !t->decay && k < t->elements; k++) {
+            float *x = &w[t->offset + k];
+            *x += (float)(0.2 * att_normal(&seed));
+            if (variance) *x = 0.5f + fabsf(*x);
+        }
+    }
+    return w;
+}
+
+static float *random_input(const network *n)
+{
+    const size_t elements =
+        (size_t)n->ops[0].tokens * (size_t)n->ops[0].channels;
+    float *x = malloc(elements * sizeof *x);
+    uint64_t seed = 5;
+    assert_non_null(x);
+    for (size_t i = 0; i < elements; i++) x[i] = (float)att_normal(&seed);
+    return x;
+}
+
+static double *widened(const float *x, size_t n)
+{
+    double *y = malloc(n * sizeof *y);
+    assert_non_null(y);
+    for (size_t i = 0; i < n; i++) y[i] = x[i];
+    return y;
+}
+
+/* Largest difference of two outputs over the largest number in them. */
+static double distance(const float *x, const double *y, size_t n)
+{
+    double most = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]) || !isfinite(y[i])) return INFINITY;
+        most = fmax(most, fabs(x[i] - y[i]));
+        size = fmax(size, fabs(y[i]));
+    }
+    return size > 0 ? most / size : INFINITY;
+}
+
+static void against_double(void **state)
+{
+    const char *path = *state;
+    zoo_model m;
+    error e;
+    open_model(&m, path, NULL);
+    const network *n = &m.network;
+    float *w = random_weights(n), *x = random_input(n);
+    double *exact_w = widened(w, n->elements);
+    double *exact_x = widened(x, (size_t)n->ops[0].tokens *
+                                     (size_t)n->ops[0].channels);
+    net_f32 *fast = net_f32_new(n, w, 1, 2, false, &e);
+    if (!fast) fail_msg("%s", e.text);
+    net_f64 *exact = net_f64_new(n, exact_w, 1, 1, false, &e);
+    if (!exact) fail_msg("%s", e.text);
+    const double *want = net_f64_forward(exact, exact_x, NULL);
+    net_f32_forward(fast, x, NULL);
+    const float *is = net_f32_forward(fast, x, NULL); /* nothing stays behind */
+    const double off =
+        distance(is, want, (size_t)n->ops[n->count - 1].channels);
+    if (!(off < 2e-5)) fail_msg("%s: outputs differ by %g", path, off);
+    net_f32_free(fast);
+    net_f64_free(exact);
+    free(exact_w);
+    free(exact_x);
+    free(w);
+    free(x);
+    zoo_free(&m);
+}
+
+/* ---- folded norms --------------------------------------------------------------- */
+
+static void fold_one(const char *path, const char *norm, int least)
+{
+    zoo_model m;
+    error e;
+    network folded;
+    float *fewer;
+    open_model(&m, path, norm);
+    const network *n = &m.network;
+    float *w = random_weights(n), *x = random_input(n);
+    const int norms = net_fold(n, w, &folded, &fewer);
+    if (norms < least) fail_msg("%s: only %d norms folded", path, norms);
+    assert_int_equal(folded.count, n->count - norms);
+    net_f32 *before = net_f32_new(n, w, 1, 1, false, &e);
+    net_f32 *after = net_f32_new(&folded, fewer, 1, 1, false, &e);
+    assert_non_null(before);
+    assert_non_null(after);
+    const size_t classes = (size_t)n->ops[n->count - 1].channels;
+    double *want = widened(net_f32_forward(before, x, NULL), classes);
+    const double off = distance(net_f32_forward(after, x, NULL), want, classes);
+    if (!(off < 5e-5)) fail_msg("%s: folded differs by %g", path, off);
+    free(want);
+    net_f32_free(before);
+    net_f32_free(after);
+    net_free(&folded);
+    free(fewer);
+    free(w);
+    free(x);
+    zoo_free(&m);
+}
+
+static void folded_norms(void **state)
+{
+    (void)state;
+    /* 2 per block, patch embedding, downsampler, final norm */
+    fold_one("tests/zoo/slab_swin_t.json", NULL, 11);
+    fold_one("tests/zoo/swin_t.json", "repbn", 11);
+    fold_one("tests/zoo/deit_ti.json", "batchnorm", 5);
+    fold_one("tests/zoo/nat_small.json", "repbn", 11);
+    /* a layer norm looks at the token: nothing to fold */
+    zoo_model m;
+    network folded;
+    float *w;
+    open_model(&m, "tests/zoo/deit_ti.json", NULL);
+    float *own = random_weights(&m.network);
+    assert_int_equal(net_fold(&m.network, own, &folded, &w), 0);
+    assert_int_equal(folded.count, m.network.count);
+    net_free(&folded);
+    free(w);
+    free(own);
+    zoo_free(&m);
+}
+
+/* ---- files ----------------------------------------------------------------------- */
+
+static void says(const char *text, const char *key)
+{
+    char path[64];
+    zoo_model m;
+    error e;
+    snprintf(path, sizeof path, "/tmp/zoo-%d.json", (int)getpid());
+    assert_int_equal(file_write(path, text, strlen(text), &e), 0);
+    const int rc = zoo_read(&m, path, 0, NULL, &e);
+    unlink(path);
+    if (rc == 0) fail_msg("accepted: %s", text);
+    if (!strstr(e.text, path) || !strstr(e.text, key))
+        fail_msg("'%s' does not name the file and %s", e.text, key);
+}
+
+#define TOKENS "\"tokenizer\": [{\"conv\": 4, \"stride\": 4}]"
+
+static void wrong_files(void **state)
+{
+    (void)state;
+    says("{\"levels\": [", ":1:");
+    says("{" TOKENS "}", "\"levels\"");
+    says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8}]}",
+         "\"attention\"");
+    says("{" TOKENS ", \"levels\": [{\"dim\": 8}]}", "\"depth\"");
+    says("{" TOKENS ", \"levels\": [{\"depth\": -2, \"dim\": 8}]}",
+         "\"depth\"");
+    says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8, \"heads\": 3}]}",
+         "\"heads\"");
+    says("{" TOKENS ", \"image\": 1e9, \"levels\": [{\"depth\": 1}]}",
+         "\"image\"");
+    says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8, \"attention\": "
+         "[{\"mechanism\": \"sofmax\"}]}]}", "sofmax");
+    says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8, \"attention\": "
+         "[{\"mechanism\": \"softmax\", \"windw\": 7}]}]}", "windw");
+    says("{" TOKENS ", \"norm\": \"nonorm\", \"levels\": [{\"depth\": 1, "
+         "\"dim\": 8, \"attention\": [{\"mechanism\": \"softmax\"}]}]}",
+         "nonorm");
+    says("{\"tokenizer\": [{\"conv\": 0}], \"levels\": [{\"depth\": 1, "
+         "\"dim\": 8}]}", "\"conv\"");
+}
+
+static void spelling(void **state)
+{
+    (void)state;
+    error e;
+    char *path = zoo_path("NAT-Tiny", &e);
+    assert_non_null(path);
+    free(path);
+    assert_null(zoo_path("nat_tinny", &e));
+    assert_non_null(strstr(e.text, "nat_tiny"));
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const small[] = {
+        "nat_small", "dinat_s_t", "swin_t", "convnext_t", "flatten_swin_t",
+        "slab_swin_t", "deit_ti", "vit_rpb_s", "flatten_deit_t", "slab_deit_t",
+        "aft_full_t", "aft_conv_t_h32", "pvt_t", "flatten_pvt_t", "slab_pvt_t",
+    };
+    enum { SMALL = sizeof small / sizeof *small, OTHERS = 6 };
+    static char paths[SMALL][64];
+    struct CMUnitTest tests[OTHERS + SMALL] = {
+        cmocka_unit_test(integers),     cmocka_unit_test(printed_figures),
+        cmocka_unit_test(rounding),     cmocka_unit_test(folded_norms),
+        cmocka_unit_test(wrong_files),  cmocka_unit_test(spelling),
+    };
+    for (int i = 0; i < SMALL; i++) {
+        snprintf(paths[i], sizeof paths[i], "tests/zoo/%s.json", small[i]);
+        tests[OTHERS + i] = (struct CMUnitTest){
+            .name = small[i], .test_func = against_double,
+            .initial_state = paths[i],
+        };
+    }
+    test_arguments(argc, argv);
+    return cmocka_run_group_tests_name("zoo", tests, NULL, NULL);
+}
