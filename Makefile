@@ -151,7 +151,7 @@ figures: all
 	$(PROGRAM) plot $(OUT)
 	$(PROGRAM) table $(OUT) --format md --out $(OUT)/table.md
 	$(PROGRAM) table $(OUT) --format csv --out $(OUT)/table.csv
-	$(PROGRAM) table $(OUT) --format tex --out $(OUT)/table.tex
+	$(PROGRAM) table $(OUT) --rows kernel --cols n --format tex --out $(OUT)/table.tex
 
 maps: all
 	$(PROGRAM) maps '*' --out $(MAPS)

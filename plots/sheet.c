@@ -303,19 +303,8 @@ static void tex_head(FILE *f, const sheet *s)
     fputs(" \\\\\n\\midrule\n", f);
 }
 
-static void write_tex(FILE *f, const sheet *s)
+static void tex_rows(FILE *f, const sheet *s)
 {
-    fputs("% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n", f);
-    if (s->caption && *s->caption) {
-        fputs("\\caption{", f);
-        tex(f, s->caption);
-        fputs("}\n", f);
-    }
-    fputs("\\begin{tabular}{", f);
-    for (int c = 0; c < s->columns; c++)
-        fputc(s->column[c].right ? 'r' : 'l', f);
-    fputs("}\n", f);
-    tex_head(f, s);
     for (int r = 0; r < s->rows; r++) {
         for (int c = 0; c < s->columns; c++) {
             const cell *x = at(s, r, c);
@@ -326,13 +315,61 @@ static void write_tex(FILE *f, const sheet *s)
         }
         fputs(" \\\\\n", f);
     }
-    fputs("\\bottomrule\n\\end{tabular}\n", f);
-    if (s->footnote && *s->footnote) {
-        fputs("\n\\smallskip\n\\begin{minipage}{\\linewidth}"
-              "\\footnotesize\n", f);
-        tex(f, s->footnote);
-        fputs("\n\\end{minipage}\n", f);
+    fputs("\\bottomrule\n", f);
+}
+
+static void tex_columns(FILE *f, const sheet *s)
+{
+    for (int c = 0; c < s->columns; c++)
+        fputc(s->column[c].right ? 'r' : 'l', f);
+}
+
+static void tex_footnote(FILE *f, const sheet *s)
+{
+    if (!s->footnote || !*s->footnote) return;
+    fputs("\n\\smallskip\n\\begin{minipage}{\\linewidth}\\footnotesize\n", f);
+    tex(f, s->footnote);
+    fputs("\n\\end{minipage}\n", f);
+}
+
+/* More rows than a page has. */
+static void write_tex_long(FILE *f, const sheet *s)
+{
+    fputs("% needs \\usepackage{booktabs,longtable}\n\\begin{longtable}{", f);
+    tex_columns(f, s);
+    fputs("}\n", f);
+    if (s->caption && *s->caption) {
+        fputs("\\caption{", f);
+        tex(f, s->caption);
+        fputs("} \\\\\n", f);
     }
+    tex_head(f, s);
+    fputs("\\endhead\n", f);
+    tex_rows(f, s);
+    fputs("\\end{longtable}\n", f);
+    tex_footnote(f, s);
+}
+
+static void write_tex(FILE *f, const sheet *s)
+{
+    enum { PAGE = 45 };
+    if (s->rows > PAGE) {
+        write_tex_long(f, s);
+        return;
+    }
+    fputs("% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n", f);
+    if (s->caption && *s->caption) {
+        fputs("\\caption{", f);
+        tex(f, s->caption);
+        fputs("}\n", f);
+    }
+    fputs("\\begin{tabular}{", f);
+    tex_columns(f, s);
+    fputs("}\n", f);
+    tex_head(f, s);
+    tex_rows(f, s);
+    fputs("\\end{tabular}\n", f);
+    tex_footnote(f, s);
     fputs("\\end{table}\n", f);
 }
 

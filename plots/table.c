@@ -13,8 +13,9 @@ static const char doc[] =
     "Prints the cases of a run, one row each with every axis in a column of "
     "its own; or with --rows and --cols a pivot of one value.\v"
     "Programs (csv, json) get exact numbers in SI units, named in the key; "
-    "people (md, tex, text) get one unit per column and no more digits than "
-    "the 95 % interval supports.  In a pivot, axes that are not keys are held "
+    "people (md, tex, text) get one unit per column, no more digits than the "
+    "95 % interval supports, and no columns of axes that do not vary.  In a "
+    "pivot, axes that are not keys are held "
     "at one value, which the caption names; the best kernel is bold where its "
     "interval is clear of the runner-up's.\n\n"
     "  attnbench table results/run --format csv --out run.csv\n"
@@ -64,17 +65,17 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_NOT: a->selection.not = text; break;
     case KEY_FITS: a->fits = true; break;
     case ARGP_KEY_ARG:
-        if (a->dir) argp_error(state, "one run at a time; see 'merge'");
+        if (a->dir) argp_failure(state, EXIT_USAGE, 0, "one run at a time; see 'merge'");
         a->dir = text;
         break;
     case ARGP_KEY_END:
-        if (!a->dir) argp_error(state, "which run? name its folder");
+        if (!a->dir) argp_failure(state, EXIT_USAGE, 0, "which run? name its folder");
         if (!a->rows != !a->cols)
-            argp_error(state, "a pivot needs both --rows and --cols");
+            argp_failure(state, EXIT_USAGE, 0, "a pivot needs both --rows and --cols");
         if (a->metric && !a->rows)
-            argp_error(state, "--metric needs --rows and --cols");
+            argp_failure(state, EXIT_USAGE, 0, "--metric needs --rows and --cols");
         if (a->columns && a->rows)
-            argp_error(state, "--columns is not for pivots: see --metric");
+            argp_failure(state, EXIT_USAGE, 0, "--columns is not for pivots: see --metric");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -131,6 +132,32 @@ static int keep_where(results *r, const fixed_axis *asked, int count, error *e)
     return kept ? 0 : error_set(e, "%s: no case fits --where", r->journal.path);
 }
 
+/* Leaves out words and axes that have one value, or none; `same` gets those that all
+ * cases have.  Returns how many columns are left. */
+static int leave_still(const results *r, const column **chosen, int count,
+                       char *same, size_t size)
+{
+    int kept = 0;
+    *same = 0;
+    for (int k = 0; k < count; k++) {
+        char first[RESULT_TEXT] = "", text[RESULT_TEXT];
+        bool everywhere = true, varies = chosen[k]->kind == COLUMN_VALUE ||
+                                         !strcmp(chosen[k]->name, "kernel");
+        for (int i = 0; i < r->count && !varies; i++) {
+            column_text(chosen[k], &r->item[i], text, sizeof text);
+            everywhere &= *text != 0;
+            if (*text && !*first) snprintf(first, sizeof first, "%s", text);
+            varies = *text && strcmp(text, first);
+        }
+        const size_t n = strlen(same);
+        if (varies) chosen[kept++] = chosen[k];
+        else if (everywhere && n < size)
+            snprintf(same + n, size - n, "%s%s %s", n ? ", " : "",
+                     chosen[k]->name, first);
+    }
+    return kept;
+}
+
 /* ---- making -------------------------------------------------------------- */
 
 static int make_pivot(const arguments *a, const results *r, const columns *c,
@@ -170,9 +197,16 @@ static int make_cases(const arguments *a, results *r, const columns *c,
 {
     const column **chosen = malloc((size_t)(c->count + 1) * sizeof *chosen);
     if (!chosen) abort();
-    const int n = choose_columns(c, a->columns, chosen, c->count, e);
+    const bool people = o->format != SHEET_CSV && o->format != SHEET_JSON;
+    int n = choose_columns(c, a->columns, chosen, c->count, e);
     int rc = n < 0 ? -1 : keep_where(r, asked, asked_count, e);
     o->intervals = true;
+    if (rc == 0 && people && !a->columns && r->count > 1) {
+        char same[512], caption[600];
+        n = leave_still(r, chosen, n, same, sizeof same);
+        snprintf(caption, sizeof caption, "All cases: %s.", same);
+        if (*same) sheet_text(&o->cases.caption, caption);
+    }
     if (rc == 0) table_cases(&o->cases, r, c, chosen, n);
     free(chosen);
     return rc;
@@ -301,7 +335,7 @@ int command_table(int argc, char **argv)
     error e;
 
     argp_err_exit_status = EXIT_USAGE;
-    if (options_check(options, argc, argv, &e) < 0)
+    if (spelling_check(options, argc, argv, &e) < 0)
         return options_fail(argv[0], &e, EXIT_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (options_read(&r, a.dir, &a.selection, &e) < 0)
