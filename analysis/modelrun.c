@@ -292,6 +292,24 @@ static int samples_of(const json *samples, double *x, int room)
     return n;
 }
 
+static bool is_touched(const json *samples, int index)
+{
+    for (const json *t = json_first(json_get(samples, "touched")); t;
+         t = json_next(t))
+        if (json_number(t, -1) == index) return true;
+    return false;
+}
+
+/* Samples that lost no time to others; all, if those are too few. */
+static int clean_samples(const json *samples, double *x, int room)
+{
+    int n = 0, index = 0;
+    for (const json *s = json_first(json_get(samples, "ns")); s && n < room;
+         s = json_next(s), index++)
+        if (!is_touched(samples, index)) x[n++] = json_number(s, NAN);
+    return n < STATS_LEAST ? samples_of(samples, x, room) : n;
+}
+
 static double real(const json *one, const char *key)
 {
     return json_number(json_get(one, key), NAN);
@@ -324,7 +342,7 @@ static void take(const json *one, const model_spec *s, model_result *out)
     }
     for (int i = 0; i < out->levels; i++)
         out->level[i] = json_number(json_at(json_get(one, "level"), i), NAN);
-    const int n = samples_of(out->samples, ns, MEASURE_SAMPLES);
+    const int n = clean_samples(out->samples, ns, MEASURE_SAMPLES);
     stats_summarise(ns, n, &out->ns);
 }
 

@@ -150,6 +150,8 @@ static json *time_ns(const model_result *m)
     json_put_number(j, "min", m->ns.min);
     json_put_number(j, "mad", m->ns.mad);
     json_put_number(j, "n", m->ns.n);
+    json_put_number(j, "touched",
+                    json_size(json_get(m->samples, "ns")) - m->ns.n);
     json_put_number(j, "processes", 1);
     const char *stop = json_text(json_get(m->samples, "stop"));
     json_put_text(j, "stop", stop ? stop : "time");

@@ -25,7 +25,8 @@
  * and values from a map reduced by sr, as in PVT) are fields of the problem.  A
  * level may have "class_token" and "positions" of its own, before its blocks;
  * "assumption" says what a published count needs and no paper states,
- * "unused_parameters" how many more parameters official code declares.
+ * "timm" how a checkpoint names tensors (zooweights.h), "unused_parameters" how
+ * many more parameters official code declares.
  */
 #ifndef ZOO_H
 #define ZOO_H

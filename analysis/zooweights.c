@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../harness/array.h"
@@ -11,26 +10,38 @@
 static void timm_name(const zoo_model *m, const char *name, char *out,
                       size_t size)
 {
-    const char *replacement = "";
-    size_t longest = 0;
+    const char *start = "", *end = "";
+    const size_t all = strlen(name);
+    size_t first = 0, last = 0; /* characters replaced                      */
     const json *list = json_get(m->file, "timm");
     for (const json *j = json_first(list); j; j = json_next(j)) {
-        const size_t length = strlen(json_key(j));
-        if (json_text(j) && length > longest &&
-            !strncmp(name, json_key(j), length)) {
-            longest = length;
-            replacement = json_text(j);
+        const char *key = json_key(j), *text = json_text(j);
+        const size_t length = strlen(key);
+        if (!text || length > all) continue;
+        if (*key == '.' && !strcmp(name + all - length, key)) {
+            last = length;
+            end = text;
+        } else if (length > first && !strncmp(name, key, length)) {
+            first = length;
+            start = text;
         }
     }
-    snprintf(out, size, "%s%s", replacement, name + longest);
+    if (first + last > all) last = 0, end = "";
+    snprintf(out, size, "%s%.*s%s", start, (int)(all - first - last),
+             name + first, end);
 }
 
-/* Is `from` the transpose of t, as timm stores tables of position biases? */
-static bool is_turned(const array *from, const net_tensor *t)
+/* Extents of 1 aside: [1][197][192] is [197][192]. */
+static bool same_shape(const array *from, const net_tensor *t)
 {
-    return from->dims == 2 && t->dims >= 2 &&
-           from->dim[1] == (size_t)t->dim[0] &&
-           from->dim[0] != (size_t)t->dim[0];
+    int i = 0, k = 0;
+    for (;;) {
+        while (i < from->dims && from->dim[i] == 1) i++;
+        while (k < t->dims && t->dim[k] == 1) k++;
+        if (i == from->dims || k == t->dims)
+            return i == from->dims && k == t->dims;
+        if (from->dim[i++] != (size_t)t->dim[k++]) return false;
+    }
 }
 
 static int load(const zoo_model *m, const archive *a, const char *path,
@@ -42,23 +53,16 @@ static int load(const zoo_model *m, const archive *a, const char *path,
     if (!from)
         return error_set(e, "%s: has no tensor %s, which %s needs (%s)", path,
                          name, m->name, t->name);
-    if (from->elements != t->elements)
-        return error_set(e, "%s: tensor %s has %zu elements; %s has %zu", path,
-                         name, from->elements, m->name, t->elements);
-    float *x = malloc(t->elements * sizeof *x);
-    if (!x) return error_set(e, "%s: out of memory for %s", path, name);
-    array_to_float(from, x);
-    const bool turned = is_turned(from, t);
-    const size_t rows = (size_t)t->dim[0], columns = t->elements / rows;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < t->elements; i++) {
-        out[i] = turned ? x[i % columns * rows + i / columns] : x[i];
+    if (!same_shape(from, t))
+        return error_set(e, "%s: tensor %s (%zu values) has another shape than "
+                            "%s of %s (%zu values)", path, name,
+                         from->elements, t->name, m->name, t->elements);
+    array_to_float(from, out);
+    for (size_t i = 0; i < t->elements; i++)
         if (!isfinite(out[i]))
-            rc = error_set(e, "%s: tensor %s, element %zu is not finite", path,
-                           name, i);
-    }
-    free(x);
-    return rc;
+            return error_set(e, "%s: tensor %s, element %zu is not finite",
+                             path, name, i);
+    return 0;
 }
 
 int zoo_weights(const zoo_model *m, const char *path, float *weights, error *e)

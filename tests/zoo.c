@@ -6,6 +6,8 @@
 #include "../analysis/fold.h"
 #include "../analysis/modelcount.h"
 #include "../analysis/zoofiles.h"
+#include "../analysis/zooweights.h"
+#include "../harness/array.h"
 #include "../harness/file.h"
 
 #include <math.h>
@@ -312,6 +314,73 @@ static void wrong_files(void **state)
          "\"dim\": 8}]}", "\"conv\"");
 }
 
+/* ---- checkpoints ------------------------------------------------------------------- */
+
+/* Our name to timm's, for the small Swin: said here once more. */
+static void as_in_timm(const char *name, char out[128])
+{
+    int level, read;
+    if (!strcmp(name, "patch_embed.0.conv.weight") ||
+        !strcmp(name, "patch_embed.0.conv.bias"))
+        sprintf(out, "patch_embed.proj.%s", name + 19);
+    else if (!strncmp(name, "patch_embed.1.norm.", 19))
+        sprintf(out, "patch_embed.norm.%s", name + 19);
+    else if (!strncmp(name, "levels.0.downsample.1.norm.", 27))
+        sprintf(out, "layers.1.downsample.norm.%s", name + 27);
+    else if (!strcmp(name, "levels.0.downsample.2.reduction.weight"))
+        strcpy(out, "layers.1.downsample.reduction.weight");
+    else if (!strncmp(name, "head.", 5)) sprintf(out, "head.fc.%s", name + 5);
+    else if (sscanf(name, "levels.%d.%n", &level, &read) == 1) {
+        sprintf(out, "layers.%d.%s", level, name + read);
+        char *table = strstr(out, "rpb_table");
+        if (table) strcpy(table, "relative_position_bias_table");
+    } else strcpy(out, name);
+}
+
+enum { TENSORS = 128 };
+
+static int write_checkpoint(const char *path, const network *n, const float *w,
+                            int count)
+{
+    static char names[TENSORS][128];
+    archive_item items[TENSORS];
+    error e;
+    assert_true(n->tensor_count <= TENSORS);
+    for (int i = 0; i < count; i++) {
+        const net_tensor *t = &n->tensors[i];
+        as_in_timm(t->name, names[i]);
+        items[i] = (archive_item){ .name = names[i], .type = ARRAY_F32,
+                                   .dims = t->dims, .data = w + t->offset };
+        for (int a = 0; a < t->dims; a++) items[i].dim[a] = (size_t)t->dim[a];
+    }
+    return archive_write(path, items, count, NULL, &e);
+}
+
+static void checkpoints(void **state)
+{
+    (void)state;
+    char path[64];
+    zoo_model m;
+    error e;
+    open_model(&m, "tests/zoo/swin_t.json", NULL);
+    const network *n = &m.network;
+    float *w = random_weights(n);
+    float *got = calloc(n->elements, sizeof *got);
+    assert_non_null(got);
+    snprintf(path, sizeof path, "/tmp/zoo-%d.safetensors", (int)getpid());
+    assert_int_equal(write_checkpoint(path, n, w, n->tensor_count), 0);
+    if (zoo_weights(&m, path, got, &e)) fail_msg("%s", e.text);
+    assert_memory_equal(w, got, n->elements * sizeof *w);
+
+    assert_int_equal(write_checkpoint(path, n, w, n->tensor_count - 1), 0);
+    assert_int_equal(zoo_weights(&m, path, got, &e), -1);
+    assert_non_null(strstr(e.text, "head.fc.bias"));
+    unlink(path);
+    free(w);
+    free(got);
+    zoo_free(&m);
+}
+
 static void spelling(void **state)
 {
     (void)state;
@@ -330,12 +399,13 @@ int main(int argc, char **argv)
         "slab_swin_t", "deit_ti", "vit_rpb_s", "flatten_deit_t", "slab_deit_t",
         "aft_full_t", "aft_conv_t_h32", "pvt_t", "flatten_pvt_t", "slab_pvt_t",
     };
-    enum { SMALL = sizeof small / sizeof *small, OTHERS = 6 };
+    enum { SMALL = sizeof small / sizeof *small, OTHERS = 7 };
     static char paths[SMALL][64];
     struct CMUnitTest tests[OTHERS + SMALL] = {
         cmocka_unit_test(integers),     cmocka_unit_test(printed_figures),
         cmocka_unit_test(rounding),     cmocka_unit_test(folded_norms),
         cmocka_unit_test(wrong_files),  cmocka_unit_test(spelling),
+        cmocka_unit_test(checkpoints),
     };
     for (int i = 0; i < SMALL; i++) {
         snprintf(paths[i], sizeof paths[i], "tests/zoo/%s.json", small[i]);
