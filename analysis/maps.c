@@ -384,7 +384,7 @@ static int map_one(const request *r, const att_mechanism *m, const char *dir,
     mapset_print(&s, stdout);
     int code = EXIT_OK;
     if (folder_make(dir, e) < 0 || mapset_write(&s, dir, e) < 0)
-        code = EXIT_USAGE;
+        code = EXIT_MISSING;
     else if (check_agreement(&s, e) < 0) code = EXIT_GATE;
     if (g) gallery_add(g, &s);
     mapset_free(&s);
@@ -420,7 +420,7 @@ static int map_many(const request *r, const char *dir, error *e)
     progress bar;
     gallery g = { 0 };
     int code = EXIT_OK;
-    if (folder_make(dir, e) < 0) return EXIT_USAGE;
+    if (folder_make(dir, e) < 0) return EXIT_MISSING;
     progress_begin(&bar, (double)n);
     for (size_t i = 0; i < n && code == EXIT_OK; i++) {
         progress_show(&bar, (double)i, all[i]->name);
@@ -432,7 +432,7 @@ static int map_many(const request *r, const char *dir, error *e)
     }
     progress_clear(&bar);
     if (code == EXIT_OK && gallery_write(&g, dir, &r->options, e) < 0)
-        code = EXIT_USAGE;
+        code = EXIT_MISSING;
     gallery_free(&g);
     return code;
 }
@@ -518,7 +518,7 @@ static int map_named(request *r, error *e)
     char *usual_dir = path_join("results/maps", m->name);
     const char *dir = r->out ? r->out : usual_dir;
     const int code =
-        folder_make(dir, e) < 0 ? EXIT_USAGE : map_one(r, m, dir, NULL, e);
+        folder_make(dir, e) < 0 ? EXIT_MISSING : map_one(r, m, dir, NULL, e);
     free(usual_dir);
     return code;
 }

@@ -10,7 +10,9 @@
 
 #include "../harness/axes.h"
 #include "../harness/commands.h"
+#include "../harness/file.h"
 #include "../harness/progress.h"
+#include "../harness/spelling.h"
 #include "trainer.h"
 
 /* ---- options ------------------------------------------------------------------- */
@@ -158,7 +160,8 @@ static int set_option(request *r, int key, const char *text, error *e)
 static error_t parse(int key, char *text, struct argp_state *state)
 {
     request *r = state->input;
-    if (key == ARGP_KEY_ARG) argp_error(state, "unexpected '%s'", text);
+    if (key == ARGP_KEY_ARG)
+        argp_failure(state, EXIT_USAGE, 0, "unexpected '%s'", text);
     if (key < KEY_AXIS || key > KEY_REAL + 0xfff) return ARGP_ERR_UNKNOWN;
     if (set_option(r, key, text, &r->failure))
         argp_failure(state, EXIT_USAGE, 0, "%s", r->failure.text);
@@ -253,11 +256,24 @@ static void print_score(const trainer *t, const train_score *s)
                s->class_bits[i], s->class_ideal[i]);
 }
 
+/* The folder that a file will be written to; better now than after hours. */
+static int make_folder_of(const char *path, error *e)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash || slash == path) return 0;
+    char *folder = strndup(path, (size_t)(slash - path));
+    const int rc = folder ? folder_make(folder, e)
+                          : error_set(e, "not enough memory");
+    free(folder);
+    return rc;
+}
+
 static int train(request *r, error *e)
 {
     trainer t;
     char checkpoint[1024];
     if (complete(r, e)) return EXIT_USAGE;
+    if (make_folder_of(r->out, e)) return EXIT_MISSING;
     if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", r->out);
     int code = EXIT_OK;
@@ -268,14 +284,15 @@ static int train(request *r, error *e)
     train_score score;
     if (code == EXIT_OK && run(&t, r, checkpoint, e)) code = EXIT_GATE;
     if (code == EXIT_OK && interrupted) {
-        code = trainer_save(&t, checkpoint, e) ? EXIT_GATE : EXIT_INTERRUPTED;
+        code = trainer_save(&t, checkpoint, e) ? EXIT_MISSING
+                                               : EXIT_INTERRUPTED;
         if (code == EXIT_INTERRUPTED)
             fprintf(stderr, "interrupted at step %d; the same command goes on "
                             "from %s\n", t.step, checkpoint);
     } else if (code == EXIT_OK &&
                (trainer_evaluate(&t, r->items, &score, e) ||
                 trainer_write(&t, r->out, e)))
-        code = EXIT_GATE;
+        code = EXIT_MISSING;
     else if (code == EXIT_OK) {
         print_score(&t, &score);
         printf("%s: %zu parameters, %d steps of %d\n", r->out,
@@ -305,6 +322,12 @@ int command_train(int argc, char **argv)
         "  attnbench train --data documents --steps 1600 --batch 16 --rate 3e-3",
         NULL, NULL, NULL
     };
+    error e = { "" };
+    if (spelling_check(options, argc, argv, &e) < 0) {
+        fprintf(stderr, "%s: %s\n", argv[0], e.text);
+        free(options);
+        return EXIT_USAGE;
+    }
     argp_parse(&argp, argc, argv, 0, NULL, &r);
     free(options);
 
@@ -316,9 +339,8 @@ int command_train(int argc, char **argv)
     struct sigaction action = { .sa_handler = on_signal };
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    error e = { "" };
     const int code = train(&r, &e);
     axes_free(&r.axes);
-    if (code != EXIT_OK && *e.text) fprintf(stderr, "attnbench: %s\n", e.text);
+    if (code != EXIT_OK && *e.text) fprintf(stderr, "%s: %s\n", argv[0], e.text);
     return code;
 }

@@ -111,6 +111,18 @@ static int add_level(axis *x, const char *text, bool *missing, error *e)
     return add(x, AXIS_LEVEL, att_level_name((enum att_level)level), e);
 }
 
+/* Why no mechanism has a problem with this value, or NULL.  text is the value
+ * as att_get() prints it. */
+static const char *impossible(const att_problem *p, int field, const char *text)
+{
+    const enum att_field_kind kind = att_fields[field].kind;
+    if ((kind == ATT_INT || kind == ATT_LIST) && strchr(text, '-'))
+        return "must not be negative";
+    bool positive = p->head_dim > 0 && p->heads > 0 && p->batch > 0;
+    for (int a = 0; a < p->grid.n; a++) positive &= p->grid.v[a] > 0;
+    return positive ? NULL : "must be at least 1";
+}
+
 static int add_field(axis *x, int field, const char *text, error *e)
 {
     static const char *const kinds[] = {
@@ -129,6 +141,9 @@ static int add_field(axis *x, int field, const char *text, error *e)
                          names ? (int)strcspn(f->help, ":") : 0, f->help);
     }
     att_get(&p, (enum att_field)field, out);
+    const char *why = impossible(&p, field, out);
+    if (why)
+        return error_set(e, "--%s: '%s' %s", axes_name(field), text, why);
     return add(x, field, out, e);
 }
 

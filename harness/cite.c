@@ -151,12 +151,16 @@ static void add_key(request *r, const char *key)
 static void add_mechanism(request *r, const att_mechanism *m)
 {
     size_t length;
-    if (m->cite && cite_entry(m->cite, &length)) add_key(r, m->cite);
+    if (!m->cite || !*m->cite) {
+        if (!r->status)
+            error_set(&r->error, "mechanism '%s' names no paper", m->name);
+        r->status = EXIT_MISSING;
+    } else if (cite_entry(m->cite, &length)) add_key(r, m->cite);
     else if (!r->status) {
         error_set(&r->error,
                   "mechanism '%s' cites '%s', which results/references.bib "
                   "does not have: add the entry there and build again",
-                  m->name, m->cite ? m->cite : "");
+                  m->name, m->cite);
         r->status = EXIT_MISSING;
     }
 }

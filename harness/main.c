@@ -1,9 +1,11 @@
 /* main.c - attnbench [GLOBAL OPTION...] COMMAND [OPTION...] */
+#define _DEFAULT_SOURCE /* on_exit */
 #include <argp.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../kernels/plan.h"
 #include "commands.h"
@@ -207,17 +209,23 @@ static int run_typed(int argc, char **argv)
     return unknown("command", argv[0], names, COUNT + 1);
 }
 
-int main(int argc, char **argv)
+/* Results that did not reach their file are not results.  At exit, since argp
+ * ends the program after --help. */
+static void check_output(int status, void *unused)
 {
     error e;
+    (void)unused;
+    if (!fflush(stdout) && !ferror(stdout)) return;
+    error_set(&e, "cannot write to standard output: %s", strerror(errno));
+    complain(0, &e);
+    _exit(status == EXIT_OK ? EXIT_SOME_FAILED : status);
+}
+
+int main(int argc, char **argv)
+{
     int at, status;
+    on_exit(check_output, NULL);
     if (read_options(argc, argv, &at, &status))
         status = run_typed(argc - at, argv + at);
-    /* Results that did not reach their file are not results. */
-    if (fflush(stdout) || ferror(stdout)) {
-        error_set(&e, "cannot write to standard output: %s", strerror(errno));
-        complain(0, &e);
-        if (status == EXIT_OK) status = EXIT_SOME_FAILED;
-    }
     return status;
 }

@@ -5,6 +5,7 @@
 #include "commands.h"
 #include "progress.h"
 #include "shapes.h"
+#include "spelling.h"
 
 #include <argp.h>
 #include <fnmatch.h>
@@ -374,9 +375,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case 'l':
         a->selection.level = att_level_parse(text);
         if (a->selection.level < 0)
-            argp_error(state, "unknown level '%s': one of base, v2, v3, v4, "
-                              "best",
-                       text);
+            argp_failure(state, EXIT_USAGE, 0,
+                         "unknown level '%s': one of base, v2, v3, v4, best",
+                         text);
         else if (a->selection.level > (int)att_level_best())
             argp_failure(state, EXIT_MISSING, 0, "this CPU cannot run %s",
                          text);
@@ -384,7 +385,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case 't': {
         const long n = strtol(text, &end, 10);
         if (end == text || *end || n < 1 || n > 4096)
-            argp_error(state, "--threads=%s: not a number from 1 to 4096", text);
+            argp_failure(state, EXIT_USAGE, 0,
+                         "--threads=%s: not a number from 1 to 4096", text);
         a->selection.threads = (int)n;
         break;
     }
@@ -406,7 +408,10 @@ int command_verify(int argc, char **argv)
     tally t = { 0 };
     error e;
 
-    argp_err_exit_status = EXIT_USAGE;
+    if (spelling_check(options, argc, argv, &e) < 0) {
+        fprintf(stderr, "%s: %s\n", argv[0], e.text);
+        return EXIT_USAGE;
+    }
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (check_selection(&a.selection, &e)) {
         fprintf(stderr, "%s: %s\n", argv[0], e.text);
@@ -418,10 +423,5 @@ int command_verify(int argc, char **argv)
         return EXIT_SOME_FAILED;
     }
     printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "%s: cannot write the results to standard output\n",
-                argv[0]);
-        return EXIT_USAGE;
-    }
     return t.failed ? EXIT_GATE : EXIT_OK;
 }

@@ -40,7 +40,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
     switch (key) {
     case 'p':
         if (strcmp(text, "first") && strcmp(text, "last"))
-            argp_error(state, "--prefer=%s: use first or last", text);
+            argp_failure(state, EXIT_USAGE, 0,
+                         "--prefer=%s: use first or last", text);
         a->prefer = !strcmp(text, "first") ? FIRST : LAST;
         break;
     case ARGP_KEY_ARG:
@@ -53,7 +54,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         a->dir[a->count++] = text;
         break;
     case ARGP_KEY_END:
-        if (!a->count) argp_error(state, "which runs? OUT, then their folders");
+        if (!a->count)
+            argp_failure(state, EXIT_USAGE, 0,
+                         "which runs? OUT, then their folders");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -262,7 +265,7 @@ int command_merge(int argc, char **argv)
     error e;
 
     argp_err_exit_status = EXIT_USAGE;
-    if (options_check(options, argc, argv, &e) < 0)
+    if (spelling_check(options, argc, argv, &e) < 0)
         return options_fail(argv[0], &e, EXIT_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     m.journal = calloc((size_t)a.count, sizeof *m.journal);

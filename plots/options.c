@@ -6,32 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAMES = 128 };
-
-int options_check(const struct argp_option *options, int argc, char **argv,
-                  error *e)
-{
-    const char *names[NAMES] = { "help", "usage", "version" };
-    int n = 3;
-    for (const struct argp_option *o = options; o->name && n < NAMES; o++)
-        names[n++] = o->name;
-    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
-        char typed[64];
-        bool known = false;
-        if (strncmp(argv[i], "--", 2)) continue;
-        snprintf(typed, sizeof typed, "%.*s", (int)strcspn(argv[i] + 2, "="),
-                 argv[i] + 2);
-        for (int k = 0; k < n; k++) /* argp takes an unfinished name, too   */
-            known |= !strncmp(names[k], typed, strlen(typed));
-        if (known) continue;
-        const char *near = error_nearest(typed, names, n);
-        return error_set(e, "unknown option --%s%s%s%s; see --help", typed,
-                         near ? "; did you mean --" : "", near ? near : "",
-                         near ? "?" : "");
-    }
-    return 0;
-}
-
 bool options_next(const char **list, char *out, size_t size)
 {
     const size_t n = strcspn(*list, ",");

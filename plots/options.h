@@ -2,9 +2,8 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
-#include <argp.h>
-
 #include "../harness/error.h"
+#include "../harness/spelling.h"
 #include "results.h"
 
 /* Which cases of a journal a command looks at. */
@@ -12,11 +11,6 @@ typedef struct selection {
     const char *env;          /* --env                                       */
     const char *only, *not;   /* --kernel, --not: patterns with commas       */
 } selection;
-
-/* -1 and the nearest spelling for a long option that is none of `options`, nor
- * one that argp adds; argp itself would not offer one. */
-int options_check(const struct argp_option *options, int argc, char **argv,
-                  error *e);
 
 /* The next of a list with commas: copies it to out (size bytes) and moves *list
  * past it; false at the end. */

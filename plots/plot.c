@@ -71,15 +71,18 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_WIDTH:
         a->width = strtod(text, &end);
         if (end == text || *end || !(a->width >= 60 && a->width <= 300))
-            argp_error(state, "--width=%s: not a number from 60 to 300", text);
+            argp_failure(state, EXIT_USAGE, 0,
+                         "--width=%s: not a number from 60 to 300", text);
         break;
     case ARGP_KEY_ARG:
         if (!a->dir) a->dir = text;
         else if (a->count < FIGURES) a->figure[a->count++] = text;
-        else argp_error(state, "more than %d figures", FIGURES);
+        else
+            argp_failure(state, EXIT_USAGE, 0, "more than %d figures", FIGURES);
         break;
     case ARGP_KEY_END:
-        if (!a->dir) argp_error(state, "which run? name its folder");
+        if (!a->dir)
+            argp_failure(state, EXIT_USAGE, 0, "which run? name its folder");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -282,7 +285,7 @@ int command_plot(int argc, char **argv)
     error e;
 
     argp_err_exit_status = EXIT_USAGE;
-    if (options_check(options, argc, argv, &e) < 0)
+    if (spelling_check(options, argc, argv, &e) < 0)
         return options_fail(argv[0], &e, EXIT_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     const int formats = gnuplot_formats(a.format, &e);

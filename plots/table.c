@@ -290,8 +290,7 @@ static int write_out(const arguments *a, const results *r, const output *o,
         return file_commit(&w, e);
     }
     print(stdout, r, o, a->rows != NULL);
-    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
-    return error_set(e, "cannot write to standard output: is the disk full?");
+    return 0; /* main() sees to it that it arrives */
 }
 
 static void say_left_out(const char *name, const results *r, const output *o)
