@@ -169,6 +169,23 @@ void stats_processes(const double *x, const int *count, int processes,
     free(first);
 }
 
+/* ---- shares -------------------------------------------------------------- */
+
+/* The probabilities p with |p - hits/n| <= z sqrt(p (1 - p) / n) [Wilson 1927]:
+ * unlike the textbook interval it holds near 0 and 1. */
+void stats_share(int hits, int n, double *lo, double *hi)
+{
+    const double z2 = 1.959964 * 1.959964, share = (double)hits / n;
+    *lo = 0;
+    *hi = 1;
+    if (n <= 0) return;
+    const double middle_of = (share + z2 / (2 * n)) / (1 + z2 / n);
+    const double half = sqrt(z2 * (share * (1 - share) / n +
+                                   z2 / (4.0 * n * n))) / (1 + z2 / n);
+    *lo = fmax(0, middle_of - half);
+    *hi = fmin(1, middle_of + half);
+}
+
 /* ---- fit ----------------------------------------------------------------- */
 
 double stats_student(int degrees_of_freedom)

@@ -44,6 +44,10 @@ typedef struct stats_fit {
 bool stats_power_law(const double *n, const double *t, int points,
                      stats_fit *out);
 
+/* 95 % interval of a probability of which `hits` of n trials tell (Wilson's
+ * score interval); 0 and 1 if n is 0. */
+void stats_share(int hits, int n, double *lo, double *hi);
+
 /* 97.5 % quantile of Student's t. */
 double stats_student(int degrees_of_freedom);
 

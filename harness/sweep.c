@@ -79,8 +79,7 @@ static void describe_failed(sweep_job *job, isolate_result *failed)
     json_put_null(failed->value, "reason");
 }
 
-/* One process of case i; its result goes into the outcome. */
-static int run_process(sweep_run *r, int i, bool first)
+int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
 {
     enum { PROGRAM_MEMORY = 512 << 20 }; /* beside the data: code, check    */
     const sweep_case *c = &r->cases.of[i];
@@ -112,7 +111,7 @@ static int run_process(sweep_run *r, int i, bool first)
     if (checked)
         json_put(r->checks, checked,
                  json_copy(json_get(result.value, "check")));
-    sweep_outcome_add(&r->outcome[i], &result);
+    sweep_outcome_add(o, &result);
     r->done++;
     return 0;
 }
@@ -145,7 +144,7 @@ static int run_group(sweep_run *r, int from, int to)
             const int i = from + (k + rounds - 1 - round) % (to - from);
             const int processes = r->cases.of[i].settings.processes;
             if (r->row[i] || round >= processes) continue;
-            if (run_process(r, i, round == 0)) return -1;
+            if (sweep_process(r, i, round == 0, &r->outcome[i])) return -1;
             const bool ok = !strcmp(r->outcome[i].status, "ok");
             if (!ok) r->done += processes - 1 - round;
             if ((!ok || round == processes - 1) && finish_case(r, i)) return -1;
@@ -259,10 +258,12 @@ static int go(sweep_run *r)
     r->owned = json_array();
     r->checks = json_object();
     r->width = sweep_table_width(r->cases.of, r->cases.count);
-    keep_finished(r);
+    if (r->o->aa) r->left = sweep_aa_left(r);
+    else keep_finished(r);
     progress_begin(&r->bar, r->left);
     sweep_say_warnings(r);
     if (r->left && prepare(r) < 0) return -1;
+    if (r->o->aa) return sweep_aa(r);
     sweep_say_legend(r);
     if (run_groups(r) < 0) return -1;
     return finish(r);
@@ -292,7 +293,8 @@ static int run(sweep_run *r)
         go(r);
         progress_clear(&r->bar);
         if (r->o->status == EXIT_INTERRUPTED) sweep_say_resume(r);
-        else if (r->o->status == 0) r->o->status = sweep_exit_code(r);
+        else if (r->o->status == 0 && !r->o->aa)
+            r->o->status = sweep_exit_code(r);
         run_free(r);
     }
     journal_close(&r->writer);

@@ -23,7 +23,9 @@ enum {
     KEY_MEMORY,
     KEY_SHARD,
     KEY_RETRY,
-    KEY_DRY
+    KEY_DRY,
+    KEY_AA,
+    KEY_PAIRS
 };
 
 static const struct argp_option fixed_options[] = {
@@ -44,6 +46,12 @@ static const struct argp_option fixed_options[] = {
     { "shard", KEY_SHARD, "I/N", 0,
       "the I-th of N parts, for N machines; join them with merge", 1 },
     { NULL, 0, NULL, 0, "How to measure:", 2 },
+    { "aa", KEY_AA, NULL, 0,
+      "measure every kernel against itself, in pairs, and tell how often the "
+      "rule of compare finds a difference (its false alarms); --seq 256 unless "
+      "given", 2 },
+    { "pairs", KEY_PAIRS, "N", 0,
+      "with --aa: pairs in all, dealt to the cases in turn (200)", 2 },
     { "ci", KEY_CI, "P%", 0,
       "enough when half the 95 % interval is below this part of the median "
       "(2%)", 2 },
@@ -187,6 +195,14 @@ static int set_processes(sweep_options *o, const char *text)
     return 0;
 }
 
+static int set_pairs(sweep_options *o, const char *text)
+{
+    double n;
+    if (set_number(o, "pairs", text, 1, 1e6, &n) < 0) return -1;
+    o->pairs = (int)n;
+    return 0;
+}
+
 static int add_patterns(sweep_options *o, sweep_patterns *p, const char *text)
 {
     if (sweep_patterns_add(p, text, &o->error) == 0) return 0;
@@ -215,6 +231,8 @@ static int set(sweep_options *o, int key, char *text)
     case KEY_SHARD: return set_shard(o, text);
     case KEY_RETRY: o->retry = true; return 0;
     case KEY_DRY: o->dry_run = true; return 0;
+    case KEY_AA: o->aa = true; return 0;
+    case KEY_PAIRS: return set_pairs(o, text);
     case ARGP_KEY_ARG:
         error_set(&o->error, "'%s' stands alone: options start with --, as in "
                              "--suite %s or --kernel %s", text, text, text);
@@ -265,6 +283,11 @@ int sweep_options_read(sweep_options *o, int argc, char **argv)
         error_set(&o->error, "--seq and --grid both set the tokens: keep one");
         sweep_fail(o, EXIT_USAGE);
     }
+    if (!o->status && o->pairs && !o->aa) {
+        error_set(&o->error, "--pairs belongs to --aa: give both or neither");
+        sweep_fail(o, EXIT_USAGE);
+    }
+    if (!o->pairs) o->pairs = 200;
     return o->status;
 }
 
@@ -280,12 +303,12 @@ static void override(sweep_settings *s, const sweep_settings *over)
 }
 
 /* The one block of a sweep that is all on the command line. */
-static void own_suite(sweep_suite *s)
+static void own_suite(sweep_suite *s, const char *seq)
 {
     sweep_block *b = calloc(1, sizeof *b);
     if (!b) abort();
     b->settings = sweep_settings_default;
-    axes_set(&b->axes, AXIS_SEQ, "1024", NULL, NULL);
+    axes_set(&b->axes, AXIS_SEQ, seq, NULL, NULL);
     axes_set(&b->axes, ATT_FIELD_window, "7", NULL, NULL);
     *s = (sweep_suite){ .block = b, .count = 1 };
 }
@@ -293,7 +316,7 @@ static void own_suite(sweep_suite *s)
 int sweep_options_cases(sweep_options *o, sweep_suite *suite,
                         sweep_cases *cases)
 {
-    if (!o->suite) own_suite(suite);
+    if (!o->suite) own_suite(suite, o->aa ? "256" : "1024");
     else if (sweep_suite_read(suite, o->suite, &o->error) < 0)
         return sweep_fail(o, EXIT_USAGE);
     for (int b = 0; b < suite->count; b++) {

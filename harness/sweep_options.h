@@ -15,7 +15,8 @@ typedef struct sweep_options {
     sweep_settings settings; /* NaN, 0 processes: not given                  */
     double max_memory;       /* bytes; 0: 80 % of what is free               */
     int shard, shards;
-    bool retry, dry_run;
+    bool retry, dry_run, aa;
+    int pairs;               /* of --aa, in all                              */
     int status;              /* exit code, once something has failed ...     */
     error error;             /* ... and why                                  */
 } sweep_options;

@@ -7,7 +7,6 @@
 
 #include "measure.h"
 #include "roofline.h"
-#include "stats.h"
 
 static void *sure(void *p)
 {
@@ -108,18 +107,40 @@ static const char *doubt(const pooled *p)
     return NULL;
 }
 
-static json *times(const sweep_case *c, const json *samples, double *median)
+/* Clean samples; all of them if fewer than 3 are. */
+static void pool_best(const json *samples, pooled *out)
 {
     enum { CLEAN = 3 };
+    pool(samples, false, out);
+    if (out->n >= CLEAN) return;
+    pool_free(out);
+    pool(samples, true, out);
+}
+
+void sweep_samples(const json *samples, ratio_samples *out)
+{
+    pooled p;
+    int from = 0;
+    pool_best(samples, &p);
+    out->processes = out->count = 0;
+    for (int k = 0; k < p.processes; from += p.count[k++]) {
+        if (p.count[k] == 0 || out->count + p.count[k] > RATIO_SAMPLES)
+            continue;
+        memcpy(out->ns + out->count, p.ns + from,
+               (size_t)p.count[k] * sizeof *p.ns);
+        out->count += p.count[k];
+        out->per_process[out->processes++] = p.count[k];
+    }
+    pool_free(&p);
+}
+
+static json *times(const sweep_case *c, const json *samples, double *median)
+{
     pooled p;
     stats_summary s;
     json *j = json_object();
 
-    pool(samples, false, &p);
-    if (p.n < CLEAN) {
-        pool_free(&p);
-        pool(samples, true, &p);
-    }
+    pool_best(samples, &p);
     stats_processes(p.ns, p.count, p.processes, 1, &s);
     json_put_number(j, "median", *median = s.median);
     json_put_number(j, "lo", s.lo);

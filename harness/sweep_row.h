@@ -7,6 +7,8 @@
 
 #include "isolate.h"
 #include "journal.h"
+#include "ratio.h"
+#include "stats.h"
 #include "sweep_case.h"
 #include "sweep_env.h"
 
@@ -21,6 +23,9 @@ typedef struct sweep_outcome {
 /* Takes the result of one process over (and its value). */
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r);
 void sweep_outcome_free(sweep_outcome *o);
+
+/* Clean samples of all processes, as a row's median takes them. */
+void sweep_samples(const json *samples, ratio_samples *out);
 
 /* The case row; keys in results/README.md. */
 json *sweep_row(const sweep_case *c, const sweep_env *env,

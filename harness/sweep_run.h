@@ -28,6 +28,13 @@ typedef struct sweep_run {
     int width;              /* of the table's first column                   */
 } sweep_run;
 
+/* One process of case i; its result goes into the outcome. */
+int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o);
+
+/* --aa: processes that are left to run; then all pairs, and what they tell. */
+int sweep_aa_left(const sweep_run *r);
+int sweep_aa(sweep_run *r);
+
 /* Whether a case row means that something went wrong. */
 bool sweep_is_failure(const json *row);
 int sweep_exit_code(const sweep_run *r);
