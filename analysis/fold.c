@@ -10,8 +10,8 @@ enum { FORWARD = 1, BACKWARD };
 typedef struct fold {
     const network *n;
     const float *weights;
-    int *way;          /* of each operation: 0, FORWARD or BACKWARD          */
-    double **affine;   /* of each folded norm: a, then b                     */
+    int *way;        /* of each operation: 0, FORWARD or BACKWARD          */
+    double **affine; /* of each folded norm: a, then b                     */
 } fold;
 
 static void *sure(void *p)
@@ -26,15 +26,15 @@ static double *affine_of(const fold *f, const net_op *op)
 {
     enum { ROWS = 3 };
     const size_t c = (size_t)op->channels;
-    double *param[ATT_PARAMS] = { 0 };
+    double *param[ATT_PARAMS] = {0};
     double *x = sure(calloc(2 * ROWS * c, sizeof *x)), *y = x + ROWS * c;
     double *ab = sure(malloc(2 * c * sizeof *ab));
     att_problem p = op->problem;
     bool affine = true;
 
-    p.grid = (att_list){ 1, { ROWS } };
+    p.grid = (att_list){1, {ROWS}};
     p.mode = ATT_MODE_EVAL;
-    att_ref ref = { .p = &p, .q = x, .o = y };
+    att_ref ref = {.p = &p, .q = x, .o = y};
     for (int i = 0; i < op->parameters; i++) {
         if (op->parameter[i] < 0) continue;
         const net_tensor *t = &f->n->tensors[op->parameter[i]];
@@ -71,8 +71,8 @@ static bool only_linear(const network *n, int i)
         if (op->input != i && op->other != i) continue;
         const bool pool =
             op->kind == NET_POOL_MEAN || op->kind == NET_POOL_FIRST;
-        if (op->other == i || !(op->kind == NET_LINEAR ||
-                                (pool && only_linear(n, k))))
+        if (op->other == i ||
+            !(op->kind == NET_LINEAR || (pool && only_linear(n, k))))
             return false;
         any = true;
     }
@@ -94,7 +94,8 @@ static int decide(fold *f)
         const net_op *op = &f->n->ops[i];
         if (op->share != NET_SHARE_NORM) continue;
         const enum net_kind before = f->n->ops[op->input].kind;
-        if (only_linear(f->n, i)) f->way[i] = FORWARD;
+        if (only_linear(f->n, i))
+            f->way[i] = FORWARD;
         else if ((before == NET_LINEAR || before == NET_CONV) &&
                  sole_reader(f->n, op->input, i))
             f->way[i] = BACKWARD;
@@ -132,8 +133,10 @@ static int copy_tensor(network *out, const net_tensor *t)
 
 static int new_bias(network *out, const net_tensor *weight, int channels)
 {
-    net_tensor t = { .dims = 1, .dim = { channels },
-                     .elements = (size_t)channels, .init = NET_INIT_ZERO };
+    net_tensor t = {.dims = 1,
+                    .dim = {channels},
+                    .elements = (size_t)channels,
+                    .init = NET_INIT_ZERO};
     const size_t stem = strlen(weight->name) - strlen("weight");
     snprintf(t.name, sizeof t.name, "%.*sbias", (int)stem, weight->name);
     return copy_tensor(out, &t);
@@ -157,7 +160,8 @@ static void rebuild(const fold *f, network *out, int *to)
         if (op->other >= 0) new->other = to[op->other];
         if (op->weight >= 0)
             new->weight = copy_tensor(out, &n->tensors[op->weight]);
-        if (op->bias >= 0) new->bias = copy_tensor(out, &n->tensors[op->bias]);
+        if (op->bias >= 0)
+            new->bias = copy_tensor(out, &n->tensors[op->bias]);
         else if ((op->kind == NET_LINEAR && norm_before(f, i) >= 0) ||
                  norm_after(f, i) >= 0)
             new->bias = new_bias(out, &n->tensors[op->weight], op->channels);
@@ -233,15 +237,16 @@ int net_fold(const network *n, const float *weights, network *out,
              float **folded)
 {
     const size_t count = (size_t)n->count;
-    fold f = { .n = n, .weights = weights,
-               .way = sure(calloc(count, sizeof *f.way)),
-               .affine = sure(calloc(count, sizeof *f.affine)) };
+    fold f = {.n = n,
+              .weights = weights,
+              .way = sure(calloc(count, sizeof *f.way)),
+              .affine = sure(calloc(count, sizeof *f.affine))};
     int *to = sure(calloc(count, sizeof *to));
     const int norms = decide(&f);
 
-    *out = (network){ .ops = sure(calloc(count, sizeof *out->ops)) };
-    out->tensors = sure(calloc((size_t)n->tensor_count + count,
-                               sizeof *out->tensors));
+    *out = (network){.ops = sure(calloc(count, sizeof *out->ops))};
+    out->tensors =
+        sure(calloc((size_t)n->tensor_count + count, sizeof *out->tensors));
     rebuild(&f, out, to);
     *folded = sure(calloc(out->elements + 1, sizeof **folded));
     move_weights(&f, out, to, *folded);

@@ -6,11 +6,12 @@
 
 #include "../harness/text.h"
 
-const char *const count_format_names[COUNT_FORMATS] = { "aligned", "md", "csv",
-                                                        "tex" };
-static const char *const verdicts[] = { "", "exact", "rounds to", "differs" };
+const char *const count_format_names[COUNT_FORMATS] = {"aligned", "md", "csv",
+                                                       "tex"};
+static const char *const verdicts[] = {"", "exact", "rounds to", "differs"};
 
-/* ---- the rule --------------------------------------------------------------- */
+/* ---- the rule ---------------------------------------------------------------
+ */
 
 bool count_meets(double value, const char *printed, bool cut)
 {
@@ -56,7 +57,7 @@ static enum count_verdict verdict(bool exact, const char *printed, bool met)
 
 void model_count_make(const zoo_model *m, model_count *out)
 {
-    *out = (model_count){ 0 };
+    *out = (model_count){0};
     zoo_counts(&m->network, &out->count);
     const zoo_count *c = &out->count;
     out->count.parameters +=
@@ -76,17 +77,17 @@ void model_count_make(const zoo_model *m, model_count *out)
     out->parameters_verdict =
         verdict(parameters, out->parameters,
                 count_meets(c->parameters, out->parameters, true));
-    out->flops_verdict =
-        verdict(macs, out->flops, count_meets(c->macs, out->flops, false) ||
-                                      count_meets(c->fvcore, out->flops,
-                                                  false));
+    out->flops_verdict = verdict(macs, out->flops,
+                                 count_meets(c->macs, out->flops, false) ||
+                                     count_meets(c->fvcore, out->flops, false));
     if (out->wrong) {
         if (!parameters) out->parameters_verdict = COUNT_DIFFERS;
         if (!macs) out->flops_verdict = COUNT_DIFFERS;
     }
 }
 
-/* ---- tables ------------------------------------------------------------------- */
+/* ---- tables
+ * ------------------------------------------------------------------- */
 
 enum { COLUMNS = 14, TEXT = 64 };
 
@@ -94,26 +95,28 @@ static const struct column {
     const char *title, *key;
     bool text;
 } columns[COLUMNS] = {
-    { "model", "model", true },
-    { "parameters", "parameters", false },
-    { "printed", "parameters_printed", true },
-    { "verdict", "parameters_verdict", true },
-    { "MACs", "macs", false },
-    { "convolution", "macs_conv", false },
-    { "linear", "macs_linear", false },
-    { "attention", "macs_attention", false },
-    { "norm values", "norm_elements", false },
-    { "fvcore", "fvcore", false },
-    { "printed", "flops_printed", true },
-    { "verdict", "flops_verdict", true },
-    { "integers met", "integers_met", true },
-    { "activations", "activation_bytes", false },
+    {"model", "model", true},
+    {"parameters", "parameters", false},
+    {"printed", "parameters_printed", true},
+    {"verdict", "parameters_verdict", true},
+    {"MACs", "macs", false},
+    {"convolution", "macs_conv", false},
+    {"linear", "macs_linear", false},
+    {"attention", "macs_attention", false},
+    {"norm values", "norm_elements", false},
+    {"fvcore", "fvcore", false},
+    {"printed", "flops_printed", true},
+    {"verdict", "flops_verdict", true},
+    {"integers met", "integers_met", true},
+    {"activations", "activation_bytes", false},
 };
 
 static void number(double x, bool machine, char out[TEXT])
 {
-    if (machine) snprintf(out, TEXT, "%.0f", x);
-    else snprintf(out, TEXT, "%s", text_count(x));
+    if (machine)
+        snprintf(out, TEXT, "%.0f", x);
+    else
+        snprintf(out, TEXT, "%s", text_count(x));
 }
 
 static void cells(const model_count *m, bool machine, char out[COLUMNS][TEXT])
@@ -133,9 +136,12 @@ static void cells(const model_count *m, bool machine, char out[COLUMNS][TEXT])
     snprintf(out[11], TEXT, "%s", verdicts[m->flops_verdict]);
     if (m->integers)
         snprintf(out[12], TEXT, "%d/%d", m->integers - m->wrong, m->integers);
-    else out[12][0] = 0;
-    if (machine) number(c->activations, true, out[13]);
-    else snprintf(out[13], TEXT, "%s", text_bytes(c->activations));
+    else
+        out[12][0] = 0;
+    if (machine)
+        number(c->activations, true, out[13]);
+    else
+        snprintf(out[13], TEXT, "%s", text_bytes(c->activations));
 }
 
 static void print_tex(FILE *f, const char *text)
@@ -149,19 +155,21 @@ static void print_tex(FILE *f, const char *text)
 static void print_row(FILE *f, enum count_format format,
                       const char *const cell[COLUMNS], const int *width)
 {
-    static const char *const start[] = { "", "| ", "", "" };
-    static const char *const between[] = { "  ", " | ", ",", " & " };
-    static const char *const end[] = { "\n", " |\n", "\n", " \\\\\n" };
+    static const char *const start[] = {"", "| ", "", ""};
+    static const char *const between[] = {"  ", " | ", ",", " & "};
+    static const char *const end[] = {"\n", " |\n", "\n", " \\\\\n"};
     fputs(start[format], f);
     for (int i = 0; i < COLUMNS; i++) {
         const bool quoted = format == COUNT_CSV && strchr(cell[i], ',');
         if (i) fputs(between[format], f);
-        if (format == COUNT_TEX) print_tex(f, cell[i]);
+        if (format == COUNT_TEX)
+            print_tex(f, cell[i]);
         else if (format != COUNT_ALIGNED)
             fprintf(f, quoted ? "\"%s\"" : "%s", cell[i]);
         else if (columns[i].text)
             fprintf(f, i + 1 < COLUMNS ? "%-*s" : "%.*s", width[i], cell[i]);
-        else fprintf(f, "%*s", width[i], cell[i]);
+        else
+            fprintf(f, "%*s", width[i], cell[i]);
     }
     fputs(end[format], f);
 }
@@ -215,7 +223,8 @@ void model_count_print(FILE *f, const model_count *list, int n,
     for (int k = 0; k < n; k++) {
         cells(&list[k], machine, text);
         for (int i = 0; i < COLUMNS; i++)
-            if ((int)strlen(text[i]) > width[i]) width[i] = (int)strlen(text[i]);
+            if ((int)strlen(text[i]) > width[i])
+                width[i] = (int)strlen(text[i]);
     }
     print_rule(f, format, true);
     print_row(f, format, cell, width);

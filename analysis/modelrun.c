@@ -21,12 +21,13 @@ static void *sure(void *p)
     return p;
 }
 
-/* ---- what to run --------------------------------------------------------------- */
+/* ---- what to run
+ * --------------------------------------------------------------- */
 
 int model_spec_read(model_spec *s, const char *text, error *e)
 {
     char copy[96];
-    *s = (model_spec){ 0 };
+    *s = (model_spec){0};
     if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
         return error_set(e, "'%s' is too long for a model's name", text);
     snprintf(s->text, sizeof s->text, "%s", text);
@@ -49,15 +50,16 @@ void model_spec_free(model_spec *s)
     s->path = NULL;
 }
 
-/* ---- one model in the child ------------------------------------------------------ */
+/* ---- one model in the child
+ * ------------------------------------------------------ */
 
 typedef struct runner {
     zoo_model model;
     network folded;
-    const network *n;  /* the one that runs                                  */
+    const network *n; /* the one that runs                                  */
     float *weights, *input;
     net_f32 *run;
-    double *seconds;   /* of each operation, over all passes                 */
+    double *seconds; /* of each operation, over all passes                 */
     int passes;
 } runner;
 
@@ -71,22 +73,23 @@ static void fill_input(const network *n, uint64_t seed, float *x)
 static int fold(runner *r, const model_spec *s, error *e)
 {
     float *folded;
-    const int norms = net_fold(&r->model.network, r->weights, &r->folded,
-                               &folded);
+    const int norms =
+        net_fold(&r->model.network, r->weights, &r->folded, &folded);
     free(r->weights);
     r->weights = folded;
     r->n = &r->folded;
     return norms > 0 ? 0
-                     : error_set(e, "%s: none of its norms is an affine map in "
-                                    "evaluation, so none can be folded; name "
-                                    "such a norm, as in %s:repbn:folded",
+                     : error_set(e,
+                                 "%s: none of its norms is an affine map in "
+                                 "evaluation, so none can be folded; name "
+                                 "such a norm, as in %s:repbn:folded",
                                  s->text, s->name);
 }
 
 static int open_runner(runner *r, const model_spec *s, const run_options *o,
                        error *e)
 {
-    *r = (runner){ 0 };
+    *r = (runner){0};
     if (zoo_read(&r->model, s->path, o->image, *s->norm ? s->norm : NULL, e))
         return -1;
     r->n = &r->model.network;
@@ -122,7 +125,8 @@ static void pass(void *arg)
     r->passes++;
 }
 
-/* ---- what the child sends back ------------------------------------------------------ */
+/* ---- what the child sends back
+ * ------------------------------------------------------ */
 
 static json *numbers(const double *x, int n)
 {
@@ -134,7 +138,7 @@ static json *numbers(const double *x, int n)
 /* Shares of the time by kind and level, the rate of the linear layers. */
 static void put_shares(json *j, const runner *r)
 {
-    double share[NET_SHARES] = { 0 }, level[16] = { 0 }, all = 0, macs = 0;
+    double share[NET_SHARES] = {0}, level[16] = {0}, all = 0, macs = 0;
     zoo_count count;
     for (int i = 0; i < r->n->count; i++) {
         const net_op *op = &r->n->ops[i];
@@ -143,8 +147,8 @@ static void put_shares(json *j, const runner *r)
         all += r->seconds[i];
         if (op->kind == NET_LINEAR) macs += net_macs(r->n, i);
     }
-    json_put_number(j, "linear_flops", 2 * macs * r->passes /
-                                           share[NET_SHARE_LINEAR]);
+    json_put_number(j, "linear_flops",
+                    2 * macs * r->passes / share[NET_SHARE_LINEAR]);
     for (int i = 0; i < NET_SHARES; i++) share[i] /= all;
     for (int i = 0; i < r->model.levels; i++) level[i] /= all;
     json_put(j, "share", numbers(share, NET_SHARES));
@@ -158,9 +162,10 @@ static void put_shares(json *j, const runner *r)
     json_put_number(j, "fvcore", count.fvcore);
     json_put_number(j, "activations", count.activations);
     json_put_text(j, "title", r->model.name);
-    json_put_number(j, "top1",
-                    json_number(json_get(json_get(r->model.file, "published"),
-                                         "top1"), NAN));
+    json_put_number(
+        j, "top1",
+        json_number(json_get(json_get(r->model.file, "published"), "top1"),
+                    NAN));
 }
 
 /* The rate that sgemm reaches here on a product that suits it. */
@@ -205,9 +210,11 @@ static json *alone(void *arg)
         return failure(&e);
     }
     isolate_stage("warming up and sampling");
-    const measure_job m = { .run = pass, .arg = &r, .ci = 0.01,
-                            .seconds = job->o->seconds,
-                            .clock = measure_clock() };
+    const measure_job m = {.run = pass,
+                           .arg = &r,
+                           .ci = 0.01,
+                           .seconds = job->o->seconds,
+                           .clock = measure_clock()};
     json *one = json_object(), *all = json_array();
     struct rusage use;
     json_put(one, "samples", measure_samples(&m));
@@ -250,7 +257,7 @@ static json *in_turn(void *arg)
 {
     const order *job = arg;
     runner *r = sure(calloc((size_t)job->count, sizeof *r));
-    double (*ns)[MOST_TURNS] = sure(calloc((size_t)job->count, sizeof *ns));
+    double(*ns)[MOST_TURNS] = sure(calloc((size_t)job->count, sizeof *ns));
     json *all = NULL;
     error e;
 
@@ -281,7 +288,8 @@ static json *in_turn(void *arg)
     return all;
 }
 
-/* ---- in the parent ------------------------------------------------------------------- */
+/* ---- in the parent
+ * ------------------------------------------------------------------- */
 
 static int samples_of(const json *samples, double *x, int room)
 {
@@ -320,16 +328,17 @@ static void take(const json *one, const model_spec *s, model_result *out)
     double ns[MEASURE_SAMPLES];
     const char *title = json_text(json_get(one, "title"));
     *out = (model_result){
-        .top1 = real(one, "top1"),
+        /* published for the norm of the paper, not for another */
+        .top1 = *s->norm ? NAN : real(one, "top1"),
         .linear_flops = real(one, "linear_flops"),
         .sgemm_flops = real(one, "sgemm_flops"),
         .peak_rss = real(one, "peak_rss"),
         .held = real(one, "held"),
-        .count = { .parameters = real(one, "parameters"),
-                   .macs = real(one, "macs"),
-                   .norm_elements = real(one, "norm_elements"),
-                   .fvcore = real(one, "fvcore"),
-                   .activations = real(one, "activations") },
+        .count = {.parameters = real(one, "parameters"),
+                  .macs = real(one, "macs"),
+                  .norm_elements = real(one, "norm_elements"),
+                  .fvcore = real(one, "fvcore"),
+                  .activations = real(one, "activations")},
         .levels = json_size(json_get(one, "level")),
         .samples = json_copy(json_get(one, "samples")),
     };
@@ -350,14 +359,14 @@ static void take(const json *one, const model_spec *s, model_result *out)
 static int ask(json *(*function)(void *), const order *job, model_result *out,
                error *e)
 {
-    const isolate_limits limits = { .seconds =
-                                        120 + 30 * job->o->seconds *
-                                                  job->count };
+    const isolate_limits limits = {.seconds =
+                                       120 + 30 * job->o->seconds * job->count};
     isolate_result r;
     if (isolate_run(function, (void *)job, &limits, &r, e) < 0) return -1;
     const char *said = json_text(json_get(r.value, "error"));
     int rc = 0;
-    if (said) rc = error_set(e, "%s", said);
+    if (said)
+        rc = error_set(e, "%s", said);
     else if (!r.value || json_size(r.value) != job->count)
         rc = error_set(e, "%s: %s: %s", job->specs[0].text, r.status, r.reason);
     for (int i = 0; rc == 0 && i < job->count; i++)
@@ -386,13 +395,13 @@ int model_run(const model_spec *specs, int count, const run_options *o,
                          MOST_MODELS);
     memset(out, 0, (size_t)count * sizeof *out);
     if (interleave) {
-        const order job = { specs, count, o };
+        const order job = {specs, count, o};
         if (ask(in_turn, &job, out, e)) return -1;
         if (ratio) ratios(out, count, ratio);
         return 0;
     }
     for (int i = 0; i < count; i++) {
-        const order job = { &specs[i], 1, o };
+        const order job = {&specs[i], 1, o};
         if (ask(alone, &job, &out[i], e)) return -1;
     }
     return 0;

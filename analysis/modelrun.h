@@ -19,27 +19,27 @@ int model_spec_read(model_spec *s, const char *text, error *e);
 void model_spec_free(model_spec *s);
 
 typedef struct run_options {
-    int threads, image;  /* image 0: the file's                              */
-    double seconds;      /* of sampling, for each model                      */
+    int threads, image; /* image 0: the file's                              */
+    double seconds;     /* of sampling, for each model                      */
     uint64_t seed;
     const char *weights; /* checkpoint, or NULL                              */
 } run_options;
 
 typedef struct model_result {
-    char name[96];             /* as asked for                               */
-    char title[96];            /* as the model's file says                   */
-    stats_summary ns;          /* one forward pass of one picture            */
+    char name[96];    /* as asked for                               */
+    char title[96];   /* as the model's file says                   */
+    stats_summary ns; /* one forward pass of one picture            */
     zoo_count count;
-    double top1;               /* published, NaN: none                       */
-    double share[NET_SHARES];  /* of the time                                */
-    double level[16];          /* likewise; the head counts to the last      */
+    double top1;              /* published, NaN: none                       */
+    double share[NET_SHARES]; /* of the time                                */
+    double level[16];         /* likewise; the head counts to the last      */
     int levels;
-    double linear_flops;       /* flop/s of the linear layers                */
-    double sgemm_flops;        /* flop/s of a 1024-cubed product, as measured
-                                  in the same process                        */
-    double peak_rss;           /* bytes; NaN: several models in one process  */
-    double held;               /* bytes of activations and plans             */
-    json *samples;             /* of measure_samples()                       */
+    double linear_flops; /* flop/s of the linear layers                */
+    double sgemm_flops;  /* flop/s of a 1024-cubed product, as measured
+                            in the same process                        */
+    double peak_rss;     /* bytes; NaN: several models in one process  */
+    double held;         /* bytes of activations and plans             */
+    json *samples;       /* of measure_samples()                       */
 } model_result;
 
 /* Measures one model after the other, each in a process of its own, or, if

@@ -33,7 +33,8 @@ static int complain(const char *command, const error *e, int code)
     return code;
 }
 
-/* ---- list and count -------------------------------------------------------------- */
+/* ---- list and count
+ * -------------------------------------------------------------- */
 
 /* Names asked for, or all; *all is what to give back. */
 static int names_of(const request *r, char ***all, error *e)
@@ -59,8 +60,10 @@ static void list_line(const char *name, const zoo_model *m)
     const double top1 = json_number(json_get(published, "top1"), NAN);
     printf("%-18s %-34s %9s %8s", name, m->name, parameters ? parameters : "",
            flops ? flops : "");
-    if (isnan(top1)) printf("\n");
-    else printf("  %.1f\n", top1);
+    if (isnan(top1))
+        printf("\n");
+    else
+        printf("  %.1f\n", top1);
 }
 
 static int list(const request *r, error *e)
@@ -93,7 +96,8 @@ static int count_models(const request *r, error *e)
     if (!rows) abort();
     for (int i = 0; i < n && code != EXIT_USAGE; i++) {
         zoo_model m;
-        if (read_model(&m, all ? all[i] : r->names[i], e)) code = EXIT_USAGE;
+        if (read_model(&m, all ? all[i] : r->names[i], e))
+            code = EXIT_USAGE;
         else {
             model_count_make(&m, &rows[i]);
             zoo_free(&m);
@@ -108,11 +112,12 @@ static int count_models(const request *r, error *e)
     return code;
 }
 
-/* ---- run --------------------------------------------------------------------------- */
+/* ---- run
+ * ---------------------------------------------------------------------------
+ */
 
-static const char *const share_names[NET_SHARES] = { "conv", "linear",
-                                                     "attention", "norm",
-                                                     "other" };
+static const char *const share_names[NET_SHARES] = {
+    "conv", "linear", "attention", "norm", "other"};
 
 static void print_results(const model_result *list, int n,
                           const stats_summary *ratio)
@@ -244,7 +249,7 @@ static int write_rows(const request *r, const model_result *list, error *e)
 
 static int run_models(const request *r, error *e)
 {
-    model_spec specs[MOST] = { 0 };
+    model_spec specs[MOST] = {0};
     model_result *results = calloc((size_t)r->count + 1, sizeof *results);
     stats_summary *ratio = calloc((size_t)r->count + 1, sizeof *ratio);
     int code = EXIT_OK;
@@ -257,8 +262,8 @@ static int run_models(const request *r, error *e)
     for (int i = 0; i < r->count && code == EXIT_OK; i++)
         if (model_spec_read(&specs[i], r->names[i], e)) code = EXIT_USAGE;
     const bool together = r->interleave && r->count > 1;
-    if (code == EXIT_OK && model_run(specs, r->count, &r->run, together,
-                                     results, ratio, e))
+    if (code == EXIT_OK &&
+        model_run(specs, r->count, &r->run, together, results, ratio, e))
         code = EXIT_USAGE;
     if (code == EXIT_OK)
         print_results(results, r->count, together ? ratio : NULL);
@@ -271,35 +276,50 @@ static int run_models(const request *r, error *e)
     return code;
 }
 
-/* ---- command -------------------------------------------------------------------------- */
+/* ---- command
+ * -------------------------------------------------------------------------- */
 
-enum { KEY_FORMAT = 256, KEY_THREADS, KEY_IMAGE, KEY_SECONDS, KEY_SEED,
-       KEY_WEIGHTS, KEY_INTERLEAVE, KEY_OUT };
+enum {
+    KEY_FORMAT = 256,
+    KEY_THREADS,
+    KEY_IMAGE,
+    KEY_SECONDS,
+    KEY_SEED,
+    KEY_WEIGHTS,
+    KEY_INTERLEAVE,
+    KEY_OUT
+};
 
 static const struct argp_option options[] = {
-    { "format", KEY_FORMAT, "FORMAT", 0,
-      "of count: aligned, md, csv or tex", 0 },
-    { "threads", KEY_THREADS, "N", 0, "of run (default 1)", 0 },
-    { "image", KEY_IMAGE, "SIDE", 0, "of run: pixels, if other than the "
-      "model's", 0 },
-    { "seconds", KEY_SECONDS, "S", 0, "of run: sampling of each model "
-      "(default 5)", 0 },
-    { "seed", KEY_SEED, "N", 0, "of run: of weights and picture (default 1)",
-      0 },
-    { "weights", KEY_WEIGHTS, "FILE", 0, "of run: a safetensors checkpoint in "
-      "timm's names", 0 },
-    { "interleave", KEY_INTERLEAVE, NULL, 0, "of run: all models in one "
-      "process, a pass of each in turn, and the ratio of their times", 0 },
-    { "out", KEY_OUT, "DIR", 0, "of run: add rows to DIR/journal.jsonl", 0 },
-    { 0 }
-};
+    {"format", KEY_FORMAT, "FORMAT", 0, "of count: aligned, md, csv or tex", 0},
+    {"threads", KEY_THREADS, "N", 0, "of run (default 1)", 0},
+    {"image", KEY_IMAGE, "SIDE", 0,
+     "of run: pixels, if other than the "
+     "model's",
+     0},
+    {"seconds", KEY_SECONDS, "S", 0,
+     "of run: sampling of each model "
+     "(default 5)",
+     0},
+    {"seed", KEY_SEED, "N", 0, "of run: of weights and picture (default 1)", 0},
+    {"weights", KEY_WEIGHTS, "FILE", 0,
+     "of run: a safetensors checkpoint in "
+     "timm's names",
+     0},
+    {"interleave", KEY_INTERLEAVE, NULL, 0,
+     "of run: all models in one "
+     "process, a pass of each in turn, and the ratio of their times",
+     0},
+    {"out", KEY_OUT, "DIR", 0, "of run: add rows to DIR/journal.jsonl", 0},
+    {0}};
 
 static double positive(struct argp_state *state, const char *option,
                        const char *text, double most, bool whole)
 {
     char *end;
     const double x = strtod(text, &end);
-    if (end == text || *end || !(x > 0 && x <= most) || (whole && x != floor(x)))
+    if (end == text || *end || !(x > 0 && x <= most) ||
+        (whole && x != floor(x)))
         argp_error(state, "--%s: '%s' is not %s above 0 and up to %g", option,
                    text, whole ? "an integer" : "a number", most);
     return x;
@@ -317,7 +337,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     request *r = state->input;
     switch (key) {
-    case KEY_FORMAT: r->format = format_of(state, arg); break;
+    case KEY_FORMAT:
+        r->format = format_of(state, arg);
+        break;
     case KEY_THREADS:
         r->run.threads = (int)positive(state, "threads", arg, 1024, true);
         break;
@@ -330,15 +352,25 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SEED:
         r->run.seed = (uint64_t)positive(state, "seed", arg, 1e9, true);
         break;
-    case KEY_WEIGHTS: r->run.weights = arg; break;
-    case KEY_INTERLEAVE: r->interleave = true; break;
-    case KEY_OUT: r->out = arg; break;
-    case ARGP_KEY_ARG:
-        if (!r->action) r->action = arg;
-        else if (r->count == MOST) argp_error(state, "more than 128 models");
-        else r->names[r->count++] = arg;
+    case KEY_WEIGHTS:
+        r->run.weights = arg;
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    case KEY_INTERLEAVE:
+        r->interleave = true;
+        break;
+    case KEY_OUT:
+        r->out = arg;
+        break;
+    case ARGP_KEY_ARG:
+        if (!r->action)
+            r->action = arg;
+        else if (r->count == MOST)
+            argp_error(state, "more than 128 models");
+        else
+            r->names[r->count++] = arg;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -356,7 +388,7 @@ static const char doc[] =
 
 static int act(request *r, error *e)
 {
-    static const char *const actions[] = { "list", "count", "run" };
+    static const char *const actions[] = {"list", "count", "run"};
     if (!r->action || !strcmp(r->action, "list")) return list(r, e);
     if (!strcmp(r->action, "count")) return count_models(r, e);
     if (!strcmp(r->action, "run")) return run_models(r, e);
@@ -370,10 +402,9 @@ static int act(request *r, error *e)
 int command_models(int argc, char **argv)
 {
     static const struct argp argp = {
-        options, parse, "[list]\ncount [NAME...]\nrun NAME...", doc,
-        NULL, NULL, NULL
-    };
-    request r = { .run = { .threads = 1, .seconds = 5, .seed = 1 } };
+        options, parse, "[list]\ncount [NAME...]\nrun NAME...", doc, NULL,
+        NULL,    NULL};
+    request r = {.run = {.threads = 1, .seconds = 5, .seed = 1}};
     error e;
     argp_err_exit_status = EXIT_USAGE;
     if (spelling_check(options, argc, argv, &e))

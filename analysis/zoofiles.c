@@ -28,8 +28,7 @@ static bool is_folder(const char *path)
  * PREFIX/bin/attnbench. */
 static char *folder(error *e)
 {
-    static const char *const places[] = { "analysis/zoo",
-                                          "share/attnbench/zoo" };
+    static const char *const places[] = {"analysis/zoo", "share/attnbench/zoo"};
     char exe[PATH_MAX];
     const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[n > 0 ? n : 0] = 0;
@@ -105,8 +104,7 @@ char *zoo_path(const char *name, error *e)
             free(where);
         }
     if (!path) {
-        const char *near =
-            error_nearest(wanted, (const char *const *)names, n);
+        const char *near = error_nearest(wanted, (const char *const *)names, n);
         error_set(e, "unknown model '%s'%s%s%s; 'attnbench models' lists all",
                   name, near ? "; did you mean '" : "", near ? near : "",
                   near ? "'?" : "");

@@ -54,9 +54,11 @@ static int load(const zoo_model *m, const archive *a, const char *path,
         return error_set(e, "%s: has no tensor %s, which %s needs (%s)", path,
                          name, m->name, t->name);
     if (!same_shape(from, t))
-        return error_set(e, "%s: tensor %s (%zu values) has another shape than "
-                            "%s of %s (%zu values)", path, name,
-                         from->elements, t->name, m->name, t->elements);
+        return error_set(e,
+                         "%s: tensor %s (%zu values) has another shape than "
+                         "%s of %s (%zu values)",
+                         path, name, from->elements, t->name, m->name,
+                         t->elements);
     array_to_float(from, out);
     for (size_t i = 0; i < t->elements; i++)
         if (!isfinite(out[i]))
@@ -71,12 +73,14 @@ int zoo_weights(const zoo_model *m, const char *path, float *weights, error *e)
     archive a;
     int rc = 0;
     if (!json_is_object(json_get(m->file, "timm")))
-        return error_set(e, "%s: has no member \"timm\" that says how a "
-                            "checkpoint names its tensors", m->path);
+        return error_set(e,
+                         "%s: has no member \"timm\" that says how a "
+                         "checkpoint names its tensors",
+                         m->path);
     if (archive_read(&a, path, e)) return -1;
     for (int i = 0; rc == 0 && i < n->tensor_count; i++)
-        rc = load(m, &a, path, &n->tensors[i],
-                  weights + n->tensors[i].offset, e);
+        rc = load(m, &a, path, &n->tensors[i], weights + n->tensors[i].offset,
+                  e);
     archive_free(&a);
     return rc;
 }

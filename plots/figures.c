@@ -8,6 +8,7 @@
 
 #include "caption.h"
 #include "chart.h"
+#include "modelfigures.h"
 #include "panels.h"
 
 static void *sure(void *p)
@@ -34,7 +35,7 @@ const char *const figures_usual[] = {
     "scaling-time",  "scaling-gflops", "scaling-memory",
     "headdim-time",  "headdim-gflops", "headdim-memory",
     "window-time",   "window-gflops",  "window-memory",
-    "roofline",
+    "roofline",      "models-accuracy", "models-levels",
 };
 const int figures_usual_count =
     sizeof figures_usual / sizeof *figures_usual;
@@ -55,7 +56,7 @@ static const abscissa *split(const char *name, const char **metric)
 const char *figures_check(const char *name, const columns *c, error *e)
 {
     const char *metric;
-    if (!strcmp(name, "roofline")) return name;
+    if (!strcmp(name, "roofline") || model_figure_is(name)) return name;
     if (split(name, &metric)) {
         if (!strcmp(metric, "memory")) return name;
         const column *y = columns_find(c, metric, NULL);
@@ -66,7 +67,8 @@ const char *figures_check(const char *name, const columns *c, error *e)
     if (near)
         error_set(e, "unknown figure '%s'; did you mean '%s'?", name, near);
     else
-        error_set(e, "unknown figure '%s': use roofline, or scaling-, headdim- "
+        error_set(e, "unknown figure '%s': use roofline, models-accuracy, "
+                     "models-levels, or scaling-, headdim- "
                      "or window- with time, gflops, memory or a column of "
                      "'attnbench table'", name);
     return NULL;
@@ -418,6 +420,13 @@ out:
 
 /* ---- one figure ---------------------------------------------------------- */
 
+static bool any_has(const results *r, const char *axis)
+{
+    for (int i = 0; i < r->count; i++)
+        if (!isnan(result_axis_number(&r->item[i], axis))) return true;
+    return false;
+}
+
 int figures_draw(const figure_request *q, const results *r, const columns *c,
                  error *e)
 {
@@ -431,8 +440,15 @@ int figures_draw(const figure_request *q, const results *r, const columns *c,
         error_set(e, "%s: no case has a %s", q->name, a->axis);
         return 0;
     }
-    if (slice_make(&s, r, c, &x, 1, q->asked, q->asked_count, e) < 0) return -1;
-    if (!a) rc = draw_roofline(q, r, &s, x, e);
+    const bool models = model_figure_is(q->name);
+    if (!models && !any_has(r, x->name)) {
+        error_set(e, "%s: no case has a %s", q->name, x->name);
+        return 0;
+    }
+    if (slice_make(&s, r, c, &x, !models, q->asked, q->asked_count, e) < 0)
+        return -1;
+    if (models) rc = model_figure_draw(q, r, &s, e);
+    else if (!a) rc = draw_roofline(q, r, &s, x, e);
     else {
         const int metrics = metrics_of(c, metric, y);
         rc = draw_metrics(q, r, &s, a, x, y, metrics, e);

@@ -36,7 +36,8 @@ static void open_named(zoo_model *m, const char *text)
     free(path);
 }
 
-/* ---- counts ----------------------------------------------------------------- */
+/* ---- counts -----------------------------------------------------------------
+ */
 
 static void same(const char *model, const char *what, double is,
                  const char *want)
@@ -133,7 +134,8 @@ static void rounding(void **state)
     assert_false(count_meets(28e6, "28T", true));
 }
 
-/* ---- forward passes ------------------------------------------------------------- */
+/* ---- forward passes
+ * ------------------------------------------------------------- */
 
 /* Nothing at its start value, where much would cancel: scales near 1, offsets
  * near 0, variances positive. */
@@ -146,7 +148,8 @@ static float *random_weights(const network *n)
     for (int i = 0; i < n->tensor_count; i++) {
         const net_tensor *t = &n->tensors[i];
         const size_t length = strlen(t->name);
-        const bool variance = length > 3 && !strcmp(t->name + length - 3, "var");
+        const bool variance =
+            length > 3 && !strcmp(t->name + length - 3, "var");
         for (size_t k = 0; !t->decay && k < t->elements; k++) {
             float *x = &w[t->offset + k];
             *x += (float)(0.2 * att_normal(&seed));
@@ -196,8 +199,8 @@ static void against_double(void **state)
     const network *n = &m.network;
     float *w = random_weights(n), *x = random_input(n);
     double *exact_w = widened(w, n->elements);
-    double *exact_x = widened(x, (size_t)n->ops[0].tokens *
-                                     (size_t)n->ops[0].channels);
+    double *exact_x =
+        widened(x, (size_t)n->ops[0].tokens * (size_t)n->ops[0].channels);
     net_f32 *fast = net_f32_new(n, w, 1, 2, false, &e);
     if (!fast) fail_msg("%s", e.text);
     net_f64 *exact = net_f64_new(n, exact_w, 1, 1, false, &e);
@@ -217,7 +220,8 @@ static void against_double(void **state)
     zoo_free(&m);
 }
 
-/* ---- folded norms --------------------------------------------------------------- */
+/* ---- folded norms
+ * --------------------------------------------------------------- */
 
 static void fold_one(const char *path, const char *norm, int least)
 {
@@ -271,7 +275,8 @@ static void folded_norms(void **state)
     zoo_free(&m);
 }
 
-/* ---- files ----------------------------------------------------------------------- */
+/* ---- files
+ * ----------------------------------------------------------------------- */
 
 static void says(const char *text, const char *key)
 {
@@ -304,17 +309,21 @@ static void wrong_files(void **state)
     says("{" TOKENS ", \"image\": 1e9, \"levels\": [{\"depth\": 1}]}",
          "\"image\"");
     says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8, \"attention\": "
-         "[{\"mechanism\": \"sofmax\"}]}]}", "sofmax");
+         "[{\"mechanism\": \"sofmax\"}]}]}",
+         "sofmax");
     says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8, \"attention\": "
-         "[{\"mechanism\": \"softmax\", \"windw\": 7}]}]}", "windw");
+         "[{\"mechanism\": \"softmax\", \"windw\": 7}]}]}",
+         "windw");
     says("{" TOKENS ", \"norm\": \"nonorm\", \"levels\": [{\"depth\": 1, "
          "\"dim\": 8, \"attention\": [{\"mechanism\": \"softmax\"}]}]}",
          "nonorm");
     says("{\"tokenizer\": [{\"conv\": 0}], \"levels\": [{\"depth\": 1, "
-         "\"dim\": 8}]}", "\"conv\"");
+         "\"dim\": 8}]}",
+         "\"conv\"");
 }
 
-/* ---- checkpoints ------------------------------------------------------------------- */
+/* ---- checkpoints
+ * ------------------------------------------------------------------- */
 
 /* Our name to timm's, for the small Swin: said here once more. */
 static void as_in_timm(const char *name, char out[128])
@@ -329,12 +338,14 @@ static void as_in_timm(const char *name, char out[128])
         sprintf(out, "layers.1.downsample.norm.%s", name + 27);
     else if (!strcmp(name, "levels.0.downsample.2.reduction.weight"))
         strcpy(out, "layers.1.downsample.reduction.weight");
-    else if (!strncmp(name, "head.", 5)) sprintf(out, "head.fc.%s", name + 5);
+    else if (!strncmp(name, "head.", 5))
+        sprintf(out, "head.fc.%s", name + 5);
     else if (sscanf(name, "levels.%d.%n", &level, &read) == 1) {
         sprintf(out, "layers.%d.%s", level, name + read);
         char *table = strstr(out, "rpb_table");
         if (table) strcpy(table, "relative_position_bias_table");
-    } else strcpy(out, name);
+    } else
+        strcpy(out, name);
 }
 
 enum { TENSORS = 128 };
@@ -349,8 +360,10 @@ static int write_checkpoint(const char *path, const network *n, const float *w,
     for (int i = 0; i < count; i++) {
         const net_tensor *t = &n->tensors[i];
         as_in_timm(t->name, names[i]);
-        items[i] = (archive_item){ .name = names[i], .type = ARRAY_F32,
-                                   .dims = t->dims, .data = w + t->offset };
+        items[i] = (archive_item){.name = names[i],
+                                  .type = ARRAY_F32,
+                                  .dims = t->dims,
+                                  .data = w + t->offset};
         for (int a = 0; a < t->dims; a++) items[i].dim[a] = (size_t)t->dim[a];
     }
     return archive_write(path, items, count, NULL, &e);
@@ -395,22 +408,24 @@ static void spelling(void **state)
 int main(int argc, char **argv)
 {
     static const char *const small[] = {
-        "nat_small", "dinat_s_t", "swin_t", "convnext_t", "flatten_swin_t",
-        "slab_swin_t", "deit_ti", "vit_rpb_s", "flatten_deit_t", "slab_deit_t",
-        "aft_full_t", "aft_conv_t_h32", "pvt_t", "flatten_pvt_t", "slab_pvt_t",
+        "nat_small",      "dinat_s_t",     "swin_t",     "convnext_t",
+        "flatten_swin_t", "slab_swin_t",   "deit_ti",    "vit_rpb_s",
+        "flatten_deit_t", "slab_deit_t",   "aft_full_t", "aft_conv_t_h32",
+        "pvt_t",          "flatten_pvt_t", "slab_pvt_t",
     };
     enum { SMALL = sizeof small / sizeof *small, OTHERS = 7 };
     static char paths[SMALL][64];
     struct CMUnitTest tests[OTHERS + SMALL] = {
-        cmocka_unit_test(integers),     cmocka_unit_test(printed_figures),
-        cmocka_unit_test(rounding),     cmocka_unit_test(folded_norms),
-        cmocka_unit_test(wrong_files),  cmocka_unit_test(spelling),
+        cmocka_unit_test(integers),    cmocka_unit_test(printed_figures),
+        cmocka_unit_test(rounding),    cmocka_unit_test(folded_norms),
+        cmocka_unit_test(wrong_files), cmocka_unit_test(spelling),
         cmocka_unit_test(checkpoints),
     };
     for (int i = 0; i < SMALL; i++) {
         snprintf(paths[i], sizeof paths[i], "tests/zoo/%s.json", small[i]);
         tests[OTHERS + i] = (struct CMUnitTest){
-            .name = small[i], .test_func = against_double,
+            .name = small[i],
+            .test_func = against_double,
             .initial_state = paths[i],
         };
     }
