@@ -2,7 +2,7 @@
 # the closing line "N passed, N failed, N skipped".
 
 TEST_PROGRAMS := problem files numbers evidence zoo simd properties references kernels
-TEST_SCRIPTS := golden plugin cli
+TEST_SCRIPTS := golden plugin cli faults
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
