@@ -71,14 +71,14 @@ static int list(const request *r, error *e)
     char **all;
     const int n = names_of(r, &all, e);
     int rc = n < 0 ? -1 : 0;
-    if (n > 0)
-        printf("%s%-18s %-34s %9s %8s  top-1%s\n", text_on(stdout, TEXT_BOLD),
-               "name", "model", "printed", "FLOPs",
-               text_off(stdout, TEXT_BOLD));
     for (int i = 0; rc == 0 && i < n; i++) {
         zoo_model m;
         const char *name = all ? all[i] : r->names[i];
         rc = read_model(&m, name, e);
+        if (rc == 0 && i == 0)
+            printf("%s%-18s %-34s %9s %8s  top-1%s\n",
+                   text_on(stdout, TEXT_BOLD), "name", "model", "printed",
+                   "FLOPs", text_off(stdout, TEXT_BOLD));
         if (rc == 0) list_line(name, &m);
         if (rc == 0) zoo_free(&m);
     }
