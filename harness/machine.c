@@ -527,6 +527,49 @@ static void affinity_text(char *out, size_t size)
     }
 }
 
+/* Allowed processors of every core in turn: the first of each core, then the
+ * second of each, ...; returns how many, `cores` of them on different cores. */
+static int list_places(hwloc_topology_t h, int *place, int most, int *cores)
+{
+    const int all = hwloc_get_nbobjs_by_type(h, HWLOC_OBJ_CORE);
+    cpu_set_t ours;
+    int n = 0;
+    *cores = 0;
+    if (sched_getaffinity(0, sizeof ours, &ours) != 0) return 0;
+    for (int turn = 0, before = -1; n > before; turn++) {
+        before = n;
+        for (int i = 0; i < all && n < most; i++) {
+            hwloc_obj_t core =
+                hwloc_get_obj_by_type(h, HWLOC_OBJ_CORE, (unsigned)i);
+            int k = turn, p = -1;
+            do p = hwloc_bitmap_next(core->cpuset, p);
+            while (p >= 0 && (!CPU_ISSET(p, &ours) || k-- > 0));
+            if (p >= 0) place[n++] = p;
+        }
+        if (turn == 0) *cores = n;
+    }
+    return n;
+}
+
+int machine_places(int n, bool spread, int *processor)
+{
+    static int place[CPU_SETSIZE], all = -1, cores;
+    hwloc_topology_t h;
+    int first = 0;
+    if (all < 0 && hwloc_topology_init(&h) == 0) {
+        all = hwloc_topology_load(h) == 0
+                  ? list_places(h, place, CPU_SETSIZE, &cores) : 0;
+        hwloc_topology_destroy(h);
+    }
+    if (n < 1 || n > all) return -1;
+    const int count = n <= cores ? cores : all;
+    for (int i = 0; i < count; i++)
+        if (place[i] == sched_getcpu()) first = i;
+    for (int i = 0; i < n; i++)
+        processor[i] = place[(first + (spread ? i * count / n : i)) % count];
+    return 0;
+}
+
 static json *describe_binding(void)
 {
     static const char *const names[] = {

@@ -2,6 +2,7 @@
 #ifndef MACHINE_H
 #define MACHINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "json.h"
@@ -14,6 +15,11 @@ json *machine_describe(void);
 
 size_t machine_memory_free(void);           /* bytes available now            */
 int machine_cores(void);                    /* physical cores we may run on   */
+/* Processors for n threads, one each and on cores of their own as long as there
+ * are any: the next ones from where the caller runs, or (spread) as far apart as
+ * they are.  What the program was allowed at the first call counts: children
+ * inherit what the parent has found.  -1: fewer processors than threads, or unknown. */
+int machine_places(int n, bool spread, int *processor);
 size_t machine_cache(int level);            /* bytes of L1d, L2, L3; 0: none  */
 
 const char *machine_hypervisor(void);       /* "KVM", or NULL on bare metal   */

@@ -56,6 +56,7 @@ typedef struct sampler {
     bool touched[MEASURE_SAMPLES];
     double kept[MEASURE_SAMPLES]; /* the clean ones                         */
     double steal, switches;       /* in all                                 */
+    double kernel;                /* seconds inside the kernel, all calls   */
     double width_before;          /* half width at the last doubling        */
     int stuck;                    /* doublings that did not narrow it       */
 } sampler;
@@ -67,11 +68,13 @@ static double involuntary_switches(void)
     return (double)use.ru_nivcsw;
 }
 
-static double timed(const sampler *s, int calls)
+static double timed(sampler *s, int calls)
 {
     const double start = measure_now();
     for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
-    return measure_now() - start;
+    const double seconds = measure_now() - start;
+    s->kernel += seconds;
+    return seconds;
 }
 
 /* What costs less than about 1 % of a sample does not spoil it: a tick of steal
@@ -184,6 +187,7 @@ static json *describe(const sampler *s, const char *stop, double clock)
     json_put(j, "ns", ns);
     json_put(j, "touched", touched);
     json_put_text(j, "stop", stop);
+    json_put_number(j, "kernel_s", s->kernel);
     json_put_number(j, "steal_ticks", s->steal);
     json_put_number(j, "involuntary_switches", s->switches);
     json_put_number(j, "clock_ratio", clock / s->job->clock);

@@ -24,7 +24,8 @@ typedef struct measure_job {
 
 /* Samples as JSON, for a parent to read:
  *     calls, ns [per call], touched [indices], stop "ci" | "time" | "noise",
- *     steal_ticks, involuntary_switches, clock_ratio
+ *     kernel_s [seconds inside the kernel, warming up included], steal_ticks,
+ *     involuntary_switches, clock_ratio
  * touched: the sample lost time to another guest (steal) or process. */
 json *measure_samples(const measure_job *job);
 

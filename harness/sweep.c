@@ -87,6 +87,7 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
         .what = c,
         .max_memory = memory_limit(r),
         .clock = r->clock,
+        .bind = r->o->bind,
         .first = first,
         .checks = r->checks,
     };
@@ -111,6 +112,8 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
     if (checked)
         json_put(r->checks, checked,
                  json_copy(json_get(result.value, "check")));
+    const json *samples = json_get(result.value, "samples");
+    r->kernel += json_number(json_get(samples, "kernel_s"), 0);
     sweep_outcome_add(o, &result);
     r->done++;
     return 0;
@@ -242,6 +245,7 @@ static int prepare(sweep_run *r)
     if (rc < 0)
         return sweep_fail(r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
     r->clock = measure_clock();
+    machine_places(1, false, &count); /* found once, not in every child */
     progress_clear(&r->bar);
     progress_begin(&r->bar, r->left); /* cases alone tell what is left */
     return 0;
@@ -250,6 +254,7 @@ static int prepare(sweep_run *r)
 static int go(sweep_run *r)
 {
     const size_t n = (size_t)r->cases.count;
+    r->start = measure_now();
     if (sweep_env_identify(&r->env, &stopped, &r->o->error) < 0)
         return sweep_fail(r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
     r->row = calloc(n, sizeof *r->row);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind.h"
 #include "check.h"
 #include "counters.h"
 #include "inputs.h"
@@ -309,7 +310,11 @@ static json *measure(const sweep_job *job, json *out)
     };
     isolate_stage("warming up and sampling");
     if (c->pass == ATT_BACKWARD) call_forward(&r); /* fills `save` */
+    if (c->threads > 1) timing.run(&r); /* a BLAS makes its threads */
+    json *binding = bind_team(job->bind, c->threads);
     json_put(out, "samples", measure_samples(&timing));
+    bind_verify(binding, c->threads);
+    json_put(out, "binding", binding);
     put_bytes(out, "peak_rss", status_bytes("VmHWM:"));
     if (job->first) json_put(out, "counters", count_events(&r, c, &timing));
     return verdict(out, "ok", NULL); /* nothing freed: the process ends here */

@@ -14,6 +14,9 @@ typedef struct sweep_settings {
     int processes;
 } sweep_settings;
 
+/* Where threads run while they are timed. */
+enum sweep_bind { SWEEP_CLOSE, SWEEP_SPREAD, SWEEP_FREE };
+
 typedef struct sweep_case {
     char name[ATT_NAME];
     att_entry entry;
@@ -29,6 +32,7 @@ typedef struct sweep_job {
     size_t max_memory;  /* bytes                                            */
     double clock;       /* measure_clock() at the start of the run          */
     bool describe_only; /* --dry-run: no allocation                         */
+    enum sweep_bind bind;
     bool first;         /* with check and counters                          */
     const json *checks; /* results so far: {case name: check object}        */
 } sweep_job;
@@ -39,6 +43,7 @@ typedef struct sweep_job {
  *     flop, executed, pairs, bytes, check, counters  as in a case row
  *     checked  case name that `check` belongs to
  *     samples  of measure_samples()
+ *     binding  {policy, processors[], held, reason}
  * as far as it came. */
 json *sweep_case_run(void *arg);
 

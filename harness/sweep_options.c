@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind.h"
 #include "spelling.h"
 
 enum {
@@ -25,7 +26,8 @@ enum {
     KEY_RETRY,
     KEY_DRY,
     KEY_AA,
-    KEY_PAIRS
+    KEY_PAIRS,
+    KEY_BIND
 };
 
 static const struct argp_option fixed_options[] = {
@@ -52,6 +54,9 @@ static const struct argp_option fixed_options[] = {
       "given", 2 },
     { "pairs", KEY_PAIRS, "N", 0,
       "with --aa: pairs in all, dealt to the cases in turn (200)", 2 },
+    { "bind", KEY_BIND, "WHERE", 0,
+      "threads on processors of their own: close (neighbours), spread (far "
+      "apart), none (close)", 2 },
     { "ci", KEY_CI, "P%", 0,
       "enough when half the 95 % interval is below this part of the median "
       "(2%)", 2 },
@@ -203,6 +208,17 @@ static int set_pairs(sweep_options *o, const char *text)
     return 0;
 }
 
+static int set_bind(sweep_options *o, const char *text)
+{
+    const int policy = bind_parse(text);
+    if (policy >= 0) {
+        o->bind = (enum sweep_bind)policy;
+        return 0;
+    }
+    error_set(&o->error, "--bind: '%s' is none of close, spread, none", text);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
 static int add_patterns(sweep_options *o, sweep_patterns *p, const char *text)
 {
     if (sweep_patterns_add(p, text, &o->error) == 0) return 0;
@@ -232,6 +248,7 @@ static int set(sweep_options *o, int key, char *text)
     case KEY_RETRY: o->retry = true; return 0;
     case KEY_DRY: o->dry_run = true; return 0;
     case KEY_AA: o->aa = true; return 0;
+    case KEY_BIND: return set_bind(o, text);
     case KEY_PAIRS: return set_pairs(o, text);
     case ARGP_KEY_ARG:
         error_set(&o->error, "'%s' stands alone: options start with --, as in "

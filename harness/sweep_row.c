@@ -289,6 +289,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     if (json_get(o->first, "executed")) copy_member(row, o->first, "executed");
     copy_member(row, o->first, "pairs");
     copy_member(row, o->first, "bytes");
+    copy_member(row, o->first, "binding");
     copy_member(row, o->first, "counters");
     copy_member(row, o->first, "check");
     json_put(row, "roofline", ok ? place(c, env, o->first, median) : NULL);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "file.h"
+#include "measure.h"
 #include "sweep_run.h"
 
 bool sweep_is_failure(const json *row)
@@ -164,6 +165,11 @@ void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits)
     for (const json *x = json_first(counts); x; x = json_next(x)) {
         printf("%s %.0f %s", comma, json_number(x, 0), json_key(x));
         comma = ",";
+    }
+    if (r->done > 0) {
+        const double wall = measure_now() - r->start;
+        printf("\nkernels ran in %.0f %% of %.1f s; the rest: ceilings, "
+               "checks, inputs, processes", 100 * r->kernel / wall, wall);
     }
     printf("\njournal: %s\n", r->writer.path);
     if (sweep_exit_code(r) == EXIT_SOME_FAILED)

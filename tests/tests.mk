@@ -1,8 +1,8 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files numbers evidence zoo simd properties references kernels
-TEST_SCRIPTS := golden plugin cli faults
+TEST_PROGRAMS := problem files numbers evidence zoo matrix simd properties references kernels
+TEST_SCRIPTS := golden evidence_sweep plugin cli faults layout
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))

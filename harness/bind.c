@@ -1,0 +1,84 @@
+/* bind.c - which thread runs where.
+ *
+ * OMP_PROC_BIND is read before main() and would bind the parent as well, which
+ * shall see the whole machine: so each thread of the team is moved by itself.
+ * libgomp keeps the threads of a team as long as its size stays the same, and
+ * kernels ask for one size only.
+ */
+#define _GNU_SOURCE
+#include "bind.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine.h"
+
+static const char *const words[] = { "close", "spread", "none" };
+
+int bind_parse(const char *text)
+{
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(text, words[i])) return i;
+    return -1;
+}
+
+static bool move_to(int processor)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+static bool is_on(int processor)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 &&
+           CPU_COUNT(&set) == 1 && CPU_ISSET(processor, &set);
+}
+
+static json *unbound(json *j, const char *reason)
+{
+    json_put_text(j, "policy", words[SWEEP_FREE]);
+    json_put_null(j, "processors");
+    json_put_text(j, "reason", reason);
+    return j;
+}
+
+json *bind_team(enum sweep_bind policy, int threads)
+{
+    json *j = json_object(), *list;
+    int *place = malloc((size_t)threads * sizeof *place), moved = 0;
+    if (!place) abort();
+    if (policy == SWEEP_FREE) unbound(j, "--bind none");
+    else if (machine_places(threads, policy == SWEEP_SPREAD, place) < 0)
+        unbound(j, "more threads than processors");
+    else {
+#pragma omp parallel num_threads(threads) reduction(+ : moved)
+        moved += move_to(place[omp_get_thread_num()]);
+        list = json_array();
+        for (int i = 0; i < threads; i++) json_push_number(list, place[i]);
+        json_put_text(j, "policy", words[policy]);
+        json_put(j, "processors", list);
+        json_put_text(j, "reason", moved == threads
+                                       ? NULL
+                                       : "the system did not move all threads");
+    }
+    free(place);
+    return j;
+}
+
+void bind_verify(json *binding, int threads)
+{
+    const json *list = json_get(binding, "processors");
+    int held = 0;
+    if (json_size(list) != threads) {
+        json_put_null(binding, "held");
+        return;
+    }
+#pragma omp parallel num_threads(threads) reduction(+ : held)
+    held += is_on((int)json_number(json_at(list, omp_get_thread_num()), -1));
+    json_put_bool(binding, "held", held == threads);
+}
