@@ -236,9 +236,11 @@ static int prepare(sweep_run *r)
     enum { ROOFLINE_SECONDS = 3 };
     int count;
     int *threads = thread_counts(&r->cases, &count);
+    const double start = measure_now();
     progress_show(&r->bar, 0, "measuring the ceilings of this machine");
     int rc = sweep_env_complete(&r->env, &r->before, threads, count,
                                 ROOFLINE_SECONDS, &stopped, &r->o->error);
+    r->ceilings = measure_now() - start;
     free(threads);
     if (rc == 0 && !r->env.known)
         rc = journal_append(&r->writer, r->env.row, &r->o->error);

@@ -17,6 +17,7 @@ typedef struct sweep_run {
     journal before;         /* as it was when we came                        */
     sweep_env env;
     double start, kernel;   /* when it began; seconds inside kernels         */
+    double ceilings;        /* seconds of measuring the machine itself       */
     double clock;           /* measure_clock() now                           */
     const json **row;       /* of each case; NULL: not yet                   */
     sweep_outcome *outcome; /* of each case                                  */

@@ -168,8 +168,9 @@ void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits)
     }
     if (r->done > 0) {
         const double wall = measure_now() - r->start;
-        printf("\nkernels ran in %.0f %% of %.1f s; the rest: ceilings, "
-               "checks, inputs, processes", 100 * r->kernel / wall, wall);
+        printf("\nkernels ran in %.0f %% of %.1f s, %.1f s were ceilings of the "
+               "machine; the rest: checks, inputs, processes",
+               100 * r->kernel / wall, wall, r->ceilings);
     }
     printf("\njournal: %s\n", r->writer.path);
     if (sweep_exit_code(r) == EXIT_SOME_FAILED)
