@@ -153,6 +153,15 @@ figures: all
 	$(PROGRAM) table $(OUT) --format csv --out $(OUT)/table.csv
 	$(PROGRAM) table $(OUT) --rows kernel --cols n --format tex --out $(OUT)/table.tex
 
+# PyTorch for harness/peers, in a folder of its own; nothing else needs it.
+.PHONY: peers
+peers: all
+	test -x build/peers/bin/python || python3 -m venv build/peers
+	build/peers/bin/python -c 'import torch, numpy' 2>/dev/null || \
+		build/peers/bin/pip install 'torch>=2' numpy
+	build/peers/bin/python harness/peers/peers.py --program $(PROGRAM) --verify
+	build/peers/bin/python harness/peers/peers.py --program $(PROGRAM)
+
 maps: all
 	$(PROGRAM) maps '*' --out $(MAPS)
 
@@ -181,6 +190,7 @@ help:
 	@echo "make deps      install what is missing (apt-get)"
 	@echo "make figures   draw figures and tables of $(OUT) again"
 	@echo "make maps      attention maps of the built-in picture into $(MAPS)"
+	@echo "make peers     PyTorch beside our kernels (downloads it; needs the network)"
 	@echo "make readme    the table of mechanisms in README.md, made anew"
 	@echo "make asan tsan fuzz lint    more checks"
 	@echo "make install   program and data into PREFIX ($(PREFIX))"

@@ -1,0 +1,37 @@
+#!/bin/bash
+# tests/peers.sh PROGRAM - rows that harness/peers/peers.py writes are read by table
+# and compare.  A loop of Python stands in for torch.
+program=$1 passed=0 failed=0
+if ! command -v python3 >/dev/null; then
+    echo "SKIP peers.py: there is no python3"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+dir=$(mktemp -d) || exit 3
+trap 'rm -rf "$dir"' EXIT
+
+check() { # what status
+    if [ "$2" = 0 ]; then passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $1"
+    fi
+}
+
+python3 harness/peers/peers.py --program "$program" --fake --first 1 --rounds 2 \
+    --time 0.02 --out "$dir" > "$dir/summary.md"
+check "peers.py --fake" $?
+grep -q '^| softmax.flash/.* | fake | [0-9.]* | [0-9.]* | [0-9.]* |' "$dir/summary.md"
+check "a line of the summary" $?
+"$program" table "$dir/both" --format csv > "$dir/both.csv"
+check "table reads the rows" $?
+grep -q '^softmax.flash,' "$dir/both.csv" && grep -q '^fake,' "$dir/both.csv"
+check "table has both kernels" $?
+"$program" compare "$dir/ours" "$dir/peers" | grep -q '^softmax.flash/'
+check "compare has the pair" $?
+python3 harness/peers/peers.py --only nothing 2>"$dir/error"
+[ $? = 2 ] && grep -q 'no peer nothing' "$dir/error"
+check "an unknown peer is named" $?
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
