@@ -123,7 +123,7 @@ static void series_of(const json *row, char *out, size_t size)
 typedef struct point {
     char series[ATT_NAME];
     const json *row;
-    double tokens, ns;
+    double tokens, ns, workspace;
 } point;
 
 static int by_series(const void *a, const void *b)
@@ -148,12 +148,16 @@ static json *fit_series(const point *p, int n)
 {
     double *tokens = malloc((size_t)n * sizeof *tokens);
     double *ns = malloc((size_t)n * sizeof *ns);
-    stats_fit fit;
+    double *bytes = malloc((size_t)n * sizeof *bytes);
+    stats_fit fit, memory;
+    bool works = true; /* with memory of its own                            */
     json *j = NULL;
-    if (!tokens || !ns) abort();
+    if (!tokens || !ns || !bytes) abort();
     for (int i = 0; i < n; i++) {
         tokens[i] = p[i].tokens;
         ns[i] = p[i].ns;
+        bytes[i] = p[i].workspace;
+        works &= bytes[i] > 0;
     }
     if (stats_power_law(tokens, ns, n, &fit)) {
         static const char *const same[] = { "mechanism", "kernel", "level",
@@ -171,9 +175,12 @@ static json *fit_series(const point *p, int n)
         json_put_number(j, "tokens_max", tokens[n - 1]);
         json_put_number(j, "ns_at_1", fit.factor);
         json_put_number(j, "rms_ln", fit.residual);
+        if (works && stats_power_law(tokens, bytes, n, &memory))
+            json_put_number(j, "workspace_exponent", memory.exponent);
     }
     free(tokens);
     free(ns);
+    free(bytes);
     return j;
 }
 
@@ -186,7 +193,8 @@ json *sweep_fits(const json *const *rows, int count)
     for (int i = 0; i < count; i++) {
         p[n] = (point){ .row = rows[i],
                         .tokens = member(rows[i], "problem", "tokens"),
-                        .ns = member(rows[i], "time_ns", "median") };
+                        .ns = member(rows[i], "time_ns", "median"),
+                        .workspace = member(rows[i], "bytes", "workspace") };
         series_of(rows[i], p[n].series, sizeof p[n].series);
         if (p[n].ns > 0 && p[n].tokens > 0) n++;
     }
@@ -209,16 +217,22 @@ void sweep_fits_print(FILE *f, const json *fits)
         if (n > width) width = n;
     }
     if (json_size(fits))
-        fprintf(f, "\ntime = c N^b, least squares of logarithms:\n%-*s %8s  "
-                   "%-16s %s\n",
-                width, "series", "b", "95 % interval", "N");
-    for (const json *x = json_first(fits); x; x = json_next(x))
-        fprintf(f, "%-*s %8.3f  [%.3f, %.3f]   %.0f..%.0f (%.0f lengths)\n",
-                width, json_text(json_get(x, "series")),
-                json_number(json_get(x, "exponent"), NAN),
-                json_number(json_get(x, "lo"), NAN),
-                json_number(json_get(x, "hi"), NAN),
+        fprintf(f, "\ntime = c N^b, workspace = c N^w, least squares of "
+                   "logarithms:\n%-*s %8s  %-16s  %6s  %s\n",
+                width, "series", "b", "95 % interval", "w", "N");
+    for (const json *x = json_first(fits); x; x = json_next(x)) {
+        const double w = json_number(json_get(x, "workspace_exponent"), NAN);
+        char memory[16] = "-", interval[40];
+        if (isfinite(w)) snprintf(memory, sizeof memory, "%.2f",
+                                  fabs(w) < 0.005 ? 0 : w);
+        snprintf(interval, sizeof interval, "[%.3f, %.3f]",
+                 json_number(json_get(x, "lo"), NAN),
+                 json_number(json_get(x, "hi"), NAN));
+        fprintf(f, "%-*s %8.3f  %-16s  %6s  %.0f..%.0f (%.0f lengths)\n", width,
+                json_text(json_get(x, "series")),
+                json_number(json_get(x, "exponent"), NAN), interval, memory,
                 json_number(json_get(x, "tokens_min"), NAN),
                 json_number(json_get(x, "tokens_max"), NAN),
                 json_number(json_get(x, "points"), NAN));
+    }
 }

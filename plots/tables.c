@@ -400,7 +400,8 @@ static void put_fit(sheet *s, const json *fit)
 {
     static const char *const words[] = { "series", "kernel", "level", "pass" };
     static const char *const numbers[] = { "exponent", "lo", "hi", "points",
-                                           "tokens_min", "tokens_max" };
+                                           "tokens_min", "tokens_max",
+                                           "workspace_exponent" };
     const int word_count = sizeof words / sizeof *words;
     const double half = (json_number(json_get(fit, "hi"), NAN) -
                          json_number(json_get(fit, "lo"), NAN)) / 2;
@@ -409,10 +410,12 @@ static void put_fit(sheet *s, const json *fit)
         const char *text = json_text(json_get(fit, words[k]));
         cell_word(sheet_last(s, k), text ? text : "");
     }
-    for (int k = 0; k < 6; k++) {
+    for (int k = 0; k < 7; k++) {
         const double v = json_number(json_get(fit, numbers[k]), NAN);
-        char text[NUMBER_TEXT];
-        number_text(v, k < 3 ? fmin(half, 0.01) : 0, text);
+        char text[NUMBER_TEXT] = "-";
+        if (k == 6 && isfinite(v))
+            snprintf(text, sizeof text, "%.2f", fabs(v) < 0.005 ? 0 : v);
+        if (k < 6) number_text(v, k < 3 ? fmin(half, 0.01) : 0, text);
         cell_number(sheet_last(s, word_count + k), v, text);
     }
 }
@@ -432,8 +435,10 @@ void table_fits(sheet *s, const results *r)
     sheet_column(s, "lengths", "points", true);
     sheet_column(s, "from N", "tokens_min", true);
     sheet_column(s, "to N", "tokens_max", true);
+    sheet_column(s, "workspace", "workspace_exponent", true);
     sheet_text(&s->caption, "Fits time = c N^b over the sequence length, least "
-                            "squares of logarithms, with 95 % intervals of b.");
+                            "squares of logarithms, with 95 % intervals of b; "
+                            "workspace: the exponent of its bytes.");
     for (const json *f = json_first(fits); f; f = json_next(f))
         if (has_kernel(r, json_text(json_get(f, "kernel")))) put_fit(s, f);
 }
