@@ -32,6 +32,7 @@ enum {
     OPTION_DIVISOR,
     OPTION_FORMAT,
     OPTION_STD,
+    OPTION_GIVEN,
     OPTION_CLIP,
     OPTION_INPUT,
     OPTION_COUNT,
@@ -85,6 +86,10 @@ static const struct argp_option own_options[] = {
       1 },
     { "parameter-std", OPTION_STD, "S", 0,
       "add N(0, S) to learned parameters, which start near zero", 1 },
+    { "parameter", OPTION_GIVEN, "NAME=FILE", 0,
+      "a parameter from a .npy, or a mask from a PNG whose light pixels are 1 "
+      "(masked: mask); several times for several",
+      1 },
     { "relative", OPTION_DIVISOR, "MEAN", 0,
       "relative map: mean over the pairs at an offset that exist (valid, "
       "default) or over all queries (all)",
@@ -244,6 +249,11 @@ static int set_option(request *r, int key, const char *text, error *e)
         return r->model.as ? 0 : -1;
     case OPTION_STD:
         return real_number("parameter-std", text, 1e6, &o->parameter_std, e);
+    case OPTION_GIVEN:
+        if (o->given_count == MAPSET_GIVEN)
+            return error_set(e, "--parameter: more than %d", MAPSET_GIVEN);
+        o->given[o->given_count++] = text;
+        break;
     case OPTION_CLIP: return real_number("clip", text, 100, &o->clip, e);
     default: return set_axis(r, key - OPTION_AXIS, text, e);
     }

@@ -8,6 +8,7 @@
 #include "../harness/commands.h"
 #include "../harness/file.h"
 #include "../harness/machine.h"
+#include "given.h"
 #include "mapfigure.h"
 #include "mapfile.h"
 
@@ -76,6 +77,9 @@ static int make_inputs(mapset *s, error *e)
     s->shown = t.shown;
     t.shown = (picture){ 0 };
     tokens_free(&t);
+    for (int i = 0; i < s->options->given_count; i++)
+        if (given_parameter(&s->values, s->options->given[i], e) < 0)
+            return -1;
     return 0;
 }
 
@@ -407,6 +411,10 @@ static json *inputs_json(const mapset *s)
                       ? "seeded default values plus N(0, parameter_std)"
                       : "seeded default values, untrained");
     json_put_number(j, "parameter_std", s->options->parameter_std);
+    json *given = json_array();
+    for (int i = 0; i < s->options->given_count; i++)
+        json_push_text(given, s->options->given[i]);
+    json_put(j, "given", given);
     return j;
 }
 

@@ -12,12 +12,16 @@
 #include "metrics.h"
 #include "picture.h"
 
+enum { MAPSET_GIVEN = 8 };
+
 typedef struct mapset_options {
     const char *image;        /* PNG; NULL: the built-in picture             */
     int patch;                /* pixels of a patch's side; 0: 16, fewer for
                                  very large grids                            */
     uint64_t seed;            /* of the picture and the projections          */
     double parameter_std;     /* see matrix_disturb(); 0: default parameters  */
+    const char *given[MAPSET_GIVEN]; /* parameters from files (given.h)       */
+    int given_count;
     int head;                 /* -1: all                                     */
     int channel;              /* of maps that differ from channel to channel;
                                  MATRIX_MEAN: the mean over all              */

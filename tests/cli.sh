@@ -284,6 +284,22 @@ if [ -n "$picture" ]; then
         bad 2 'size.png' maps softmax --image size.png --out p
     done
 else fail "maps softmax" "no picture"; fi
+
+# Parameters from files: a map of 4x4 tokens that the program wrote itself.
+map=$(ls "$work"/maps/*-h0.npy 2>/dev/null | head -1)
+if [ -n "$map" ]; then
+    cp "$map" "$work/map.npy"
+    head -c 100 "$map" >"$work/short.npy"
+    good maps masked --grid 4x4 --head-dim 8 --format none --out given \
+        --parameter mask=map.npy
+    bad 2 '16 x 16.* 25 x 25' maps masked --grid 5x5 --out p --parameter mask=map.npy
+    bad 2 "no such parameter; it has mask" maps masked --grid 4x4 --out p \
+        --parameter mark=map.npy
+    bad 2 'NAME=FILE' maps masked --grid 4x4 --out p --parameter map.npy
+    bad 2 'short.npy' maps masked --grid 4x4 --out p --parameter mask=short.npy
+    bad 2 'none.png' maps masked --grid 4x4 --out p --parameter mask=none.png
+    bad 2 'neither' maps masked --grid 4x4 --out p --parameter mask=few.json
+else fail "maps softmax" "no matrix"; fi
 absent p
 
 # ---- case files -----------------------------------------------------------------
