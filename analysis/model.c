@@ -228,18 +228,29 @@ static int config_of_checkpoint(const archive *a, int heads, vit_config *c,
 
 /* ---- weights ----------------------------------------------------------------------- */
 
-/* Size-1 dimensions in front, or a split of one dimension, do not matter. */
+/* Every learned tensor is there; then memory for them can be no surprise.  Size-1
+ * dimensions in front, or a split of one dimension, do not matter. */
+static int check_sizes(const archive *a, const network *n, error *e)
+{
+    for (int i = 0; i < n->tensor_count; i++) {
+        const net_tensor *t = &n->tensors[i];
+        const array *from = archive_find(a, t->name);
+        if (!from && t->fixed) continue; /* made from the seed */
+        if (!from)
+            return error_set(e, "%s: has no tensor %s", a->path, t->name);
+        if (from->elements != t->elements)
+            return error_set(e, "%s: tensor %s has %zu elements; the other "
+                                "shapes make it %zu", a->path, t->name,
+                             from->elements, t->elements);
+    }
+    return 0;
+}
+
 static int load_tensor(const archive *a, const net_tensor *t, model *m,
                        error *e)
 {
     const array *from = archive_find(a, t->name);
-    if (!from && t->fixed) return 0; /* made from the seed */
-    if (!from)
-        return error_set(e, "%s: has no tensor %s", a->path, t->name);
-    if (from->elements != t->elements)
-        return error_set(e, "%s: tensor %s has %zu elements; the other shapes "
-                            "make it %zu", a->path, t->name, from->elements,
-                         t->elements);
+    if (!from) return 0;
     double *exact = m->exact + t->offset;
     array_to_double(from, exact);
     for (size_t i = 0; i < t->elements; i++) {
@@ -263,19 +274,12 @@ static int check_all_used(const archive *a, const network *n, error *e)
 
 static int load(model *m, const archive *a, error *e)
 {
-    size_t stored = 0;
-    for (int i = 0; i < a->count; i++) stored += a->items[i].elements;
     if (vit_build(&m->network, &m->config, e)) {
         error inner = *e;
         return error_set(e, "%s: %s", a->path, inner.text);
     }
     const network *n = &m->network;
-    size_t learned = 0;
-    for (int i = 0; i < n->tensor_count; i++)
-        if (!n->tensors[i].fixed) learned += n->tensors[i].elements;
-    if (learned > stored)
-        return error_set(e, "%s: holds %zu numbers; a model of these shapes has "
-                            "%zu", a->path, stored, learned);
+    if (check_sizes(a, n, e)) return -1;
     m->weights = malloc(n->elements * sizeof *m->weights);
     m->exact = malloc(n->elements * sizeof *m->exact);
     if (!m->weights || !m->exact)

@@ -1,7 +1,7 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files numbers evidence zoo matrix simd properties references kernels
+TEST_PROGRAMS := problem files numbers evidence zoo matrix models simd properties references kernels
 TEST_SCRIPTS := golden readme evidence_sweep plugin cli faults layout peers
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
