@@ -1,159 +1,224 @@
 #!/usr/bin/env python3
 """Our kernels and PyTorch's on the same problems, in turn: A B A B.
 
-    peers.py [--program FILE] [--out DIR] [--rounds R] [--time S] [--threads T]
-             [--only PEER] [--fake]
+    peers.py [--program FILE] [--out DIR] [--rounds R] [--time S]
+             [--threads T,..] [--only PATTERN] [--quick] [--fake]
 
-In every round a fresh process of `attnbench sweep` and a fresh process of torch
-measure the same case, so that slow changes of the machine meet both sides.
-DIR/ours and DIR/peers are runs in which a pair has one case name, for
-`attnbench compare DIR/ours DIR/peers`; DIR/both has every kernel under its own
-name, for `table` and `plot`.  A summary (markdown) goes to standard output.
+A group is a kernel of ours, a few sizes of its problem, and the peers that
+modules.py has for its mechanism.  In every round `attnbench sweep` and then
+each peer, in fresh processes, measure the sizes; the next round goes the other
+way round.  So slow changes of the machine meet both sides.  Both run on the
+same processors, warm up until two calls agree, take samples of 2 ms or more,
+and leave out of the median those that lost the processor.  Torch's allocator
+is told to keep its memory: with glibc's defaults it maps and faults every
+large tensor anew, and is up to three times slower.
+
+DIR/both is a run with every kernel under its own name, for `table` and `plot`;
+DIR/ours and DIR/peers have one name for each case and its best peer, for
+`attnbench compare DIR/ours DIR/peers`.  A summary (markdown) goes to standard
+output and to DIR/summary.md.
+
 --verify checks every peer against attnbench's reference and measures nothing.
 --fake measures a loop of Python in torch's place: the tests need no torch.
 """
-import argparse, copy, hashlib, json, os, random, statistics, struct
-import subprocess, sys, tempfile, time
+import argparse, copy, fnmatch, hashlib, json, os, random, resource
+import statistics, struct, subprocess, sys, tempfile, time
 
-# peer, our kernel, axes of the problem; the values are those of sweep.
-CASES = [("torch.sdpa", "softmax.flash", dict(grid=n, head_dim=d))
-         for d in (32, 64, 128) for n in ("197", "784", "1024", "3136")]
-CASES += [
-    ("torch.einsum", "linear.fused", dict(grid="4096", head_dim=64,
-                                          feature_map="elu1")),
-    ("torch.einsum", "linear.fused", dict(grid="4096", head_dim=64,
-                                          feature_map="relu")),
-    ("torch.aft_full", "aft_full.gemm", dict(grid="1024", head_dim=256)),
-    ("torch.aft_simple", "aft_simple.fused", dict(grid="1024", head_dim=256)),
+
+def group(kernel, grids, **axes):
+    return dict(kernel=kernel, grids=grids.split(","), axes=axes)
+
+
+GROUPS = [group("softmax.flash", "197,784,1024,3136", head_dim=d, heads=2)
+          for d in (32, 64, 128)]
+GROUPS += [
+    group("na2d.tiled", "14x14,28x28,56x56", head_dim=32, heads=2, window=7),
+    group("na2d.tiled", "28x28,56x56", head_dim=64, heads=2, window=13),
+    group("swin.tiled", "14x14,28x28,56x56", head_dim=32, heads=2, window=7),
+    group("halo.tiled", "14x14,28x28,56x56", head_dim=32, heads=2, block=7,
+          halo=3),
+    group("dwconv.tiled", "14x14,28x28,56x56", head_dim=64, window=7),
+    group("linear.fused", "784,3136,4096", head_dim=32, heads=2,
+          feature_map="relu"),
+    group("linear.fused", "784,3136,4096", head_dim=64, heads=2,
+          feature_map="elu1"),
+    group("focused_linear.fused", "14x14,28x28,56x56", head_dim=32, heads=2,
+          conv=5),
+    group("sla.fused", "14x14,28x28,56x56", head_dim=32, heads=2, conv=5),
+    group("aft_full.gemm", "196,784,1024", head_dim=256),
+    group("aft_simple.fused", "196,784,4096", head_dim=256),
+    group("aft_conv.conv", "14x14,28x28,56x56", head_dim=64, heads=4,
+          window=7),
+    group("softmax.flash", "784,1024,3136", head_dim=64, **{
+        "pass": "backward"}),
+    group("linear.fused", "784,3136,4096", head_dim=64, feature_map="relu",
+          **{"pass": "backward"}),
 ]
+
+# What the peers' processes run under.
+ALLOCATOR = ("glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296:"
+             "glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1")
 
 
 # ---- torch's side: runs in a process of its own ---------------------------
 
-def torch_call(peer, axes, t):
-    """The peer as a function of no arguments; t: tensors [1, tokens, d]."""
+def steal():
+    """Ticks of 10 ms that the host took, all processors."""
+    try:
+        with open("/proc/stat") as f:
+            return int(f.readline().split()[8])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def switches():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def sample(call, seconds):
+    """As harness/measure.c: warm up, calibrate, sample; what lost the
+    processor is marked."""
+    def timed(calls):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return time.perf_counter() - start
+    last, warm = timed(1), time.perf_counter()
+    for _ in range(5):
+        once = timed(1)
+        settled, last = abs(once - last) < 0.05 * last, once
+        if settled or time.perf_counter() - warm > seconds / 4:
+            break
+    calls, once = 1, last
+    while once < 2e-3:
+        calls = max(calls + 1, int(calls * min(100, 2.2e-3 / once)))
+        once = timed(calls)
+    ns, touched, start = [], [], time.perf_counter()
+    while len(ns) < 3 or time.perf_counter() < start + seconds:
+        before = steal(), switches()
+        once = timed(calls)
+        if steal() - before[0] > once // 1 or \
+                switches() - before[1] > once // 0.3:
+            touched.append(len(ns))
+        ns.append(1e9 * once / calls)
+    return {"calls": calls, "ns": ns, "touched": touched, "stop": "time"}
+
+
+def about_torch(threads):
+    """What torch is, and the sgemm it reaches here: its BLAS's code path."""
     import torch
-    import torch.nn.functional as F
-    q, k, v = t["q"], t["k"], t["v"]
-    if peer == "torch.sdpa":
-        return lambda: F.scaled_dot_product_attention(q[None], k[None],
-                                                      v[None])[0]
-    if peer == "torch.einsum":
-        # o_i = phi(q_i) (sum_j phi(k_j) v_j^T) / (phi(q_i) . sum_j phi(k_j)),
-        # Katharopoulos et al. 2020.
-        phi = {"relu": F.relu, "elu1": lambda x: F.elu(x) + 1}
-        phi = phi[axes["feature_map"]]
-
-        def linear():
-            a, b = phi(q), phi(k)
-            sums = torch.einsum("hnd,hd->hn", a, b.sum(1))
-            return torch.einsum("hnd,hde->hne", a, torch.einsum(
-                "hnd,hne->hde", b, v)) / sums[..., None]
-        return linear
-    if peer == "torch.aft_simple":
-        # sigmoid(q) * sum_j softmax_j(k) v, Zhai et al. 2021.
-        return lambda: torch.sigmoid(q) * (torch.softmax(k, 1) * v).sum(
-            1, keepdim=True)
-    if peer == "torch.aft_full":
-        w = t["w"]
-
-        def aft_full():
-            e = torch.exp(w - w.amax(-1, keepdim=True))
-            b = torch.exp(k - k.amax(1, keepdim=True))
-            return torch.sigmoid(q) * (e @ (b * v)) / (e @ b)
-        return aft_full
-    raise SystemExit(f"peers.py: unknown peer {peer}")
-
-
-def tensors(peer, axes):
-    import torch
-    torch.manual_seed(1)
-    n, d = int(axes["grid"]), axes["head_dim"]
-    t = {x: torch.randn(1, n, d) for x in "qkv"}
-    if peer == "torch.aft_full":
-        t["w"] = torch.randn(n, n)
-    return t
+    a = torch.randn(1024, 1024)
+    for _ in range(3):
+        a @ a
+    best = 1e9
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return {"torch": torch.__version__,
+            "torch_cpu": torch.backends.cpu.get_cpu_capability(),
+            "torch_blas": "MKL" if torch.backends.mkl.is_available()
+            else "OpenBLAS or none",
+            f"torch_sgemm_gflop_per_s_{threads}t": round(2.147483648 / best)}
 
 
 def worker(order):
-    """Measures one peer; prints its samples and what it ran on."""
-    about = {}
+    """Measures one peer at every size; prints samples and what it ran on."""
+    if order["processors"]:
+        os.sched_setaffinity(0, order["processors"])
     if order["fake"]:
-        def call():
-            sum(range(2000))
+        about = {}
+        samples = [sample(lambda: sum(range(2000)), order["time"])
+                   for _ in order["cases"]]
     else:
         import torch
+        import modules
         torch.set_num_threads(order["threads"])
         torch.set_grad_enabled(False)
-        call = torch_call(order["peer"], order["axes"],
-                          tensors(order["peer"], order["axes"]))
-        about = {"torch": torch.__version__,
-                 "torch_build": torch.__config__.show(),
-                 "torch_cpu": torch.backends.cpu.get_cpu_capability()}
-    call()
-    start = time.perf_counter_ns()
-    call()
-    calls = max(1, int(2e6 / max(1, time.perf_counter_ns() - start)))
-    samples, end = [], time.perf_counter() + order["time"]
-    while len(samples) < 3 or time.perf_counter() < end:
-        start = time.perf_counter_ns()
-        for _ in range(calls):
-            call()
-        samples.append((time.perf_counter_ns() - start) / calls)
-    json.dump({"about": about, "sample": {
-        "calls": calls, "ns": samples, "touched": [], "stop": "time"}},
-        sys.stdout)
+        about = about_torch(order["threads"])
+        samples = [sample(modules.call(order["peer"], axes,
+                                       modules.tensors(axes)), order["time"])
+                   for axes in order["cases"]]
+    json.dump({"about": about, "samples": samples}, sys.stdout)
 
 
-def verify(program, cases):
+def cases_of(g):
+    return [dict(g["axes"], grid=x, mechanism=g["kernel"].split(".")[0])
+            for x in g["grids"]]
+
+
+def peers_of(g, fake):
+    if fake:
+        return ["fake"]
+    import modules
+    # FlexAttention has no backward on a CPU.
+    return [p for p in modules.PEERS[g["kernel"].split(".")[0]]
+            if "flex" not in p or g["axes"].get("pass") != "backward"]
+
+
+def verify(program, groups):
     """Torch's results as case files; attnbench compares its reference."""
+    import modules
     failed, seen = 0, set()
-    for peer, kernel, axes in cases:
-        if (peer, axes.get("feature_map")) in seen:
-            continue
-        seen.add((peer, axes.get("feature_map")))
-        axes = dict(axes, grid="197")
-        t = tensors(peer, axes)
-        t["out"] = torch_call(peer, axes, t)()
-        meta = {k: str(v) for k, v in axes.items()}
-        meta.update(op=kernel.split(".")[0], heads="1", tolerance="2e-5",
-                    source=peer)
-        head, data = {"__metadata__": meta}, b""
-        for name, x in t.items():
-            raw = x.contiguous().numpy().astype("<f4").tobytes()
-            head[name] = {"dtype": "F32", "shape": list(x.shape),
-                          "data_offsets": [len(data), len(data) + len(raw)]}
-            data += raw
-        text = json.dumps(head).encode()
-        with tempfile.NamedTemporaryFile(suffix=".safetensors") as f:
-            f.write(struct.pack("<Q", len(text)) + text + data)
-            f.flush()
-            failed |= subprocess.run([program, "verify", "--kernel",
-                                      "reference", f.name]).returncode
+    for g in groups:
+        axes = cases_of(g)[0]
+        for peer in peers_of(g, False):
+            name = peer, axes.get("feature_map"), axes.get("pass")
+            if name in seen or axes.get("pass"):
+                continue
+            seen.add(name)
+            t = modules.tensors(axes)
+            t["out"] = modules.call(peer, axes, t)()
+            meta = {k: str(v) for k, v in axes.items() if k != "mechanism"}
+            meta.update(op=axes["mechanism"], tolerance="2e-5", source=peer)
+            head, data = {"__metadata__": meta}, b""
+            for key, x in t.items():
+                raw = x.contiguous().numpy().astype("<f4").tobytes()
+                head[key] = {"dtype": "F32", "shape": list(x.shape),
+                             "data_offsets": [len(data),
+                                              len(data) + len(raw)]}
+                data += raw
+            text = json.dumps(head).encode()
+            with tempfile.NamedTemporaryFile(prefix=peer + "-",
+                                             suffix=".safetensors") as f:
+                f.write(struct.pack("<Q", len(text)) + text + data)
+                f.flush()
+                failed |= subprocess.run([program, "verify", "--kernel",
+                                          "reference", f.name]).returncode
     return failed
 
 
 # ---- both sides -----------------------------------------------------------
 
-def run_ours(a, kernel, axes, folder):
-    command = [a.program, "sweep", "--kernel", kernel, "--processes", "1",
-               "--time", str(a.time), "--threads", str(a.threads), "--out",
-               folder]
-    for name, value in axes.items():
+def run_ours(a, g, threads, folder):
+    command = [a.program, "sweep", "--kernel", g["kernel"], "--processes",
+               "1", "--time", str(a.time), "--threads", str(threads), "--out",
+               folder, "--grid", ",".join(g["grids"])]
+    for name, value in g["axes"].items():
         command += ["--" + name.replace("_", "-"), str(value)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"peers.py: {' '.join(command)}:\n{done.stderr}")
     with open(os.path.join(folder, "journal.jsonl")) as f:
         rows = [json.loads(line) for line in f]
-    return ([r for r in rows if r["kind"] == "env"][-1],
-            [r for r in rows if r["kind"] == "case"][-1])
+    cases = [r for r in rows if r["kind"] == "case"]
+    for r in cases:
+        if r["status"] != "ok":
+            raise SystemExit(f"peers.py: {r['case']}: {r['status']}: "
+                             f"{r['reason']}")
+    by_grid = {"x".join(map(str, r["problem"]["grid"])): r for r in cases}
+    return [r for r in rows if r["kind"] == "env"][-1], \
+        [by_grid[x] for x in g["grids"]]
 
 
-def run_peer(a, peer, axes):
-    order = dict(peer=peer, axes=axes, threads=a.threads, time=a.time,
-                 fake=a.fake)
-    env = dict(os.environ, OMP_NUM_THREADS=str(a.threads))
+def run_peer(a, peer, g, threads, processors):
+    order = dict(peer=peer, cases=cases_of(g), threads=threads, time=a.time,
+                 fake=a.fake, processors=processors)
+    env = dict(os.environ, OMP_NUM_THREADS=str(threads),
+               OMP_PROC_BIND="close", OMP_PLACES="threads",
+               GLIBC_TUNABLES=ALLOCATOR,
+               TORCHINDUCTOR_CACHE_DIR=os.path.abspath(
+                   os.path.join(a.out, "..", "compiled")))
     done = subprocess.run([sys.executable, __file__, "--worker",
                            json.dumps(order)], capture_output=True, text=True,
                           env=env)
@@ -162,9 +227,9 @@ def run_peer(a, peer, axes):
     return json.loads(done.stdout)
 
 
-def clean(sample):
-    return [x for i, x in enumerate(sample["ns"])
-            if i not in sample["touched"]] or sample["ns"]
+def clean(one):
+    return [x for i, x in enumerate(one["ns"])
+            if i not in one["touched"]] or one["ns"]
 
 
 def interval(draw, count=1000):
@@ -194,65 +259,116 @@ def times(samples):
 
 def peer_row(row, peer, samples):
     """The same problem, of another kernel; what is of our kernel alone goes."""
-    kept = ("kind", "schema", "case", "env", "binary", "when", "mechanism",
-            "family", "threads", "pass", "problem", "flop", "pairs")
+    kept = ("kind", "schema", "env", "binary", "when", "mechanism", "family",
+            "threads", "pass", "problem", "flop", "pairs", "binding")
     out = {k: row[k] for k in kept if k in row}
-    out.update(kernel=peer, plain=False, level=row["level"], status="ok",
-               reason=None, time_ns=times(samples))
+    out.update(case=peer + row["case"][row["case"].index("/"):], kernel=peer,
+               plain=False, level=row["level"], status="ok", reason=None,
+               time_ns=times(samples))
+    # The same operations in another time.
+    roofline = copy.deepcopy(row["roofline"])
+    if roofline.get("fraction"):
+        roofline["fraction"] *= (row["time_ns"]["median"] /
+                                 out["time_ns"]["median"])
+    out["roofline"] = roofline
     return out
 
 
 def write(folder, rows):
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "journal.jsonl"), "w") as f:
+    partial = os.path.join(folder, "journal.part")
+    with open(partial, "w") as f:
         f.writelines(json.dumps(r, separators=(",", ":")) + "\n" for r in rows)
+    os.replace(partial, os.path.join(folder, "journal.jsonl"))
 
 
-def measure(a, cases):
-    env, ours, peers = None, [], []
-    print("| case | peer | ours, us | peer, us | peer / ours | 95 % |\n"
-          "|---|---|---|---|---|---|")
-    for peer, kernel, axes in cases:
-        peer = "fake" if a.fake else peer
-        mine, theirs = [], []
-        for _ in range(a.rounds):
+def rounds_of(a, g, threads):
+    """Samples of every round: ours and each peer's, case by case."""
+    peers = peers_of(g, a.fake)
+    mine, theirs, env = [], {p: [] for p in peers}, None
+    about, processors = {}, None
+    for r in range(a.rounds):
+        def ours():
+            nonlocal env, processors
             with tempfile.TemporaryDirectory() as folder:
-                first, row = run_ours(a, kernel, axes, folder)
-            if row["status"] != "ok":
-                raise SystemExit(f"peers.py: {row['case']}: {row['status']}: "
-                                 f"{row['reason']}")
-            mine += row["time_ns"]["samples"]
-            result = run_peer(a, peer, axes)
-            theirs.append(result["sample"])
-            if not env:
-                env = copy.deepcopy(first)
-                env["libraries"].update(result["about"])
-                env["id"] = hashlib.sha256(
-                    json.dumps(env).encode()).hexdigest()[:16]
-        row["env"], row["time_ns"] = env["id"], times(mine)
-        ours.append(row)
-        peers.append(peer_row(row, peer, theirs))
-        m, t = [clean(s) for s in mine], [clean(s) for s in theirs]
-        lo, hi = interval(lambda: resampled(t) / resampled(m))
-        x, y = row["time_ns"]["median"], peers[-1]["time_ns"]["median"]
-        print(f"| {row['case']} | {peer} | {x / 1e3:.1f} | {y / 1e3:.1f} | "
-              f"{y / x:.2f} | {lo:.2f} to {hi:.2f} |", flush=True)
+                env, rows = run_ours(a, g, threads, folder)
+            processors = rows[0]["binding"]["processors"]
+            mine.append(rows)
+
+        def theirs_of(peer):
+            result = run_peer(a, peer, g, threads, processors)
+            about.update(result["about"])
+            theirs[peer].append(result["samples"])
+        turns = [ours] + [lambda p=p: theirs_of(p) for p in peers]
+        for turn in turns if r % 2 == 0 else turns[::-1]:
+            turn()
+    return env, about, mine, theirs
+
+
+def summary_line(row, peer, mine, theirs):
+    m, t = [clean(s) for s in mine], [clean(s) for s in theirs]
+    lo, hi = interval(lambda: resampled(t) / resampled(m))
+    x, y = row["time_ns"]["median"], peer["time_ns"]["median"]
+    share = row["roofline"].get("fraction")
+    return (f"| {row['case']} | {x / 1e3:.1f} | "
+            f"{f'{100 * share:.0f} %' if share else ''} | {peer['kernel']} | "
+            f"{y / 1e3:.1f} | {y / x:.2f} | {lo:.2f} to {hi:.2f} |")
+
+
+def at_median(row, fractions):
+    share = [f for f in fractions if f]
+    if share:
+        row["roofline"]["fraction"] = statistics.median(share)
+
+
+def measure(a, groups):
+    both, ours, best, lines, env = [], [], [], [], None
+    lines += ["| case | ours, us | of the roofline | peer | peer, us | "
+              "peer / ours | 95 % |", "|---|---|---|---|---|---|---|"]
+    print("\n".join(lines), flush=True)
+    for threads in map(int, a.threads.split(",")):
+        for g in groups:
+            here, about, mine, theirs = rounds_of(a, g, threads)
+            env = env or copy.deepcopy(here)
+            env["libraries"].update(about)
+            for i in range(len(g["grids"])):
+                row = mine[0][i]
+                at_median(row, [r[i]["roofline"].get("fraction")
+                                for r in mine])
+                samples = [s for r in mine
+                           for s in r[i]["time_ns"]["samples"]]
+                row["time_ns"] = times(samples)
+                peers = {p: peer_row(row, p, [r[i] for r in rs])
+                         for p, rs in theirs.items()}
+                both += [row, *peers.values()]
+                first = min(peers.values(),
+                            key=lambda r: r["time_ns"]["median"])
+                ours.append(row)
+                best.append(dict(first, case=row["case"]))
+                for p, r in peers.items():
+                    lines.append(summary_line(row, r, samples,
+                                              [x[i] for x in theirs[p]]))
+                    print(lines[-1], flush=True)
+    env["id"] = hashlib.sha256(json.dumps(env).encode()).hexdigest()[:16]
+    for row in both + best:
+        row["env"] = env["id"]
     write(os.path.join(a.out, "ours"), [env] + ours)
-    write(os.path.join(a.out, "peers"), [env] + peers)
-    named = [dict(r, case=r["kernel"] + r["case"][r["case"].index("/"):])
-             for r in peers]
-    write(os.path.join(a.out, "both"), [env] + ours + named)
+    write(os.path.join(a.out, "peers"), [env] + best)
+    write(os.path.join(a.out, "both"), [env] + both)
+    with open(os.path.join(a.out, "summary.md"), "w") as f:
+        f.write("\n".join(lines) + "\n")
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--program", default="build/attnbench")
     p.add_argument("--out", default="build/peers/run")
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--time", type=float, default=0.2)
-    p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--only", help="one peer")
-    p.add_argument("--first", type=int, help="only so many cases")
+    p.add_argument("--rounds", type=int, default=4)
+    p.add_argument("--time", type=float, default=0.2, help="seconds a case")
+    p.add_argument("--threads", default="1", help="one or more, with commas")
+    p.add_argument("--only", help="our kernels that match, * and ? allowed")
+    p.add_argument("--quick", action="store_true",
+                   help="one size of one group, two rounds")
     p.add_argument("--fake", action="store_true")
     p.add_argument("--verify", action="store_true")
     p.add_argument("--worker", help=argparse.SUPPRESS)
@@ -261,12 +377,15 @@ def main():
         return worker(json.loads(a.worker))
     if a.verify and a.fake:
         p.error("--fake has no results to verify")
-    cases = [c for c in CASES if a.only in (None, c[0])][:a.first]
-    if not cases:
-        p.error(f"no peer {a.only}")
+    groups = [g for g in GROUPS if fnmatch.fnmatch(g["kernel"],
+                                                   a.only or "*")]
+    if not groups:
+        p.error(f"no kernel of ours with a peer matches {a.only}")
+    if a.quick:
+        a.rounds, groups = 2, [dict(groups[0], grids=groups[0]["grids"][:1])]
     if a.verify:
-        return verify(a.program, cases)
-    return measure(a, cases)
+        return verify(a.program, groups)
+    return measure(a, groups)
 
 
 if __name__ == "__main__":
