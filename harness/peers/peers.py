@@ -2,7 +2,7 @@
 """Our kernels and PyTorch's on the same problems, in turn: A B A B.
 
     peers.py [--program FILE] [--out DIR] [--rounds R] [--time S]
-             [--threads T,..] [--only PATTERN] [--quick] [--fake]
+             [--threads T,..] [--only PATTERN] [--mkl MODE] [--quick] [--fake]
 
 A group is a kernel of ours, a few sizes of its problem, and the peers that
 modules.py has for its mechanism.  In every round `attnbench sweep` and then
@@ -11,7 +11,9 @@ way round.  So slow changes of the machine meet both sides.  Both run on the
 same processors, warm up until two calls agree, take samples of 2 ms or more,
 and leave out of the median those that lost the processor.  Torch's allocator
 is told to keep its memory: with glibc's defaults it maps and faults every
-large tensor anew, and is up to three times slower.
+large tensor anew, and is up to three times slower.  Its MKL keeps to AVX2 on
+processors that are not Intel's, at half the speed: a two-line library tells it
+to look at what the processor can do (--mkl=plain: as torch comes).
 
 DIR/both is a run with every kernel under its own name, for `table` and `plot`;
 DIR/ours and DIR/peers have one name for each case and its best peer, for
@@ -58,6 +60,19 @@ GROUPS += [
 # What the peers' processes run under.
 ALLOCATOR = ("glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296:"
              "glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1")
+
+# MKL asks these before it takes AVX-512 code.
+MKL_ASKS = """int mkl_serv_intel_cpu_true(void) { return 1; }
+int mkl_serv_intel_cpu(void) { return 1; }
+"""
+
+
+def mkl_answer(folder):
+    os.makedirs(folder, exist_ok=True)
+    library = os.path.abspath(os.path.join(folder, "mkl.so"))
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-x", "c",
+                    "-o", library, "-"], input=MKL_ASKS, text=True, check=True)
+    return library
 
 
 # ---- torch's side: runs in a process of its own ---------------------------
@@ -117,8 +132,9 @@ def about_torch(threads):
         best = min(best, time.perf_counter() - start)
     return {"torch": torch.__version__,
             "torch_cpu": torch.backends.cpu.get_cpu_capability(),
-            "torch_blas": "MKL" if torch.backends.mkl.is_available()
-            else "OpenBLAS or none",
+            "torch_blas": ("MKL" if torch.backends.mkl.is_available()
+                           else "not MKL") +
+            (", any vendor's AVX-512" if "LD_PRELOAD" in os.environ else ""),
             f"torch_sgemm_gflop_per_s_{threads}t": round(2.147483648 / best)}
 
 
@@ -219,6 +235,8 @@ def run_peer(a, peer, g, threads, processors):
                GLIBC_TUNABLES=ALLOCATOR,
                TORCHINDUCTOR_CACHE_DIR=os.path.abspath(
                    os.path.join(a.out, "..", "compiled")))
+    if a.mkl == "tuned" and not a.fake:
+        env["LD_PRELOAD"] = mkl_answer(a.out)
     done = subprocess.run([sys.executable, __file__, "--worker",
                            json.dumps(order)], capture_output=True, text=True,
                           env=env)
@@ -367,6 +385,7 @@ def main():
     p.add_argument("--time", type=float, default=0.2, help="seconds a case")
     p.add_argument("--threads", default="1", help="one or more, with commas")
     p.add_argument("--only", help="our kernels that match, * and ? allowed")
+    p.add_argument("--mkl", choices=("tuned", "plain"), default="tuned")
     p.add_argument("--quick", action="store_true",
                    help="one size of one group, two rounds")
     p.add_argument("--fake", action="store_true")
