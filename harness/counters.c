@@ -2,7 +2,8 @@
  *
  * A processor counts a few events at a time.  Kernels are deterministic, so the
  * call is repeated, once per group of events that fit together, rather than
- * switching events during one call and extrapolating.
+ * switching events during one call and extrapolating.  Who asks for that gets
+ * it, in a pass of its own, long enough for every event to have its turns.
  */
 #include "counters.h"
 
@@ -65,7 +66,8 @@ typedef struct term {
     const counter_source *source;
     char event[EVENT_TEXT];
     double factor;
-    int pass;
+    int pass, calls;  /* value is of so many calls                           */
+    bool estimate;    /* multiplexed                                         */
     int threads;      /* entries of value; 0: not counted, see why            */
     long long *value; /* by thread                                           */
     char why[COUNTER_WHY];
@@ -107,10 +109,10 @@ static int parse(const char *text, term *out)
 
 /* Whether these events count together: opened, started and stopped once. */
 static bool fits(const counter_source *s, const char *const *event, int n,
-                 char why[COUNTER_WHY])
+                 bool multiplexed, char why[COUNTER_WHY])
 {
     long long value[COUNTER_GROUP];
-    void *group = s->open(event, n, why);
+    void *group = s->open(event, n, multiplexed, why);
     const bool good = group && s->start(group, why) == 0 &&
                       s->stop(group, value, why) == 0;
     s->close(group);
@@ -124,15 +126,18 @@ static void choose(counter *c, const candidate *from)
     c->terms = parse(from->event, c->term);
     for (int t = 0; t < c->terms; t++) {
         const char *event = c->term[t].event;
-        if (fits(c->term[t].source, &event, 1, why)) continue;
+        if (fits(c->term[t].source, &event, 1, false, why)) continue;
         if (!*c->why) memcpy(c->why, why, sizeof why);
         return;
     }
     c->chosen = from;
 }
 
+static const char other_papi[] =
+    "install the libpapi that attnbench was built with, or build it again";
+
 /* Says of the hardware roles that found no event what is missing: the PMU, a
- * PAPI that knows the processor, or just this event. */
+ * PAPI that works, one that knows the processor, or just this event. */
 static void explain_hardware(counters *all)
 {
     char why[COUNTER_WHY], remedy[COUNTER_WHY];
@@ -144,6 +149,8 @@ static void explain_hardware(counters *all)
         papi |= c->term[0].source == &counter_papi_hw;
     }
     const bool no_pmu = !any && counter_perf_no_pmu(why, remedy);
+    const bool up = no_pmu || counter_papi_up(why);
+    if (!up) snprintf(remedy, sizeof remedy, "%s", other_papi);
     for (int r = 0; r < ROLES; r++) {
         counter *c = &all->of[r];
         if (c->chosen || !c->term[0].source->hardware) continue;
@@ -151,7 +158,7 @@ static void explain_hardware(counters *all)
             snprintf(why, sizeof why,
                      "%.180s; no other event for it is known here", c->why);
             snprintf(remedy, sizeof remedy, "add one to harness/counters.txt");
-        } else if (!no_pmu) {
+        } else if (!no_pmu && up) {
             snprintf(why, sizeof why,
                      "PAPI %s does not know this processor, and the kernel has "
                      "no event for it",
@@ -173,6 +180,11 @@ static counters *choose_all(void)
         if (!c->chosen) choose(c, &candidates[i]);
     }
     explain_hardware(all);
+    for (int r = 0; r < ROLES; r++) {
+        counter *c = &all->of[r];
+        if (c->chosen || c->term[0].source != &counter_papi_sde) continue;
+        snprintf(c->remedy, sizeof c->remedy, "%s", other_papi);
+    }
     return all;
 }
 
@@ -190,6 +202,7 @@ typedef struct seat {
 typedef struct packet {
     const counter_source *source;
     int pass, n;
+    bool multiplexed;
     term *term[COUNTER_GROUP];
     seat *seat; /* by thread                                               */
 } packet;
@@ -202,10 +215,13 @@ typedef struct schedule {
     pid_t *tid; /* of the team that was started                             */
 } schedule;
 
-static packet *packet_new(schedule *s, const counter_source *source, int pass)
+static packet *packet_new(schedule *s, const counter_source *source, int pass,
+                          bool multiplexed)
 {
     packet *p = &s->packet[s->packets++];
-    *p = (packet){ .source = source, .pass = pass };
+    *p = (packet){ .source = source,
+                   .pass = pass,
+                   .multiplexed = multiplexed };
     if (pass >= s->passes) s->passes = pass + 1;
     return p;
 }
@@ -217,16 +233,20 @@ static bool fits_too(const packet *p, const term *t)
     if (p->n == COUNTER_GROUP) return false;
     for (int i = 0; i < p->n; i++) event[i] = p->term[i]->event;
     event[p->n] = t->event;
-    return p->n == 0 || fits(p->source, event, p->n + 1, why);
+    return p->n == 0 ||
+           fits(p->source, event, p->n + 1, p->multiplexed, why);
 }
 
 /* Packs the terms of a source into as few passes as a first fit in order finds.
- * Sources that share the PMU must not share a pass. */
-static void pack(schedule *s, counters *all, const counter_source *source)
+ * Sources that share the PMU must not share a pass; a multiplexed packet shares
+ * its pass with no other, since it is of several calls. */
+static void pack(schedule *s, counters *all, const counter_source *source,
+                 bool multiplex)
 {
+    const bool multiplexed = multiplex && source->multiplexes;
     packet *open = NULL;
-    int pass = 0;
-    for (int i = 0; i < s->packets; i++)
+    int pass = multiplexed ? s->passes : 0;
+    for (int i = 0; i < s->packets && !multiplexed; i++)
         if (source->hardware && s->packet[i].source->hardware)
             pass = s->packet[i].pass + 1;
     for (int r = 0; r < ROLES; r++) {
@@ -234,7 +254,8 @@ static void pack(schedule *s, counters *all, const counter_source *source)
         for (int t = 0; c->chosen && t < c->terms; t++) {
             if (c->term[t].source != source) continue;
             if (!open || !fits_too(open, &c->term[t]))
-                open = packet_new(s, source, open ? ++pass : pass);
+                open = packet_new(s, source, open ? ++pass : pass,
+                                  multiplexed);
             open->term[open->n++] = &c->term[t];
         }
     }
@@ -254,7 +275,7 @@ static void open_seats(schedule *s, int pass, int thread)
         const char *event[COUNTER_GROUP];
         for (int t = 0; t < p->n; t++) event[t] = p->term[t]->event;
         seat *x = &p->seat[thread];
-        x->group = p->source->open(event, p->n, x->why);
+        x->group = p->source->open(event, p->n, p->multiplexed, x->why);
     }
 }
 
@@ -287,7 +308,7 @@ static void stop_seats(schedule *s, int pass, int thread)
 }
 
 /* Moves the seats' values into the terms; false if a thread failed. */
-static bool collect(const schedule *s, packet *p)
+static bool collect(const schedule *s, packet *p, int calls)
 {
     const int threads = p->source->per_thread ? s->threads : 1;
     for (int i = 0; i < threads; i++) {
@@ -304,15 +325,35 @@ static bool collect(const schedule *s, packet *p)
             p->term[t]->value[i] = p->seat[i].value[t];
         p->term[t]->threads = threads;
         p->term[t]->pass = p->pass;
+        p->term[t]->calls = calls;
+        p->term[t]->estimate = p->multiplexed;
     }
     return true;
 }
 
-/* One call of the job with every packet of the pass counting. */
+/* Linux gives the counters to other events once per tick, 1 to 10 ms. */
+#define MULTIPLEX_SECONDS 0.25
+
+/* One call of the job, or as many as multiplexed events need; how many. */
+static int call_job(const counters_job *job, bool multiplexed)
+{
+    const double end = omp_get_wtime() + MULTIPLEX_SECONDS;
+    int calls = 0;
+    do {
+        job->run(job->arg);
+        calls++;
+    } while (multiplexed && omp_get_wtime() < end);
+    counter_papi_publish(job->cost, job->workspace);
+    return calls;
+}
+
+/* The job with every packet of the pass counting. */
 static void run_pass(schedule *s, int pass, const counters_job *job)
 {
+    bool multiplexed = false;
     for (int i = 0; i < s->packets; i++) {
         if (s->packet[i].pass != pass) continue;
+        multiplexed |= s->packet[i].multiplexed;
         s->packet[i].seat = calloc((size_t)job->threads, sizeof(seat));
         if (!s->packet[i].seat) abort();
     }
@@ -324,8 +365,7 @@ static void run_pass(schedule *s, int pass, const counters_job *job)
         #pragma omp barrier
         start_seats(s, pass, omp_get_thread_num());
     }
-    job->run(job->arg);
-    counter_papi_publish(job->cost, job->workspace);
+    const int calls = call_job(job, multiplexed);
     #pragma omp parallel num_threads(s->threads)
     stop_seats(s, pass, omp_get_thread_num());
 
@@ -334,9 +374,9 @@ static void run_pass(schedule *s, int pass, const counters_job *job)
         packet *p = &s->packet[i];
         if (p->pass != pass) continue;
         /* Together they failed: each gets a pass of its own. */
-        if (!collect(s, p) && p->n > 1)
+        if (!collect(s, p, calls) && (p->n > 1 || p->multiplexed))
             for (int t = 0; t < p->n; t++) {
-                packet *single = packet_new(s, p->source, s->passes);
+                packet *single = packet_new(s, p->source, s->passes, false);
                 single->term[single->n++] = p->term[t];
             }
         free(p->seat);
@@ -346,23 +386,33 @@ static void run_pass(schedule *s, int pass, const counters_job *job)
 
 /* ---- results ------------------------------------------------------------- */
 
+/* Of one call. */
 static double total_of(const counter *c, int thread)
 {
     double sum = 0;
     for (int t = 0; t < c->terms; t++)
-        sum += c->term[t].factor * (double)c->term[t].value[thread];
+        sum += c->term[t].factor * (double)c->term[t].value[thread] /
+               c->term[t].calls;
     return sum;
 }
 
+/* Calls that the terms were counted in. */
 static int passes_of(const counter *c)
 {
     int passes = 0;
     for (int t = 0; t < c->terms; t++) {
         bool seen = false;
         for (int u = 0; u < t; u++) seen |= c->term[u].pass == c->term[t].pass;
-        passes += !seen;
+        if (!seen) passes += c->term[t].calls;
     }
     return passes;
+}
+
+static bool is_estimate(const counter *c)
+{
+    for (int t = 0; t < c->terms; t++)
+        if (c->term[t].estimate) return true;
+    return false;
 }
 
 static json *missing(const char *why)
@@ -394,9 +444,12 @@ static json *result(const counter *c)
                   first->source->per_thread ? "thread-sum" : "process");
     json_put_number(j, "passes", passes_of(c));
     json_put_text(j, "event", c->chosen->event);
+    if (is_estimate(c)) json_put_bool(j, "estimate", true);
     if (first->threads > 1) {
         json_put_number(j, "min", min);
         json_put_number(j, "max", max);
+        json_put_number(j, "imbalance",
+                        sum > 0 ? max * first->threads / sum : 1);
     }
     return j;
 }
@@ -411,10 +464,10 @@ json *counters_measure(const counters_job *job)
     if (!s->tid) abort();
     omp_set_dynamic(0);
 
-    pack(s, all, &counter_papi_sde);
-    pack(s, all, &counter_perf_sw);
-    pack(s, all, &counter_papi_hw);
-    pack(s, all, &counter_perf_hw);
+    pack(s, all, &counter_papi_sde, false);
+    pack(s, all, &counter_perf_sw, false);
+    pack(s, all, &counter_papi_hw, job->multiplex);
+    pack(s, all, &counter_perf_hw, false);
     for (int pass = 0; pass < s->passes; pass++) run_pass(s, pass, job);
 
     for (int r = 0; r < ROLES; r++) {

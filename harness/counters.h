@@ -15,10 +15,14 @@ typedef struct counters_job {
     int threads;
     const att_cost *cost; /* of one call; published as sde:::attnbench::...  */
     size_t workspace;     /* bytes, published likewise                       */
+    bool multiplex;       /* hardware events take turns: estimates           */
 } counters_job;
 
 /* Runs the job once per group of events and returns the `counters` object of a
- * case row: {name: {value, source, scope, passes}} or {value: null, reason}.
+ * case row: {name: {value, source, scope, passes, event}} with {min, max,
+ * imbalance} if there are several threads, or {value: null, reason}.  With
+ * `multiplex` the hardware events of PAPI share one group, during which the job
+ * is repeated; their values are means of a call and say `estimate`.
  * Never fails; what cannot be counted says why. */
 json *counters_measure(const counters_job *job);
 

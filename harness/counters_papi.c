@@ -9,8 +9,9 @@
  * Only these functions are used, so that a stand-in for the library can play a
  * PMU: PAPI_library_init, PAPI_thread_init, PAPI_register_thread,
  * PAPI_create_eventset, PAPI_add_named_event, PAPI_start, PAPI_read, PAPI_stop,
- * PAPI_cleanup_eventset, PAPI_destroy_eventset, PAPI_strerror; papi_sde_init,
- * papi_sde_register_counter.
+ * PAPI_cleanup_eventset, PAPI_destroy_eventset, PAPI_strerror; to multiplex
+ * PAPI_multiplex_init, PAPI_assign_eventset_component, PAPI_set_multiplex;
+ * papi_sde_init, papi_sde_register_counter.  tests/papi/pmu.c is that stand-in.
  */
 #include "counters_sources.h"
 
@@ -92,6 +93,12 @@ static unsigned long thread_id(void)
     return (unsigned long)pthread_self(); /* unlike OpenMP's, unique         */
 }
 
+static const char *error_text(int rc)
+{
+    const char *text = PAPI_strerror(rc);
+    return text ? text : "unknown error";
+}
+
 /* Brings PAPI up at the first call, which the initial thread makes before
  * others follow. */
 static int library_ready(char why[COUNTER_WHY])
@@ -105,7 +112,7 @@ static int library_ready(char why[COUNTER_WHY])
         if (rc != PAPI_VER_CURRENT)
             snprintf(reason, sizeof reason,
                      "PAPI_library_init: %s (built for PAPI %s)",
-                     rc > 0 ? "another version" : PAPI_strerror(rc),
+                     rc > 0 ? "another version" : error_text(rc),
                      counter_papi_version());
         else if (PAPI_thread_init(thread_id) != PAPI_OK)
             snprintf(reason, sizeof reason, "PAPI_thread_init failed");
@@ -115,6 +122,11 @@ static int library_ready(char why[COUNTER_WHY])
     if (state == UP) return 0;
     memcpy(why, reason, COUNTER_WHY);
     return -1;
+}
+
+bool counter_papi_up(char why[COUNTER_WHY])
+{
+    return library_ready(why) == 0;
 }
 
 const char *counter_papi_version(void)
@@ -129,8 +141,7 @@ const char *counter_papi_version(void)
 
 static int tell(int rc, const char *what, char why[COUNTER_WHY])
 {
-    const char *text = PAPI_strerror(rc);
-    snprintf(why, COUNTER_WHY, "%s: %s", what, text ? text : "unknown error");
+    snprintf(why, COUNTER_WHY, "%s: %s", what, error_text(rc));
     return -1;
 }
 
@@ -138,6 +149,7 @@ static int tell(int rc, const char *what, char why[COUNTER_WHY])
 
 typedef struct group {
     int set, n;
+    bool multiplexed;
     char event[COUNTER_GROUP][COUNTER_WHY / 2]; /* for messages              */
 } group;
 
@@ -162,7 +174,26 @@ static int register_once(char why[COUNTER_WHY])
     return 0;
 }
 
-static void *group_open(const char *const *event, int n, char why[COUNTER_WHY])
+/* PAPI asks for the component first, since an empty set belongs to none;
+ * component 0 is the processor. */
+static int multiplex(int set, char why[COUNTER_WHY])
+{
+    static bool ready;
+    int rc = PAPI_OK;
+    #pragma omp critical(papi_multiplex)
+    {
+        if (!ready) rc = PAPI_multiplex_init();
+        if (rc == PAPI_OK) ready = true;
+    }
+    if (rc != PAPI_OK) return tell(rc, "PAPI_multiplex_init", why);
+    rc = PAPI_assign_eventset_component(set, 0);
+    if (rc != PAPI_OK) return tell(rc, "PAPI_assign_eventset_component", why);
+    rc = PAPI_set_multiplex(set);
+    return rc == PAPI_OK ? 0 : tell(rc, "PAPI_set_multiplex", why);
+}
+
+static void *group_open(const char *const *event, int n, bool multiplexed,
+                        char why[COUNTER_WHY])
 {
     if (library_ready(why) < 0 || register_once(why) < 0) return NULL;
     group *g = calloc(1, sizeof *g);
@@ -172,8 +203,10 @@ static void *group_open(const char *const *event, int n, char why[COUNTER_WHY])
     }
     g->set = PAPI_NULL;
     g->n = n;
+    g->multiplexed = multiplexed;
     int rc = PAPI_create_eventset(&g->set);
     if (rc != PAPI_OK) tell(rc, "PAPI_create_eventset", why);
+    else if (multiplexed) rc = multiplex(g->set, why);
     for (int i = 0; rc == PAPI_OK && i < n; i++) {
         snprintf(g->event[i], sizeof g->event[i], "%s", event[i]);
         rc = PAPI_add_named_event(g->set, event[i]);
@@ -191,8 +224,9 @@ static int group_start(void *p, char why[COUNTER_WHY])
     return rc == PAPI_OK ? 0 : tell(rc, "PAPI_start", why);
 }
 
-/* The value is that of PAPI_read; PAPI_stop must not find less.  Derived
- * presets of multiplexed groups have been seen to fall below zero. */
+/* The value is that of PAPI_read; PAPI_stop must not find less, but for
+ * estimates, which are scaled anew.  Derived presets of multiplexed groups have
+ * been seen to fall below zero. */
 static int group_stop(void *p, long long *value, char why[COUNTER_WHY])
 {
     const group *g = p;
@@ -203,7 +237,7 @@ static int group_stop(void *p, long long *value, char why[COUNTER_WHY])
     if (read != PAPI_OK) return tell(read, "PAPI_read", why);
     if (stop != PAPI_OK) return tell(stop, "PAPI_stop", why);
     for (int i = 0; i < g->n; i++)
-        if (value[i] < 0 || end[i] < value[i]) {
+        if (value[i] < 0 || (end[i] < value[i] && !g->multiplexed)) {
             snprintf(why, COUNTER_WHY,
                      "%s: counter overflowed or ran backwards "
                      "(%lld, then %lld)",
@@ -217,6 +251,7 @@ const counter_source counter_papi_hw = {
     .name = "papi-hw",
     .per_thread = true,
     .hardware = true,
+    .multiplexes = true,
     .open = group_open,
     .start = group_start,
     .stop = group_stop,

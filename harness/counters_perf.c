@@ -163,8 +163,10 @@ static void group_close(void *p)
     free(g);
 }
 
-static void *group_open(const char *const *event, int n, char why[COUNTER_WHY])
+static void *group_open(const char *const *event, int n, bool multiplexed,
+                        char why[COUNTER_WHY])
 {
+    (void)multiplexed; /* never asked to */
     group *g = calloc(1, sizeof *g);
     if (!g) {
         snprintf(why, COUNTER_WHY, "out of memory");

@@ -19,9 +19,12 @@ typedef struct counter_source {
     const char *name;  /* "papi-hw": `source` of a value                     */
     bool per_thread;   /* counts the calling thread; otherwise the process   */
     bool hardware;     /* takes counters of the PMU                          */
+    bool multiplexes;  /* open() may be asked to                             */
     /* A group of n events of the calling thread, which alone may use it; or
-     * NULL with a reason. */
-    void *(*open)(const char *const *event, int n, char why[COUNTER_WHY]);
+     * NULL with a reason.  Multiplexed: the events take turns on the counters
+     * while the group runs, and stop() delivers estimates. */
+    void *(*open)(const char *const *event, int n, bool multiplexed,
+                  char why[COUNTER_WHY]);
     /* 0, or -1 with a reason. */
     int (*start)(void *group, char why[COUNTER_WHY]);
     int (*stop)(void *group, long long *value, char why[COUNTER_WHY]);
@@ -41,6 +44,9 @@ bool counter_perf_is_software(const char *event);
 
 /* Adds one call to the software-defined events sde:::attnbench::... */
 void counter_papi_publish(const att_cost *cost, size_t workspace);
+
+/* Whether the library came up; if not, why. */
+bool counter_papi_up(char why[COUNTER_WHY]);
 
 /* "7.0.0.0", as compiled in. */
 const char *counter_papi_version(void);

@@ -89,6 +89,7 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
         .clock = r->clock,
         .bind = r->o->bind,
         .first = first,
+        .multiplex = r->o->multiplex,
         .checks = r->checks,
     };
     const isolate_limits limits = {

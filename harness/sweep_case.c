@@ -277,8 +277,10 @@ static const char *set_up(run *r, const sweep_case *c)
     return NULL;
 }
 
-static json *count_events(run *r, const sweep_case *c, const measure_job *job)
+static json *count_events(run *r, const sweep_job *sweep,
+                          const measure_job *job)
 {
+    const sweep_case *c = sweep->what;
     const att_sizes *sizes = &r->plan.sizes;
     const counters_job counting = {
         .run = job->run,
@@ -287,6 +289,7 @@ static json *count_events(run *r, const sweep_case *c, const measure_job *job)
         .cost = &r->plan.cost[c->pass],
         .workspace = c->pass == ATT_FORWARD ? sizes->work
                                             : sizes->work_backward,
+        .multiplex = sweep->multiplex,
     };
     isolate_stage("counting events");
     return counters_measure(&counting);
@@ -316,7 +319,7 @@ static json *measure(const sweep_job *job, json *out)
     bind_verify(binding, c->threads);
     json_put(out, "binding", binding);
     put_bytes(out, "peak_rss", status_bytes("VmHWM:"));
-    if (job->first) json_put(out, "counters", count_events(&r, c, &timing));
+    if (job->first) json_put(out, "counters", count_events(&r, job, &timing));
     return verdict(out, "ok", NULL); /* nothing freed: the process ends here */
 }
 

@@ -34,6 +34,7 @@ typedef struct sweep_job {
     bool describe_only; /* --dry-run: no allocation                         */
     enum sweep_bind bind;
     bool first;         /* with check and counters                          */
+    bool multiplex;     /* hardware counters take turns                     */
     const json *checks; /* results so far: {case name: check object}        */
 } sweep_job;
 

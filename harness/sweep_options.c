@@ -27,7 +27,8 @@ enum {
     KEY_DRY,
     KEY_AA,
     KEY_PAIRS,
-    KEY_BIND
+    KEY_BIND,
+    KEY_MULTIPLEX
 };
 
 static const struct argp_option fixed_options[] = {
@@ -57,6 +58,10 @@ static const struct argp_option fixed_options[] = {
     { "bind", KEY_BIND, "WHERE", 0,
       "threads on processors of their own: close (neighbours), spread (far "
       "apart), none (close)", 2 },
+    { "multiplex", KEY_MULTIPLEX, NULL, 0,
+      "hardware events take turns on the processor's counters while a case "
+      "is repeated: fewer passes, estimates (one pass per group of events that "
+      "fit together, exact)", 2 },
     { "ci", KEY_CI, "P%", 0,
       "enough when half the 95 % interval is below this part of the median "
       "(2%)", 2 },
@@ -248,6 +253,7 @@ static int set(sweep_options *o, int key, char *text)
     case KEY_RETRY: o->retry = true; return 0;
     case KEY_DRY: o->dry_run = true; return 0;
     case KEY_AA: o->aa = true; return 0;
+    case KEY_MULTIPLEX: o->multiplex = true; return 0;
     case KEY_BIND: return set_bind(o, text);
     case KEY_PAIRS: return set_pairs(o, text);
     case ARGP_KEY_ARG:

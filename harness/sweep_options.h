@@ -16,7 +16,7 @@ typedef struct sweep_options {
     double max_memory;       /* bytes; 0: 80 % of what is free               */
     int shard, shards;
     enum sweep_bind bind;
-    bool retry, dry_run, aa;
+    bool retry, dry_run, aa, multiplex;
     int pairs;               /* of --aa, in all                              */
     int status;              /* exit code, once something has failed ...     */
     error error;             /* ... and why                                  */

@@ -1,8 +1,8 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files numbers evidence zoo matrix models simd properties references kernels
-TEST_SCRIPTS := golden readme evidence_sweep plugin cli faults layout peers
+TEST_PROGRAMS := problem files numbers evidence counters zoo matrix models simd properties references kernels
+TEST_SCRIPTS := golden readme evidence_sweep papi plugin cli faults layout peers
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
@@ -14,11 +14,18 @@ $(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/guard.o $(TEST_OBJECTS)
 # The vector vocabulary is compiled like kernels, once per level.
 $(B)/tests/simd: $(LEVELS:%=$(B)/tests/simd_level.%.o)
 -include $(LEVELS:%=$(B)/tests/simd_level.%.d)
+# A stand-in for PAPI: linked into one test, loaded by the program in another.
+PMU := $(B)/tests/papi/pmu
+$(B)/tests/counters: $(PMU).o
+$(PMU).so: $(PMU).o
+	$(call say,link,$@)
+	$(Q)$(CC) $(COMMON) $(SANITIZE) -shared $< -o $@
+-include $(PMU).d
 .SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/guard.o
 -include $(TEST_BUILT:%=%.d) $(B)/tests/guard.d
 
 .PHONY: test test-quick tests asan tsan
-tests: all $(TEST_BUILT)
+tests: all $(TEST_BUILT) $(PMU).so
 
 test: deps
 	@$(MAKE) --no-print-directory $(JOBS) tests
