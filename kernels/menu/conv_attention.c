@@ -19,16 +19,17 @@
 #include <string.h>
 
 /* Parameters of branch b start at FOUR * b; alpha follows the last. */
+enum { FILTER = 3 }; /* length of the one filter, unless given */
 enum { WK, BK, WV, BV, FOUR, WQ = WK, BQ = BK, ALPHA = FOUR * ATT_AXES };
 
 static int branches(const att_problem *p)
 {
-    return p->conv.n;
+    return p->conv.n ? p->conv.n : 1;
 }
 
 static size_t length(const att_problem *p, int b)
 {
-    return (size_t)p->conv.v[b];
+    return (size_t)att_at(&p->conv, b, FILTER);
 }
 
 static size_t stride(const att_problem *p, int b)
@@ -44,11 +45,11 @@ static size_t shortened(const att_problem *p, int b)
 
 static const char *reject_filters(const att_problem *p)
 {
-    if (branches(p) < 1) return "needs a filter length, such as conv=3";
     if (p->stride.n > branches(p))
         return "stride has more entries than conv has filters";
     for (int b = 0; b < branches(p); b++) {
-        if (p->conv.v[b] < 1) return "filters must be at least 1 long";
+        if (att_at(&p->conv, b, FILTER) < 1)
+            return "filters must be at least 1 long";
         if (stride(p, b) < 1) return "stride must be at least 1";
         if (length(p, b) > att_tokens(p))
             return "a filter is longer than the sequence";
@@ -68,9 +69,9 @@ static att_tensor weights_tensor(const att_problem *p, const char *name, int b)
 {
     return (att_tensor){ .name = name,
                          .dims = 3,
-                         .dim = { p->heads, p->head_dim, p->conv.v[b] },
+                         .dim = { p->heads, p->head_dim, (int)length(p, b) },
                          .init = ATT_INIT_NORMAL,
-                         .std = 1 / sqrt(p->conv.v[b]) };
+                         .std = 1 / sqrt((double)length(p, b)) };
 }
 
 static att_tensor bias_tensor(const att_problem *p, const char *name)
@@ -568,8 +569,8 @@ ATT_MECHANISMS = {
         .name = "conv_kv",
         .family = "menu",
         .brief = "softmax attention to convolved keys and values",
-        .formula = "k, v := depthwise conv along the sequence (length conv, "
-                   "stride, no padding), o = softmax(q k' / sqrt d) v",
+        .formula = "k, v := depthwise conv along the sequence (length conv, 3 "
+                   "unless given; stride, no padding), o = softmax(q k' / sqrt d) v",
         .map = "no N x N form: N x M, the weights of the M filtered tokens; "
                "rows sum to 1",
         .cite = "vaswani2017",
@@ -587,8 +588,8 @@ ATT_MECHANISMS = {
         .name = "conv_q",
         .family = "menu",
         .brief = "softmax attention of convolved queries, upsampled",
-        .formula = "q := depthwise conv along the sequence (length conv, "
-                   "stride, no padding), o = U softmax(q k' / sqrt d) v,\n"
+        .formula = "q := depthwise conv along the sequence (length conv, 3 "
+                   "unless given; stride, no padding), o = U softmax(q k' / sqrt d) v,\n"
                    "U brings the rows back to N: linear or nearest",
         .map = "U A, N x N: the weights of the M filtered queries, brought "
                "back to N rows; rank at most M; rows sum to 1",
@@ -607,7 +608,7 @@ ATT_MECHANISMS = {
         .family = "menu",
         .brief = "parallel branches with convolved keys or queries, merged",
         .formula = "branch b: conv_kv (side k) or conv_q (side q) with filter "
-                   "conv_b, stride_b\n"
+                   "conv_b (one of 3 unless given), stride_b\n"
                    "merge: concat (channels branch d + c), add, or weighted "
                    "by softmax(alpha)",
         .map = "N x N per output channel, with the filter of v in it: the "

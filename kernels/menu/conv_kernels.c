@@ -27,7 +27,7 @@ typedef struct layout {
 
 static size_t filter_length(const att_problem *p, int b)
 {
-    return (size_t)p->conv.v[b];
+    return (size_t)att_at(&p->conv, b, 3); /* as conv_attention.c */
 }
 
 static size_t filter_stride(const att_problem *p, int b)
@@ -48,7 +48,7 @@ static layout layout_of(const bool tiled, enum kind kind, const att_problem *p,
     x.heads = (size_t)p->heads;
     x.maps = (size_t)p->batch * x.heads;
     x.one = x.maps * x.n * x.d;
-    x.branches = kind == MULTISCALE ? p->conv.n : 1;
+    x.branches = kind == MULTISCALE && p->conv.n ? p->conv.n : 1;
     x.side = kind == MULTISCALE ? p->side
              : kind == CONV_KV  ? ATT_SIDE_K
                                 : ATT_SIDE_Q;
