@@ -140,6 +140,35 @@ static int measure(passage *t, int input, int item, int part, error *e)
                      x->head, why.text);
 }
 
+/* How far the output of each head of a layer moves, because another mechanism
+ * took the place of the model's own. */
+static void compare_outputs(passage *t, const net_f64 *run, int layer)
+{
+    modelmaps *s = t->s;
+    check_values *v = &t->values[layer];
+    const net_op *op = attention_of(s, layer);
+    att_shape own, other;
+    att_shape_of(op->mechanism, &op->problem, ATT_O, &own);
+    att_shape_of(s->mechanism, &s->problem, ATT_O, &other);
+    const bool same = own.heads == other.heads && own.tokens == other.tokens &&
+                      own.channels == other.channels;
+    const size_t each = (size_t)own.tokens * (size_t)own.channels;
+    const double *o = net_f64_slot(
+        run, vit_attention(&s->model.network, layer), ATT_O);
+    if (same) check_reference(v, NULL);
+    for (int i = 0; i < s->count; i++) {
+        modelmaps_item *x = &s->item[i];
+        if (x->layer != layer) continue;
+        double moved = 0, length = 0;
+        for (size_t k = each * (size_t)x->head;
+             same && k < each * ((size_t)x->head + 1); k++) {
+            moved += (v->o[k] - o[k]) * (v->o[k] - o[k]);
+            length += o[k] * o[k];
+        }
+        x->change += same ? sqrt(moved / length) / s->inputs.count : NAN;
+    }
+}
+
 /* Matrices of one input, whose q, k, v the run holds. */
 static int look(passage *t, const net_f64 *run, int input, error *e)
 {
@@ -151,6 +180,7 @@ static int look(passage *t, const net_f64 *run, int input, error *e)
             if (t->values[l].in[slot])
                 memcpy(t->values[l].in[slot], net_f64_slot(run, op, slot),
                        t->values[l].elements[slot] * sizeof(double));
+        if (s->wishes->as) compare_outputs(t, run, l);
     }
     for (int i = 0; i < s->count; i++)
         for (int part = 0; part < s->parts; part++)
@@ -457,6 +487,7 @@ static json *item_json(const modelmaps *s, const modelmaps_item *x)
     json *j = part_json(&x->attention, x->rank[0]);
     json_put_number(j, "layer", x->layer);
     json_put_number(j, "head", x->head);
+    if (s->wishes->as) json_put_number(j, "output_change", x->change);
     json_put_text(j, "files", x->stem);
     if (s->parts == 2) json_put(j, "eff", part_json(&x->whole, x->rank[1]));
     return j;
@@ -503,7 +534,11 @@ static json *metrics_file(const modelmaps *s)
         json_push(heads, item_json(s, &s->item[i]));
     }
     json_put(j, "layers", layers);
-    json_put(j, "how", metrics_how());
+    json *how = metrics_how();
+    json_put_text(how, "output_change",
+                  "||o' - o|| / ||o||, o: the head's output in the model, o': "
+                  "that of `as` from the same q, k, v; mean over inputs");
+    json_put(j, "how", how);
     return j;
 }
 
