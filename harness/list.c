@@ -50,7 +50,8 @@ static void print_mechanisms(void)
     const size_t n = att_mechanisms(&all);
     const char **names;
     char kernels[512];
-    const int width = widest(names, names_mechanisms(&names));
+    const int count = names_mechanisms(&names);
+    const int width = widest(names, count);
     free(names);
     for (size_t i = 0; i < n; i++) {
         const att_mechanism *m = all[i];
@@ -129,7 +130,8 @@ static void print_kernels(void)
     const size_t n = att_entries(&all);
     const char **names;
     char levels[32];
-    const int width = widest(names, names_kernels(&names));
+    const int count = names_kernels(&names);
+    const int width = widest(names, count);
     free(names);
     for (size_t i = 0, step; i < n; i += step) {
         const att_kernel *k = all[i].kernel;

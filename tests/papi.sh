@@ -64,8 +64,10 @@ counter() {
 
 # shows THREADS NAME REGEX - what it must match.
 shows() {
-    counter "$1" "$2" | grep -qE -- "$3"
-    check "$what: $2 of $1 threads is $(counter "$1" "$2"), lacks $3" $?
+    local found
+    found=$(counter "$1" "$2")
+    grep -qE -- "$3" <<<"$found"
+    check "$what: $2 of $1 threads is '$found', lacks $3" $?
 }
 
 # ---- all is well: the counts that are played, thread 1 with twice those of 0 ----
@@ -118,7 +120,8 @@ grep -q 'PAPI_TOT_CYC' "$work/out"
 check "list counters shows the event" $?
 
 [ ! -s "$PMU_LOG" ]
-check "PAPI is used against its rules: $(sort "$PMU_LOG" 2>/dev/null | uniq -c | head -3)" $?
+check "PAPI is used against its rules, see above" $?
+cat "$PMU_LOG" 2>/dev/null
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

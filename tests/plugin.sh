@@ -78,8 +78,9 @@ run 1 --plugin "$work/bad.so" sweep --seq 64 --head-dim 8 --processes 1 \
     --kernel 'softmax.crash,softmax.loop,softmax.eat,softmax.wrong,softmax.quit,softmax.naive' \
     --time 0.05 --timeout 2 --max-memory 64M --out "$work/bad"
 while read -r kernel status; do
-    test "$(statuses bad "$kernel")" = "$status"
-    check "$kernel is '$(statuses bad "$kernel")', not one row '$status'" $?
+    is=$(statuses bad "$kernel")
+    test "$is" = "$status"
+    check "$kernel is '$is', not one row '$status'" $?
 done <<'END'
 softmax.crash signal:11
 softmax.loop timeout
@@ -103,7 +104,7 @@ has "verify finds the wrong one" 'softmax.wrong .*FAIL'
 refused() { # FILE REGEX
     run 3 --plugin "$1" list
     test "$(wc -l <"$work/err")" = 1 && grep -qE "^attnbench: .*$2" "$work/err"
-    check "one line about $(basename "$1"): $2" $?
+    check "one line about ${1##*/}: $2" $?
 }
 for name in no_table other_abi duplicate; do
     ${CC:-cc} -O1 -shared -fPIC -Ikernels "tests/plugin/$name.c" \
