@@ -1,4 +1,10 @@
-/* blas.h - matrix products of analysis/; the one place there that meets CBLAS. */
+/* blas.h - matrix products of analysis/; the one place there that meets CBLAS.
+ *
+ * Products are cut into rows of C and given to OpenMP's threads, with BLAS on
+ * one thread each: the network around them runs on the same threads, and a
+ * second pool beside it (OpenBLAS's own) would take the cores from it while it
+ * waits.
+ */
 #ifndef BLAS_H
 #define BLAS_H
 
@@ -14,7 +20,7 @@ void blas_gemm_f64(bool ta, bool tb, size_t m, size_t n, size_t k,
                    const double *a, size_t lda, const double *b, size_t ldb,
                    double beta, double *c, size_t ldc);
 
-/* Threads of the products that follow. */
+/* Threads of the products that the calling thread asks for next. */
 void blas_threads(int threads);
 
 #endif

@@ -61,21 +61,42 @@ static leaf leaf_draw(uint64_t *state)
     return l;
 }
 
+/* Columns [*first, *end) that the leaf may cover in a row dy below its centre:
+ * (u/a)^2 + (w a)^2 = r^2 is A x^2 + 2 B x y + C y^2 = r^2.  A column more on
+ * both sides, so that rounding decides nothing here. */
+static void leaf_span(const leaf *l, double dy, int *first, int *end)
+{
+    const double a2 = l->aspect * l->aspect, c = l->cosine, s = l->sine;
+    const double A = c * c / a2 + s * s * a2, B = c * s * (1 / a2 - a2);
+    const double C = s * s / a2 + c * c * a2;
+    const double inside = B * dy * B * dy - A * (C * dy * dy - l->r * l->r);
+    const double half = sqrt(inside > 0 ? inside : 0) / A;
+    const double middle = l->x - B * dy / A;
+    *first = (int)fmax(0, 2 * (middle - half) - 2);
+    *end = (int)fmin(FINE, 2 * (middle + half) + 2);
+}
+
 /* Paints the points that are still bare; returns how many it covered. */
 static int leaf_paint(const leaf *l, double *value, bool *covered)
 {
+    const double reach = l->r * fmax(l->aspect, 1 / l->aspect) + 1;
     int painted = 0;
-    for (int i = 0; i < FINE * FINE; i++) {
-        if (covered[i]) continue;
-        const double dy = (i / FINE + 0.5) / 2 - l->y;
-        const double dx = (i % FINE + 0.5) / 2 - l->x;
-        const double u = dx * l->cosine + dy * l->sine;
-        const double w = -dx * l->sine + dy * l->cosine;
-        const double a = u / l->aspect, b = w * l->aspect;
-        if (a * a + b * b > l->r * l->r) continue;
-        value[i] = l->gray + l->slope * u / l->r;
-        covered[i] = true;
-        painted++;
+    for (int y = 0; y < FINE; y++) {
+        const double dy = (y + 0.5) / 2 - l->y;
+        int x, end;
+        if (fabs(dy) > reach) continue;
+        for (leaf_span(l, dy, &x, &end); x < end; x++) {
+            const int i = y * FINE + x;
+            if (covered[i]) continue;
+            const double dx = (x + 0.5) / 2 - l->x;
+            const double u = dx * l->cosine + dy * l->sine;
+            const double w = -dx * l->sine + dy * l->cosine;
+            const double a = u / l->aspect, b = w * l->aspect;
+            if (a * a + b * b > l->r * l->r) continue;
+            value[i] = l->gray + l->slope * u / l->r;
+            covered[i] = true;
+            painted++;
+        }
     }
     return painted;
 }
@@ -160,6 +181,12 @@ static void disc_places(uint64_t *state, const double *radius, double (*at)[2])
         }
 }
 
+/* First row or column that a disc may reach. */
+static int first_cell(double centre, double radius)
+{
+    return (int)fmax(0, centre - radius - 1);
+}
+
 int generate_stripes(uint64_t seed, uint64_t item, float *picture)
 {
     enum { SIDE = GENERATE_STRIPES };
@@ -180,13 +207,15 @@ int generate_stripes(uint64_t seed, uint64_t item, float *picture)
         const double phase = att_uniform(&state);
         const double amplitude = 0.6 + 0.4 * att_uniform(&state);
         const double angle = PI * direction[d] / 4;
-        for (int y = 0; y < SIDE; y++)
-            for (int x = 0; x < SIDE; x++)
+        const double fx = cos(angle), fy = sin(angle);
+        const int y0 = first_cell(at[d][0], radius[d]);
+        const int x0 = first_cell(at[d][1], radius[d]);
+        for (int y = y0; y < SIDE && y < y0 + 2 * radius[d] + 2; y++)
+            for (int x = x0; x < SIDE && x < x0 + 2 * radius[d] + 2; x++)
                 if (hypot(y + 0.5 - at[d][0], x + 0.5 - at[d][1]) <= radius[d])
                     value[y * SIDE + x] +=
                         amplitude *
-                        sin(2 * PI * ((x * cos(angle) + y * sin(angle)) / 4 +
-                                      phase));
+                        sin(2 * PI * ((x * fx + y * fy) / 4 + phase));
     }
     for (int i = 0; i < SIDE * SIDE; i++) picture[i] = (float)value[i];
     return 2 * direction[0] + same;

@@ -407,6 +407,19 @@ int net_attention(network *n, int from, int keys, const char *mechanism,
 
 /* ---- costs and starts ------------------------------------------------------------------- */
 
+/* Those that keep running statistics of tokens, which are parameters that are
+ * given, not learned. */
+bool net_joins_batch(const network *n)
+{
+    for (int i = 0; i < n->count; i++) {
+        const net_op *op = &n->ops[i];
+        for (int k = 0; op->normalises && k < op->parameters; k++)
+            if (op->parameter[k] >= 0 && n->tensors[op->parameter[k]].fixed)
+                return true;
+    }
+    return false;
+}
+
 double net_macs(const network *n, int i)
 {
     const net_op *op = &n->ops[i];

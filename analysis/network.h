@@ -124,6 +124,10 @@ int net_attention_width(const char *mechanism, const att_problem *options,
 
 const net_tensor *net_find(const network *n, const char *name); /* or NULL  */
 
+/* Whether, in training, the samples of a batch see each other (statistics of
+ * tokens): then a batch cannot be worked through in parts. */
+bool net_joins_batch(const network *n);
+
 /* Multiply-adds of operation i for one input (attention: both products). */
 double net_macs(const network *n, int i);
 
@@ -157,6 +161,9 @@ void net_init(const network *n, uint64_t seed, float *weights);
     /* After forward of a run made for training: running statistics (tensors   \
      * that are not learned) move to their new values. */                      \
     void net_##name##_statistics(const net_##name *r, real *weights);          \
+    /* Progressive normalisations: `left` of `total` steps are still to go     \
+     * until only the folding form is left. */                                 \
+    void net_##name##_schedule(net_##name *r, int left, int total);            \
     /* Seconds spent in each operation by the last forward. */                 \
     const double *net_##name##_seconds(const net_##name *r);                   \
     /* Bytes held for activations and plans. */                                \

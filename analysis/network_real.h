@@ -31,6 +31,10 @@ typedef struct op_state {
     size_t rows;          /* batch * tokens                                 */
     real *out, *dout;
     bool owns;            /* out: else it was another operation's before     */
+    bool shares;          /* dout is that of the one operation that reads it */
+    bool learned;         /* out depends on learned tensors                  */
+    bool written;         /* dout: the first reader that is left writes it,
+                             further ones add                                */
     att_problem problem;  /* of a mechanism, for this batch                 */
     att_shape shape[ATT_SLOTS];
     size_t slot_elements[ATT_SLOTS];
@@ -158,24 +162,35 @@ static const op_state *source(const RUN *r, const net_op *op,
 
 enum move { TO_HEADS, TO_ROWS, ADD_TO_ROWS };
 
+/* The channels of a head are few: a call of memcpy for each would be felt. */
+static inline void copy_few(real *y, const real *x, size_t n)
+{
+    enum { PIECE = 16 };
+    size_t i = 0;
+    for (; i + PIECE <= n; i += PIECE) memcpy(y + i, x + i, PIECE * sizeof *y);
+    for (; i < n; i++) y[i] = x[i];
+}
+
 /* [batch][tokens][.. h d ..] <-> [batch][heads][tokens][channels]. */
 static void move_heads(const RUN *r, const att_shape *s, size_t column,
                        size_t width, real *rows, real *slot, enum move move)
 {
     const size_t heads = (size_t)s->heads, tokens = (size_t)s->tokens;
     const size_t channels = (size_t)s->channels;
-    PARALLEL
-    for (size_t at = 0; at < (size_t)r->batch * tokens; at++) {
-        const size_t b = at / tokens, t = at % tokens;
-        for (size_t h = 0; h < heads; h++) {
-            real *x = rows + at * width + column + h * channels;
-            real *y = slot + ((b * heads + h) * tokens + t) * channels;
-            if (move == TO_HEADS) memcpy(y, x, channels * sizeof *y);
-            else if (move == TO_ROWS) memcpy(x, y, channels * sizeof *y);
-            else
-                for (size_t c = 0; c < channels; c++) x[c] += y[c];
+    #pragma omp parallel for collapse(2) num_threads(r->threads)
+    for (size_t b = 0; b < (size_t)r->batch; b++)
+        for (size_t t = 0; t < tokens; t++) {
+            real *x = rows + (b * tokens + t) * width + column;
+            real *y = slot + (b * heads * tokens + t) * channels;
+            for (size_t h = 0; h < heads; h++) {
+                if (move == TO_HEADS) copy_few(y, x, channels);
+                else if (move == TO_ROWS) copy_few(x, y, channels);
+                else
+                    for (size_t c = 0; c < channels; c++) x[c] += y[c];
+                x += channels;
+                y += tokens * channels;
+            }
         }
-    }
 }
 
 #ifndef NET_FLOAT
@@ -219,10 +234,50 @@ static void forward_mechanism(RUN *r, const net_op *op, op_state *s)
                s->slot[ATT_O], TO_ROWS);
 }
 
-static void add_to(const RUN *r, real *x, const real *y, size_t n)
+/* y is a part of the gradient of operation i's output. */
+static void add_gradient(RUN *r, int i, const real *y)
 {
-    PARALLEL
-    for (size_t i = 0; i < n; i++) x[i] += y[i];
+    op_state *s = &r->ops[i];
+    const size_t n = s->elements;
+    real *x = s->dout;
+    if (s->written) {
+        PARALLEL
+        for (size_t k = 0; k < n; k++) x[k] += y[k];
+    } else {
+        PARALLEL
+        for (size_t row = 0; row < s->rows; row++) {
+            const size_t width = n / s->rows;
+            memcpy(x + row * width, y + row * width, width * sizeof *x);
+        }
+    }
+    s->written = true;
+}
+
+/* Readers that reach only some of the elements start from zeros. */
+static real *gradient_to_add(RUN *r, int i)
+{
+    op_state *s = &r->ops[i];
+    if (!s->written) memset(s->dout, 0, s->elements * sizeof *s->dout);
+    s->written = true;
+    return s->dout;
+}
+
+/* Gradients of q, k and v into the rows they came from: together they cover
+ * them. */
+static void move_gradients(RUN *r, const net_op *op, const op_state *s,
+                           real *const *dslot)
+{
+    bool written[2] = { r->ops[op->input].written,
+                        op->other >= 0 && r->ops[op->other].written };
+    for (enum att_slot slot = ATT_Q; slot <= ATT_V; slot++) {
+        size_t column, width;
+        const op_state *from = source(r, op, slot, &column, &width);
+        if (!dslot[slot]) continue;
+        move_heads(r, &s->shape[slot], column, width, from->dout, dslot[slot],
+                   written[from != &r->ops[op->input]] ? ADD_TO_ROWS : TO_ROWS);
+    }
+    r->ops[op->input].written = true;
+    if (op->other >= 0) r->ops[op->other].written = true;
 }
 
 static void backward_mechanism(RUN *r, const net_op *op, op_state *s,
@@ -238,6 +293,9 @@ static void backward_mechanism(RUN *r, const net_op *op, op_state *s,
     for (enum att_slot slot = ATT_Q; slot <= ATT_V; slot++)
         if (s->slot_elements[slot])
             dslot[slot] = s->dslot[slot];
+    /* the only reader so far: no copy */
+    const bool straight = op->normalises && !r->ops[op->input].written;
+    if (straight) dslot[ATT_Q] = r->ops[op->input].dout;
     if (!op->normalises) {
         move_heads(r, &s->shape[ATT_O], 0, (size_t)op->channels, s->dout,
                    s->dslot[ATT_O], TO_HEADS);
@@ -257,16 +315,9 @@ static void backward_mechanism(RUN *r, const net_op *op, op_state *s,
     memcpy(ref.dparam, dparam, sizeof dparam);
     att_reference_backward(op->mechanism, &ref);
 #endif
-    for (enum att_slot slot = ATT_Q; slot <= ATT_V; slot++) {
-        size_t column, width;
-        const op_state *from = source(r, op, slot, &column, &width);
-        if (!dslot[slot]) continue;
-        if (op->normalises)
-            add_to(r, from->dout, dslot[slot], s->slot_elements[slot]);
-        else
-            move_heads(r, &s->shape[slot], column, width, from->dout,
-                       dslot[slot], ADD_TO_ROWS);
-    }
+    if (straight) r->ops[op->input].written = true;
+    else if (op->normalises) add_gradient(r, op->input, dslot[ATT_Q]);
+    else move_gradients(r, op, s, dslot);
 }
 
 /* ---- plain operations ------------------------------------------------------------ */
@@ -285,8 +336,13 @@ static void fill_rows(const RUN *r, real *y, size_t rows, size_t width,
 static void sum_rows(const real *x, size_t rows, size_t width, real *sums)
 {
     memset(sums, 0, width * sizeof *sums);
-    for (size_t i = 0; i < rows; i++)
-        for (size_t c = 0; c < width; c++) sums[c] += x[i * width + c];
+    size_t i = 0;
+    for (; i + 4 <= rows; i += 4, x += 4 * width)
+        for (size_t c = 0; c < width; c++)
+            sums[c] += (x[c] + x[width + c]) +
+                       (x[2 * width + c] + x[3 * width + c]);
+    for (; i < rows; i++, x += width)
+        for (size_t c = 0; c < width; c++) sums[c] += x[c];
 }
 
 static void forward_linear(RUN *r, const net_op *op, op_state *s)
@@ -308,9 +364,10 @@ static void backward_linear(RUN *r, const net_op *op, op_state *s,
     if (op->bias >= 0)
         sum_rows(s->dout, s->rows, out,
                  gradient + r->n->tensors[op->bias].offset);
-    if (r->n->ops[op->input].kind != NET_INPUT)
-        gemm(false, false, s->rows, in, out, s->dout, out,
-             weight(r, op->weight), in, 1, x->dout, in);
+    if (!x->learned) return;
+    gemm(false, false, s->rows, in, out, s->dout, out, weight(r, op->weight),
+         in, x->written, x->dout, in);
+    r->ops[op->input].written = true;
 }
 
 #ifdef NET_FLOAT
@@ -410,20 +467,20 @@ static size_t gathered(const net_op *op, const net_op *from, int t, int c)
     return (size_t)((y * from->width + x) * from->channels + channel);
 }
 
-static void gather(const RUN *r, const net_op *op, const op_state *s,
-                   bool back)
+static void gather(RUN *r, const net_op *op, const op_state *s, bool back)
 {
     const net_op *from = &r->n->ops[op->input];
     const op_state *x = &r->ops[op->input];
     const size_t width = (size_t)op->channels;
     const size_t map = (size_t)from->tokens * (size_t)from->channels;
+    real *dx = back ? gradient_to_add(r, op->input) : NULL;
     PARALLEL
     for (size_t at = 0; at < s->rows; at++) {
         const size_t base = at / (size_t)op->tokens * map;
         const int t = (int)(at % (size_t)op->tokens);
         for (size_t c = 0; c < width; c++) {
             const size_t i = base + gathered(op, from, t, (int)c);
-            if (back) x->dout[i] += s->dout[at * width + c];
+            if (back) dx[i] += s->dout[at * width + c];
             else s->out[at * width + c] = x->out[i];
         }
     }
@@ -443,22 +500,21 @@ static void forward_add(RUN *r, const net_op *op, op_state *s)
 
 static void backward_add(RUN *r, const net_op *op, op_state *s, real *gradient)
 {
-    const op_state *x = &r->ops[op->input], *y = &r->ops[op->other];
+    const op_state *y = &r->ops[op->other];
     const real *scale = weight(r, op->weight);
-    real *dscale = op->weight < 0
-                       ? NULL
-                       : gradient + r->n->tensors[op->weight].offset;
     const size_t width = (size_t)op->channels;
-    add_to(r, x->dout, s->dout, s->elements);
+    add_gradient(r, op->input, s->dout);
     if (!scale) {
-        add_to(r, y->dout, s->dout, s->elements);
+        if (!y->shares) add_gradient(r, op->other, s->dout);
         return;
     }
+    real *dscale = gradient + r->n->tensors[op->weight].offset;
+    real *dy = gradient_to_add(r, op->other);
     memset(dscale, 0, width * sizeof *dscale);
     for (size_t i = 0; i < s->rows; i++)
         for (size_t c = 0; c < width; c++) {
             const real g = s->dout[i * width + c];
-            y->dout[i * width + c] += scale[c] * g;
+            dy[i * width + c] += scale[c] * g;
             dscale[c] += y->out[i * width + c] * g;
         }
 }
@@ -489,7 +545,7 @@ static void forward_token(RUN *r, const net_op *op, op_state *s)
 static void backward_token(RUN *r, const net_op *op, op_state *s,
                            real *gradient)
 {
-    const op_state *x = &r->ops[op->input];
+    real *from = gradient_to_add(r, op->input);
     const net_tensor *tensor = &r->n->tensors[op->weight];
     real *dw = gradient + tensor->offset;
     const size_t width = (size_t)op->channels, tokens = (size_t)op->tokens;
@@ -497,9 +553,9 @@ static void backward_token(RUN *r, const net_op *op, op_state *s,
     for (size_t i = 0; i < s->rows; i++) {
         const size_t b = i / tokens, t = i % tokens;
         const bool masked = op->kind == NET_MASK && r->mask && r->mask[i];
-        real *dx = x->dout + (op->kind == NET_TOKEN
-                                  ? b * (tokens - 1) + (t ? t - 1 : 0)
-                                  : i) * width;
+        real *dx = from + (op->kind == NET_TOKEN
+                               ? b * (tokens - 1) + (t ? t - 1 : 0)
+                               : i) * width;
         real *own = op->kind == NET_POSITION ? dw + t * width : dw;
         const bool to_own = op->kind == NET_POSITION || masked ||
                             (op->kind == NET_TOKEN && t == 0);
@@ -518,12 +574,13 @@ static void pool(RUN *r, const net_op *op, op_state *s, bool back)
     const size_t tokens = (size_t)r->n->ops[op->input].tokens;
     const size_t used = op->kind == NET_POOL_FIRST ? 1 : tokens;
     const real share = (real)1 / (real)used;
+    real *dx = back ? gradient_to_add(r, op->input) : NULL;
     if (!back) memset(s->out, 0, s->elements * sizeof *s->out);
     for (size_t b = 0; b < (size_t)r->batch; b++)
         for (size_t t = 0; t < used; t++)
             for (size_t c = 0; c < width; c++) {
                 const size_t i = (b * tokens + t) * width + c;
-                if (back) x->dout[i] += share * s->dout[b * width + c];
+                if (back) dx[i] += share * s->dout[b * width + c];
                 else s->out[b * width + c] += share * x->out[i];
             }
 }
@@ -531,8 +588,9 @@ static void pool(RUN *r, const net_op *op, op_state *s, bool back)
 static void relu(RUN *r, const net_op *op, op_state *s, bool back)
 {
     const op_state *x = &r->ops[op->input];
+    real *dx = back ? gradient_to_add(r, op->input) : NULL;
     for (size_t i = 0; i < s->elements; i++)
-        if (back) x->dout[i] += x->out[i] > 0 ? s->dout[i] : 0;
+        if (back) dx[i] += x->out[i] > 0 ? s->dout[i] : 0;
         else s->out[i] = x->out[i] > 0 ? x->out[i] : 0;
 }
 
@@ -567,14 +625,41 @@ static real *activation(RUN *r, spare *pool_, int *count, int i)
     return x;
 }
 
+/* A sum without a scale hands its gradient on as it is: its second summand, if
+ * nothing else reads it, needs no copy.  That sum, or -1. */
+static int shared_with(const network *n, int i)
+{
+    int readers = 0, reader = -1;
+    for (int k = i + 1; k < n->count; k++) {
+        readers += (n->ops[k].input == i) + (n->ops[k].other == i);
+        if (n->ops[k].other == i && n->ops[k].kind == NET_ADD &&
+            n->ops[k].weight < 0)
+            reader = k;
+    }
+    return readers == 1 ? reader : -1;
+}
+
+/* From the last operation on: a sum's gradient is there before its summands'. */
+static void open_gradients(RUN *r)
+{
+    for (int i = r->n->count - 1; i >= 0; i--) {
+        const int sum = shared_with(r->n, i);
+        r->ops[i].shares = sum >= 0;
+        r->ops[i].dout = sum >= 0 ? r->ops[sum].dout
+                                  : numbers(r, r->ops[i].elements);
+    }
+}
+
 static int open_op(RUN *r, int i, spare *pool_, int *spares, error *e)
 {
     const net_op *op = &r->n->ops[i];
     op_state *s = &r->ops[i];
+    s->learned = op->weight >= 0 || op->parameters > 0 ||
+                 (op->input >= 0 && r->ops[op->input].learned) ||
+                 (op->other >= 0 && r->ops[op->other].learned);
     s->rows = (size_t)r->batch * (size_t)op->tokens;
     s->elements = s->rows * (size_t)op->channels;
     s->out = activation(r, pool_, spares, i);
-    if (r->training) s->dout = numbers(r, s->elements);
     if (op->kind == NET_CONV) {
         if (r->training)
             return error_set(e, "a network with convolutions cannot be "
@@ -601,6 +686,7 @@ RUN *NAME(new)(const network *n, const real *weights, int batch, int threads,
     int spares = 0, rc = 0;
     for (int i = 0; rc == 0 && i < n->count; i++)
         rc = open_op(r, i, pool_, &spares, e);
+    if (rc == 0 && training) open_gradients(r);
     /* memory that was handed on is freed by its first owner alone */
     for (int i = 0; i < n->count; i++) {
         bool first = false;
@@ -624,7 +710,7 @@ void NAME(free)(RUN *r)
         op_state *s = &r->ops[i];
         const bool rows = r->n->ops[i].normalises;
         if (s->owns) free(s->out);
-        free(s->dout);
+        if (!s->shares) free(s->dout);
         free(s->columns);
         for (int k = 0; k < ATT_SLOTS; k++) {
             if (!rows) free(s->slot[k]);
@@ -692,12 +778,32 @@ static void backward_op(RUN *r, const net_op *op, op_state *s, real *gradient)
 void NAME(backward)(RUN *r, const real *dlast, real *gradient)
 {
     const int end = r->n->count - 1;
-    memset(gradient, 0, r->n->elements * sizeof *gradient);
-    for (int i = 0; i < end; i++)
-        memset(r->ops[i].dout, 0, r->ops[i].elements * sizeof(real));
+    blas_threads(r->threads);
+    for (int i = 0; i < r->n->tensor_count; i++) {
+        const net_tensor *t = &r->n->tensors[i];
+        if (t->fixed) memset(gradient + t->offset, 0, t->elements * sizeof(real));
+    }
+    for (int i = 0; i < end; i++) r->ops[i].written = r->ops[i].shares;
     memcpy(r->ops[end].dout, dlast, r->ops[end].elements * sizeof *dlast);
-    for (int i = end; i > 0; i--)
+    for (int i = end; i > 0; i--) {
+        if (!r->ops[i].learned) continue;
+        if (i < end) gradient_to_add(r, i); /* zeros where nothing reads it */
         backward_op(r, &r->n->ops[i], &r->ops[i], gradient);
+    }
+}
+
+void NAME(schedule)(RUN *r, int left, int total)
+{
+    for (int i = 0; i < r->n->count; i++) {
+        const net_op *op = &r->n->ops[i];
+        if (!op->normalises || !att_uses(op->mechanism, ATT_FIELD_iter))
+            continue;
+        att_problem *both[2] = { &r->ops[i].problem, &r->ops[i].plan.problem };
+        for (int k = 0; k < 2; k++) {
+            both[k]->iter = left;
+            both[k]->total_step = total;
+        }
+    }
 }
 
 /* An extra output X_after is the next value of parameter X. */

@@ -215,7 +215,21 @@ static int complete(request *r, error *e)
                    : 0;
 }
 
-static int run(trainer *t, const request *r, const char *checkpoint, error *e)
+/* A checkpoint that cannot be written does not stop a training that goes well:
+ * it is told once, tried again, and counted in *lost. */
+static void save(const trainer *t, const char *checkpoint, progress *bar,
+                 int *lost)
+{
+    error e;
+    if (trainer_save(t, checkpoint, &e) == 0) return;
+    progress_clear(bar);
+    if ((*lost)++ == 0)
+        fprintf(stderr, "train: step %d: no checkpoint: %s; training goes on\n",
+                t->step, e.text);
+}
+
+static int run(trainer *t, const request *r, const char *checkpoint, int *lost,
+               error *e)
 {
     progress bar;
     char text[80];
@@ -225,8 +239,8 @@ static int run(trainer *t, const request *r, const char *checkpoint, error *e)
         snprintf(text, sizeof text, "step %d  loss %.4f", t->step, t->loss);
         progress_show(&bar, t->step, text);
         if (r->checkpoint && t->step % r->checkpoint == 0 &&
-            t->step < t->options.steps && trainer_save(t, checkpoint, e))
-            return -1;
+            t->step < t->options.steps)
+            save(t, checkpoint, &bar, lost);
     }
     progress_clear(&bar);
     return 0;
@@ -256,6 +270,15 @@ static void print_score(const trainer *t, const train_score *s)
                s->class_bits[i], s->class_ideal[i]);
 }
 
+static void print_speed(const trainer *t, const train_speed *s)
+{
+    if (t->timed == 0) return;
+    printf("%.4f s a step (median of %d): %.0f images/s, %.1f useful GFLOP/s, "
+           "%.0f %% of sgemm's %.1f on %d threads\n", s->step, t->timed,
+           s->images, 1e-9 * s->flops, 100 * s->flops / s->sgemm,
+           1e-9 * s->sgemm, t->options.threads);
+}
+
 /* The folder that a file will be written to; better now than after hours. */
 static int make_folder_of(const char *path, error *e)
 {
@@ -268,6 +291,38 @@ static int make_folder_of(const char *path, error *e)
     return rc;
 }
 
+/* Interrupted: what is done so far into a checkpoint. */
+static int leave(const trainer *t, const char *checkpoint, error *e)
+{
+    if (trainer_save(t, checkpoint, e)) return EXIT_MISSING;
+    fprintf(stderr, "interrupted at step %d; the same command goes on from %s\n",
+            t->step, checkpoint);
+    return EXIT_INTERRUPTED;
+}
+
+/* Done: the score and the model file; then the checkpoint may go. */
+static int finish(trainer *t, const request *r, const char *checkpoint,
+                  error *e)
+{
+    train_score score;
+    train_speed speed;
+    if (trainer_evaluate(t, r->items, &score, e)) return EXIT_MISSING;
+    if (trainer_write(t, r->out, e)) {
+        const error why = *e;
+        if (access(checkpoint, F_OK) == 0)
+            error_set(e, "%s; the same command goes on from %s", why.text,
+                      checkpoint);
+        return EXIT_MISSING;
+    }
+    unlink(checkpoint);
+    trainer_speed(t, &speed);
+    print_score(t, &score);
+    print_speed(t, &speed);
+    printf("%s: %zu parameters, %d steps of %d\n", r->out, t->network.elements,
+           r->options.steps, r->options.batch);
+    return EXIT_OK;
+}
+
 static int train(request *r, error *e)
 {
     trainer t;
@@ -276,28 +331,19 @@ static int train(request *r, error *e)
     if (make_folder_of(r->out, e)) return EXIT_MISSING;
     if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", r->out);
-    int code = EXIT_OK;
+    int code = EXIT_OK, lost = 0;
     if (access(checkpoint, F_OK) == 0) {
         if (trainer_resume(&t, checkpoint, e)) code = EXIT_USAGE;
         else fprintf(stderr, "going on from step %d of %s\n", t.step, checkpoint);
     }
-    train_score score;
-    if (code == EXIT_OK && run(&t, r, checkpoint, e)) code = EXIT_GATE;
-    if (code == EXIT_OK && interrupted) {
-        code = trainer_save(&t, checkpoint, e) ? EXIT_MISSING
-                                               : EXIT_INTERRUPTED;
-        if (code == EXIT_INTERRUPTED)
-            fprintf(stderr, "interrupted at step %d; the same command goes on "
-                            "from %s\n", t.step, checkpoint);
-    } else if (code == EXIT_OK &&
-               (trainer_evaluate(&t, r->items, &score, e) ||
-                trainer_write(&t, r->out, e)))
-        code = EXIT_MISSING;
-    else if (code == EXIT_OK) {
-        print_score(&t, &score);
-        printf("%s: %zu parameters, %d steps of %d\n", r->out,
-               t.network.elements, r->options.steps, r->options.batch);
-        unlink(checkpoint);
+    if (code == EXIT_OK && run(&t, r, checkpoint, &lost, e)) code = EXIT_GATE;
+    if (code == EXIT_OK)
+        code = interrupted ? leave(&t, checkpoint, e)
+                           : finish(&t, r, checkpoint, e);
+    if (code == EXIT_OK && lost) {
+        error_set(e, "%s is complete, but %d checkpoints could not be written",
+                  r->out, lost);
+        code = EXIT_SOME_FAILED;
     }
     trainer_close(&t);
     return code;

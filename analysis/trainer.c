@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "../harness/array.h"
+#include "../harness/measure.h"
+#include "blas.h"
 
 #define VALIDATION_SEED 900001
 #define TRAINING_SEED   1000 /* + the run's seed                             */
@@ -46,6 +48,7 @@ typedef struct train_batch {
     int *label;              /* [size], or [size][tokens] for bytes          */
     float *target;           /* [size][tokens][outputs] of TRAIN_MASKED      */
     unsigned char *mask;     /* [size][tokens]                               */
+    int masked;              /* tokens, at least 1                           */
     float *bits;             /* [size][tokens] of TRAIN_NEXT                 */
     unsigned char *class_;
     float *dlogits;          /* [size][tokens or 1][outputs]                 */
@@ -133,6 +136,13 @@ static void fill_bytes(train_batch *b, const data *d, uint64_t seed,
     free(bits);
 }
 
+static void count_masked(train_batch *b)
+{
+    b->masked = 0;
+    for (int i = 0; i < b->size * b->tokens; i++) b->masked += b->mask[i];
+    if (b->masked == 0) b->masked = 1;
+}
+
 /* Samples first .. first + size - 1 of a stream. */
 static void batch_fill(train_batch *b, const vit_config *c,
                        const train_options *o, const data *d, uint64_t seed,
@@ -150,6 +160,7 @@ static void batch_fill(train_batch *b, const vit_config *c,
         if (o->task == TRAIN_MASKED)
             fill_masked(b, c, o->masked, seed, item, i);
     }
+    count_masked(b);
 }
 
 /* ---- losses --------------------------------------------------------------------------- */
@@ -166,46 +177,44 @@ static double cross_entropy(const float *x, int n, int label, double scale,
     return max + log(sum) - x[label];
 }
 
-static int masked_tokens(const train_batch *b)
+/* Mean over the masked tokens of the whole batch and their pixels. */
+static double squared_error(train_batch *b, int first, int size, const float *y)
 {
-    int n = 0;
-    for (int i = 0; i < b->size * b->tokens; i++) n += b->mask[i];
-    return n ? n : 1;
-}
-
-/* Mean over masked tokens and their pixels. */
-static double squared_error(train_batch *b, const float *y)
-{
-    const size_t width = (size_t)b->outputs;
-    const double n = (double)masked_tokens(b) * b->outputs;
+    const size_t width = (size_t)b->outputs, tokens = (size_t)b->tokens;
+    const double n = (double)b->masked * b->outputs;
+    const float scale = (float)(2 / n);
     double sum = 0;
-    for (size_t at = 0; at < (size_t)(b->size * b->tokens); at++)
+    for (size_t t = 0; t < (size_t)size * tokens; t++) {
+        const size_t at = (size_t)first * tokens + t;
+        const float *target = b->target + at * width;
+        float *g = b->dlogits + at * width;
+        memset(g, 0, width * sizeof *g);
+        if (!b->mask[at]) continue;
         for (size_t k = 0; k < width; k++) {
-            const double d = b->mask[at]
-                                 ? y[at * width + k] - b->target[at * width + k]
-                                 : 0;
-            b->dlogits[at * width + k] = (float)(2 * d / n);
-            sum += d * d;
+            const float d = y[t * width + k] - target[k];
+            g[k] = scale * d;
+            sum += (double)d * d;
         }
+    }
     return sum / n;
 }
 
-/* Mean loss of the batch; the gradient of the outputs goes to dlogits. */
-static double batch_loss(train_batch *b, enum train_task task, const float *y,
-                         int threads)
+/* What samples first .. first + size - 1 add to the mean loss of the batch, with
+ * outputs y; the gradient of these outputs goes to their place in dlogits. */
+static double part_loss(train_batch *b, enum train_task task, int first,
+                        int size, const float *y)
 {
-    if (task == TRAIN_MASKED) return squared_error(b, y);
-    const int rows = b->size * (task == TRAIN_NEXT ? b->tokens : 1);
+    if (task == TRAIN_MASKED) return squared_error(b, first, size, y);
+    const int per = task == TRAIN_NEXT ? b->tokens : 1;
     const size_t width = (size_t)b->outputs;
-    double *loss = malloc((size_t)rows * sizeof *loss), sum = 0;
-    if (!loss) abort();
-    #pragma omp parallel for num_threads(threads)
-    for (int i = 0; i < rows; i++)
-        loss[i] = cross_entropy(y + (size_t)i * width, b->outputs, b->label[i],
-                                1.0 / rows, b->dlogits + (size_t)i * width);
-    for (int i = 0; i < rows; i++) sum += loss[i] / rows;
-    free(loss);
-    return sum;
+    double sum = 0;
+    for (int i = 0; i < size * per; i++) {
+        const int row = first * per + i;
+        sum += cross_entropy(y + (size_t)i * width, b->outputs, b->label[row],
+                             1.0 / (b->size * per),
+                             b->dlogits + (size_t)row * width);
+    }
+    return sum / (b->size * per);
 }
 
 /* ---- opening ----------------------------------------------------------------------------- */
@@ -265,10 +274,55 @@ static int check_task(const trainer *t, error *e)
     if (task == TRAIN_CLASSIFY && d->classes < 2)
         return error_set(e, "data set '%s' has no labels: use --task masked",
                          d->name);
+    const size_t context = (size_t)t->options.model.frames;
+    if (d->kind == DATA_TEXT && (d->count <= context + 1 ||
+                                 t->test.count <= context + 1))
+        return error_set(e, "--context %zu: '%s' has %zu bytes, '%s' %zu; both "
+                            "need more than the context", context, d->name,
+                         d->count, t->test.name, t->test.count);
     if (t->test.classes > d->classes || t->test.text != d->text ||
         t->test.side != d->side || t->test.channels != d->channels)
         return error_set(e, "test set '%s' is of another kind than '%s'",
                          t->test.name, d->name);
+    return 0;
+}
+
+/* A batch is worked through in parts, by a network for each thread.  Which
+ * thread takes which part changes nothing: every part has a gradient of its own,
+ * and they are added in order.
+ *
+ * A part's activations shall stay in the caches between forward and backward:
+ * about this many tokens. */
+enum { PART_TOKENS = 400 };
+
+/* Samples of a part: a divisor of the batch, so that all parts are equal. */
+static int part_size(const network *n, const vit_config *c, int batch)
+{
+    if (net_joins_batch(n)) return batch;
+    int size = PART_TOKENS / vit_tokens(c);
+    if (size > batch) size = batch;
+    while (size > 1 && batch % size) size--;
+    return size < 1 ? 1 : size;
+}
+
+/* Where the samples of a batch see each other, one part has all threads. */
+static int open_runs(trainer *t, error *e)
+{
+    const train_options *o = &t->options;
+    t->part = part_size(&t->network, &o->model, o->batch);
+    t->parts = o->batch / t->part;
+    const int count = t->parts < o->threads ? t->parts : o->threads;
+    const int threads = count > 1 ? 1 : o->threads;
+    t->gradients = allocate((size_t)t->parts * t->network.elements,
+                            sizeof *t->gradients);
+    t->losses = allocate((size_t)t->parts, sizeof *t->losses);
+    t->runs = allocate((size_t)count, sizeof *t->runs);
+    while (t->run_count < count) {
+        net_f32 *run = net_f32_new(&t->network, t->weights, t->part, threads,
+                                   true, e);
+        if (!run) return -1;
+        t->runs[t->run_count++] = run;
+    }
     return 0;
 }
 
@@ -283,7 +337,6 @@ int trainer_open(trainer *t, const train_options *o, error *e)
     }
     const size_t n = t->network.elements;
     t->weights = allocate(n, sizeof *t->weights);
-    t->gradient = allocate(n, sizeof *t->gradient);
     t->first = allocate(n, sizeof *t->first);
     t->second = allocate(n, sizeof *t->second);
     net_init(&t->network, o->seed + 1, t->weights);
@@ -292,18 +345,23 @@ int trainer_open(trainer *t, const train_options *o, error *e)
     if (positions && c->arch == VIT_IMAGE && c->dim % 4 == 0 && c->dim >= 8)
         sine_positions(c, t->weights + positions->offset);
     t->batch = batch_new(&t->network, c, o->batch);
-    t->run = net_f32_new(&t->network, t->weights, o->batch, o->threads, true, e);
-    if (t->run) return 0;
+    t->seconds = allocate((size_t)o->steps, sizeof *t->seconds);
+    t->products = allocate((size_t)o->steps, sizeof *t->products);
+    if (open_runs(t, e) == 0) return 0;
     trainer_close(t);
     return -1;
 }
 
 void trainer_close(trainer *t)
 {
-    net_f32_free(t->run);
+    for (int i = 0; i < t->run_count; i++) net_f32_free(t->runs[i]);
+    free(t->runs);
+    free(t->gradients);
+    free(t->losses);
+    free(t->seconds);
+    free(t->products);
     batch_free(t->batch);
     free(t->weights);
-    free(t->gradient);
     free(t->first);
     free(t->second);
     net_free(&t->network);
@@ -323,45 +381,167 @@ static double rate(const train_options *o, int step)
     return o->rate * 0.5 * (1 + cos(3.14159265358979323846 * done));
 }
 
+typedef struct adamw {
+    float rate, keep;   /* keep: 1 - rate * decay, or 1                      */
+    float c1, c2;       /* of bias: 1 / (1 - beta^step)                      */
+} adamw;
+
 /* AdamW [loshchilov2019]: decay is apart from the gradient. */
-static void adamw(trainer *t)
+static void adamw_tensor(const adamw *a, size_t n, const float *gradient,
+                         float *restrict first, float *restrict second,
+                         float *restrict weights)
 {
-    const double b1 = 0.9, b2 = 0.999, eps = 1e-8;
+    const float b1 = 0.9f, b2 = 0.999f, eps = 1e-8f;
+    for (size_t i = 0; i < n; i++) {
+        const float g = gradient[i];
+        const float m = b1 * first[i] + (1 - b1) * g;
+        const float v = b2 * second[i] + (1 - b2) * g * g;
+        first[i] = m;
+        second[i] = v;
+        weights[i] = a->keep * weights[i] -
+                     a->rate * (a->c1 * m) / (sqrtf(a->c2 * v) + eps);
+    }
+}
+
+static void add_to(float *restrict x, const float *restrict y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+/* Joins the gradients of the parts and moves the weights. */
+static void update(trainer *t)
+{
     const double lr = rate(&t->options, t->step);
-    const double c1 = 1 - pow(b1, t->step + 1), c2 = 1 - pow(b2, t->step + 1);
+    const double c1 = 1 - pow(0.9, t->step + 1), c2 = 1 - pow(0.999, t->step + 1);
+    #pragma omp parallel for num_threads(t->options.threads) schedule(dynamic)
     for (int i = 0; i < t->network.tensor_count; i++) {
         const net_tensor *x = &t->network.tensors[i];
+        const size_t at = x->offset, n = x->elements;
+        float *gradient = t->gradients + at;
         if (x->fixed) continue;
-        const double keep = x->decay ? 1 - lr * t->options.decay : 1;
-        for (size_t k = x->offset; k < x->offset + x->elements; k++) {
-            const double g = t->gradient[k];
-            const double m = b1 * t->first[k] + (1 - b1) * g;
-            const double v = b2 * t->second[k] + (1 - b2) * g * g;
-            t->first[k] = (float)m;
-            t->second[k] = (float)v;
-            t->weights[k] = (float)(keep * t->weights[k] -
-                                    lr * (m / c1) / (sqrt(v / c2) + eps));
+        for (size_t k = 1; k < (size_t)t->parts; k++)
+            add_to(gradient, gradient + k * t->network.elements, n);
+        const adamw a = {
+            .rate = (float)lr,
+            .keep = (float)(x->decay ? 1 - lr * t->options.decay : 1),
+            .c1 = (float)(1 / c1),
+            .c2 = (float)(1 / c2),
+        };
+        adamw_tensor(&a, n, gradient, t->first + at, t->second + at,
+                     t->weights + at);
+    }
+}
+
+/* Loss and gradient of one part of the batch. */
+static void work(trainer *t, net_f32 *run, int part)
+{
+    const enum train_task task = t->options.task;
+    train_batch *b = t->batch;
+    const net_op *last = &t->network.ops[t->network.count - 1];
+    const int first = part * t->part;
+    const unsigned char *mask =
+        task == TRAIN_MASKED ? b->mask + first * b->tokens : NULL;
+    const float *y = net_f32_forward(
+        run, b->input + (size_t)first * b->input_elements, mask);
+    t->losses[part] = part_loss(b, task, first, t->part, y);
+    net_f32_backward(
+        run, b->dlogits + (size_t)(first * last->tokens) * (size_t)b->outputs,
+        t->gradients + (size_t)part * t->network.elements);
+}
+
+static void work_all(trainer *t)
+{
+    #pragma omp parallel for num_threads(t->run_count) schedule(static, 1)
+    for (int i = 0; i < t->run_count; i++) {
+        int part;
+        for (;;) {
+            #pragma omp atomic capture
+            part = t->next_part++;
+            if (part >= t->parts) break;
+            work(t, t->runs[i], part);
         }
     }
+}
+
+/* Steps until progressive normalisations have come to their folding form: four
+ * fifths of all, so that the last fifth trains what will be used. */
+static void schedule(trainer *t)
+{
+    const int total = (4 * t->options.steps + 4) / 5;
+    const int left = t->step < total ? total - t->step : 0;
+    for (int i = 0; i < t->run_count; i++)
+        net_f32_schedule(t->runs[i], left, total);
+}
+
+enum { PRODUCT = 1024, BETWEEN = 25 };
+
+/* What the machine can do just now: it may be slower than a moment ago. */
+static void time_product(trainer *t)
+{
+    const size_t n = PRODUCT;
+    float *a = allocate(3 * n * n, sizeof *a);
+    for (size_t i = 0; i < 2 * n * n; i++) a[i] = 1 / (float)(i + 1);
+    blas_threads(t->options.threads);
+    const double start = measure_now();
+    blas_gemm_f32(false, true, n, n, n, a, n, a + n * n, n, 0, a + 2 * n * n,
+                  n);
+    t->products[t->product_count++] = measure_now() - start;
+    free(a);
 }
 
 int trainer_step(trainer *t, error *e)
 {
     const train_options *o = &t->options;
-    train_batch *b = t->batch;
-    batch_fill(b, &o->model, o, &t->train, TRAINING_SEED + o->seed,
+    if (t->step % BETWEEN == 0) time_product(t);
+    const double start = measure_now();
+    batch_fill(t->batch, &o->model, o, &t->train, TRAINING_SEED + o->seed,
                (uint64_t)t->step * (uint64_t)o->batch, false);
-    const float *y = net_f32_forward(
-        t->run, b->input, o->task == TRAIN_MASKED ? b->mask : NULL);
-    t->loss = batch_loss(b, o->task, y, o->threads);
+    schedule(t);
+    t->next_part = 0;
+    work_all(t);
+    t->loss = 0;
+    for (int i = 0; i < t->parts; i++) t->loss += t->losses[i];
     if (!isfinite(t->loss))
         return error_set(e, "the loss is not finite at step %d: training has "
-                            "diverged; lower --rate", t->step);
-    net_f32_backward(t->run, b->dlogits, t->gradient);
-    net_f32_statistics(t->run, t->weights);
-    adamw(t);
+                            "diverged; lower --rate (it is %g)", t->step,
+                         o->rate);
+    net_f32_statistics(t->runs[0], t->weights);
+    update(t);
     t->step++;
+    t->seconds[t->timed++] = measure_now() - start;
     return 0;
+}
+
+/* ---- speed ------------------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *x, int n)
+{
+    double *sorted = allocate((size_t)n, sizeof *sorted);
+    memcpy(sorted, x, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, compare);
+    const double middle = n ? sorted[n / 2] : NAN;
+    free(sorted);
+    return middle;
+}
+
+void trainer_speed(const trainer *t, train_speed *out)
+{
+    double macs = 0;
+    for (int i = 0; i < t->network.count; i++) macs += net_macs(&t->network, i);
+    const double step = median(t->seconds, t->timed);
+    *out = (train_speed){
+        .step = step,
+        .images = t->options.batch / step,
+        .flops = t->options.batch / step * 3 * 2 * macs,
+        .sgemm = 2.0 * PRODUCT * PRODUCT * PRODUCT /
+                 median(t->products, t->product_count),
+    };
 }
 
 /* ---- evaluation -------------------------------------------------------------------------------- */
@@ -371,9 +551,9 @@ static void score_batch(train_batch *b, enum train_task task, const float *y,
 {
     const size_t width = (size_t)b->outputs;
     if (task == TRAIN_MASKED) {
-        const double n = (double)masked_tokens(b) * b->outputs;
+        const double n = (double)b->masked * b->outputs;
         double mean = 0, square = 0;
-        s->loss += squared_error(b, y) * b->size;
+        s->loss += squared_error(b, 0, b->size, y) * b->size;
         for (size_t i = 0; i < (size_t)(b->size * b->tokens) * width; i++)
             if (b->mask[i / width]) {
                 mean += b->target[i] / n;
@@ -405,7 +585,8 @@ int train_evaluate(const network *n, const vit_config *c, const float *weights,
                    train_score *out, error *e)
 {
     *out = (train_score){ 0 };
-    const int size = items < o->batch ? items : o->batch;
+    int size = items < 50 ? items : 50; /* all batches are equal */
+    while (items % size) size--;
     net_f32 *run = net_f32_new(n, weights, size, o->threads, false, e);
     if (!run) return -1;
     train_batch *b = batch_new(n, c, size);
@@ -446,20 +627,31 @@ static void fingerprint(const trainer *t, char *out, size_t size)
 {
     const train_options *o = &t->options;
     const vit_config *c = &o->model;
-    snprintf(out, size,
-             "%s %s %s dim %d depth %d heads %d x %d mlp %d steps %d batch %d "
-             "rate %g decay %g warmup %d seed %llu elements %zu",
-             o->data, train_task_name[o->task], c->attention, c->dim, c->depth,
-             c->heads, c->head_dim, c->mlp, o->steps, o->batch, o->rate,
-             o->decay, o->warmup, (unsigned long long)o->seed,
-             t->network.elements);
+    const att_mechanism *m = att_find_mechanism(c->attention);
+    int n = snprintf(
+        out, size,
+        "%s %s %s %s dim %d depth %d heads %d x %d mlp %d patch %d tokens %d "
+        "steps %d batch %d rate %g decay %g warmup %d masked %g seed %llu "
+        "elements %zu",
+        o->data, train_task_name[o->task], c->attention, c->norm, c->dim,
+        c->depth, c->heads, c->head_dim, c->mlp, c->patch, vit_tokens(c),
+        o->steps, o->batch, o->rate, o->decay, o->warmup, o->masked,
+        (unsigned long long)o->seed, t->network.elements);
+    for (int f = 0; m && f < ATT_FIELD_COUNT && n < (int)size; f++) {
+        char text[ATT_TEXT];
+        const enum att_field field = (enum att_field)f;
+        if (!att_uses(m, field) || att_is_default(&c->options, field)) continue;
+        att_get(&c->options, field, text);
+        n += snprintf(out + n, size - (size_t)n, " %s %s", att_fields[f].name,
+                      text);
+    }
 }
 
 static const char *const checkpoint_tensors[] = { "weights", "first", "second" };
 
 int trainer_save(const trainer *t, const char *path, error *e)
 {
-    char options[512], step[16];
+    char options[2048], step[16];
     fingerprint(t, options, sizeof options);
     snprintf(step, sizeof step, "%d", t->step);
     const float *block[3] = { t->weights, t->first, t->second };
@@ -473,28 +665,45 @@ int trainer_save(const trainer *t, const char *path, error *e)
     return archive_write(path, items, 3, notes, e);
 }
 
+static int take_finite(const array *x, const char *path, const char *name,
+                       float *out, error *e)
+{
+    array_to_float(x, out);
+    for (size_t i = 0; i < x->elements; i++)
+        if (!isfinite(out[i]))
+            return error_set(e, "%s: tensor %s, element %zu is not finite; "
+                                "remove the file to start anew", path, name, i);
+    return 0;
+}
+
 int trainer_resume(trainer *t, const char *path, error *e)
 {
     archive a;
-    char options[512];
+    char options[2048];
     float *block[3] = { t->weights, t->first, t->second };
     if (archive_read(&a, path, e)) return -1;
     fingerprint(t, options, sizeof options);
     const char *theirs = archive_metadata(&a, "options");
     const char *step = archive_metadata(&a, "step");
+    char *end = NULL;
+    const long done = step ? strtol(step, &end, 10) : -1;
     int rc = 0;
     if (!theirs || !step || strcmp(theirs, options))
         rc = error_set(e, "%s: is the checkpoint of another training (%s); "
                           "remove it to start anew", path,
                        theirs ? theirs : "no options in it");
+    else if (done < 0 || *end || done > t->options.steps)
+        rc = error_set(e, "%s: step '%s' is not one of 0 to %d; remove the file "
+                          "to start anew", path, step, t->options.steps);
     for (int i = 0; rc == 0 && i < 3; i++) {
         const array *x = archive_find(&a, checkpoint_tensors[i]);
         if (!x || x->elements != t->network.elements)
-            rc = error_set(e, "%s: tensor %s is missing or has the wrong size",
-                           path, checkpoint_tensors[i]);
-        else array_to_float(x, block[i]);
+            rc = error_set(e, "%s: tensor %s is missing or has not %zu "
+                              "elements; remove the file to start anew", path,
+                           checkpoint_tensors[i], t->network.elements);
+        else rc = take_finite(x, path, checkpoint_tensors[i], block[i], e);
     }
-    if (rc == 0) t->step = (int)strtol(step, NULL, 10);
+    if (rc == 0) t->step = (int)done;
     archive_free(&a);
     return rc;
 }

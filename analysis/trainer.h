@@ -38,20 +38,38 @@ typedef struct trainer {
     train_options options;
     data train, test;
     network network;
-    float *weights, *gradient, *first, *second; /* moments of AdamW           */
+    float *weights, *first, *second; /* first, second: moments of AdamW      */
     int step;            /* steps that are done                             */
     double loss;         /* of the last one                                 */
     struct train_batch *batch;
-    net_f32 *run;
+    int part, parts;     /* samples of a part of the batch; their number    */
+    net_f32 **runs;      /* [run_count]: one for each thread                */
+    int run_count, next_part;
+    float *gradients;    /* [parts][network.elements]                       */
+    double *losses;      /* [parts]                                         */
+    double *seconds;     /* [steps]: of each step done since opening         */
+    double *products;    /* [steps]: of sgemm, between them                  */
+    int timed, product_count;
 } trainer;
 
 /* Opens the data, builds and starts the network.  0 or -1. */
 int trainer_open(trainer *t, const train_options *o, error *e);
 void trainer_close(trainer *t);
 
-/* One step; returns its loss (nats, or squared error). -1 with e if the loss is
- * not finite: training has diverged. */
+/* One step; its loss (nats, or squared error) is in t->loss.  -1 with e if the
+ * loss is not finite: training has diverged. */
 int trainer_step(trainer *t, error *e);
+
+/* How fast the steps went: useful work is 3 times the multiply-adds of forward,
+ * times 2; data, normalisations and AdamW are in the time, not in the work. */
+typedef struct train_speed {
+    double step;   /* seconds, the median                                   */
+    double images; /* samples a second                                      */
+    double flops;  /* useful, a second                                      */
+    double sgemm;  /* flop a second of products of 1024 x 1024 matrices on
+                      the same threads, taken between the steps: the median */
+} train_speed;
+void trainer_speed(const trainer *t, train_speed *out);
 
 /* Atomic.  Resuming refuses a checkpoint of other options. */
 int trainer_save(const trainer *t, const char *path, error *e);
