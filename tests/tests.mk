@@ -37,3 +37,18 @@ test-quick: tests
 # Address and undefined behaviour; a leak is a failure too.
 asan:
 	@$(MAKE) --no-print-directory FLAVOUR=asan test-quick
+
+# Data races.  clang and its OpenMP with Archer; tests/tsan.sh says why.
+TSAN_CC ?= clang
+.PHONY: tsan-tools
+tsan-tools:
+	@mkdir -p build; printf '%s\n' 'int main(void) {' 'int n = 0;' \
+	    '#pragma omp parallel reduction(+ : n)' 'n++;' 'return n == 0; }' >build/tsan-try.c; \
+	if ! $(TSAN_CC) -fsanitize=thread -fopenmp build/tsan-try.c -o build/tsan-try 2>build/tsan-try.log || \
+	    ! OMP_TOOL_LIBRARIES=libarcher.so ARCHER_OPTIONS=verbose=1 TSAN_OPTIONS= build/tsan-try 2>&1 | \
+	    grep -q 'Archer detected'; then \
+	    echo "make tsan needs clang with ThreadSanitizer and its OpenMP with Archer;"; \
+	    echo "as root: apt-get install clang libomp-dev"; exit 3; fi
+tsan: tsan-tools
+	@$(MAKE) --no-print-directory $(JOBS) FLAVOUR=tsan CC=$(TSAN_CC) all
+	@LIMIT=3600 CC=$(TSAN_CC) tests/run build/tsan build/tsan/attnbench tsan
