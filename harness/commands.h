@@ -10,6 +10,7 @@
     X(doctor, "what this machine can measure, and the remedy for the rest")    \
     X(verify, "compare kernels and references with case files, or each other") \
     X(sweep, "measure kernels over axes or a suite")                           \
+    X(cache, "misses of the same cases in simulated caches")                   \
     X(table, "results as Markdown, CSV, LaTeX or JSON")                        \
     X(plot, "figures of a run")                                                \
     X(compare, "two runs, case by case")                                       \

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../kernels/plan.h"
+#include "cache_simulate.h"
 #include "commands.h"
 #include "counters.h"
 #include "error.h"
@@ -250,6 +251,16 @@ static void say_suites(void)
     say(n ? YES : NO, "suites", n ? text : "the folder is empty", NULL);
 }
 
+static void say_valgrind(void)
+{
+    error e;
+    char *path = cache_valgrind(&e);
+    say(path ? YES : NO, "valgrind",
+        path ? "simulated caches (attnbench cache)" : "not installed",
+        path ? NULL : "as root: apt-get install valgrind");
+    free(path);
+}
+
 static void say_software(const json *machine)
 {
     const json *l = json_get(machine, "libraries");
@@ -261,6 +272,7 @@ static void say_software(const json *machine)
              text_of(json_get(machine, "blas_core"), "unknown"));
     say_library(l, "openblas", "OpenBLAS", use, NULL);
     say_library(l, "papi", "PAPI", "counters", NULL);
+    say_valgrind();
     say_suites();
 }
 

@@ -12,7 +12,6 @@
 #include "bind.h"
 #include "check.h"
 #include "counters.h"
-#include "inputs.h"
 #include "isolate.h"
 #include "measure.h"
 
@@ -195,21 +194,14 @@ static bool check(const sweep_job *job, json *out)
 
 /* ---- measurement --------------------------------------------------------- */
 
-typedef struct run {
-    att_plan plan;
-    att_grad grad;
-    inputs in;
-    float *gradients; /* of parameters                                       */
-} run;
-
-static void call_forward(void *arg)
+void sweep_call_forward(void *call)
 {
-    att_plan_forward(&((run *)arg)->plan);
+    att_plan_forward(&((sweep_call *)call)->plan);
 }
 
-static void call_backward(void *arg)
+void sweep_call_backward(void *call)
 {
-    run *r = arg;
+    sweep_call *r = call;
     att_plan_backward(&r->plan, &r->grad);
 }
 
@@ -242,7 +234,7 @@ static void put_bytes(json *out, const char *key, double value)
 }
 
 /* Where backward() shall write the gradients. */
-static bool attach_gradients(run *r)
+static bool attach_gradients(sweep_call *r)
 {
     const size_t bytes = gradient_bytes(&r->plan);
     r->grad = (att_grad){ r->in.dout, r->in.grad[0], r->in.grad[1],
@@ -260,8 +252,7 @@ static bool attach_gradients(run *r)
     return r->gradients != NULL;
 }
 
-/* NULL, or why not. */
-static const char *set_up(run *r, const sweep_case *c)
+const char *sweep_call_make(sweep_call *r, const sweep_case *c)
 {
     const bool grad = c->pass == ATT_BACKWARD;
     error e;
@@ -277,7 +268,7 @@ static const char *set_up(run *r, const sweep_case *c)
     return NULL;
 }
 
-static json *count_events(run *r, const sweep_job *sweep,
+static json *count_events(sweep_call *r, const sweep_job *sweep,
                           const measure_job *job)
 {
     const sweep_case *c = sweep->what;
@@ -298,21 +289,22 @@ static json *count_events(run *r, const sweep_job *sweep,
 static json *measure(const sweep_job *job, json *out)
 {
     const sweep_case *c = job->what;
-    run r = { 0 };
+    sweep_call r = { 0 };
     reset_peak();
     put_bytes(out, "baseline_rss", status_bytes("VmRSS:"));
-    const char *why = set_up(&r, c);
+    const char *why = sweep_call_make(&r, c);
     if (why) return verdict(out, "oom", why);
 
     const measure_job timing = {
-        .run = c->pass == ATT_FORWARD ? call_forward : call_backward,
+        .run = c->pass == ATT_FORWARD ? sweep_call_forward
+                                         : sweep_call_backward,
         .arg = &r,
         .ci = c->settings.ci,
         .seconds = c->settings.seconds,
         .clock = job->clock,
     };
     isolate_stage("warming up and sampling");
-    if (c->pass == ATT_BACKWARD) call_forward(&r); /* fills `save` */
+    if (c->pass == ATT_BACKWARD) sweep_call_forward(&r); /* fills `save` */
     if (c->threads > 1) timing.run(&r); /* a BLAS makes its threads */
     json *binding = bind_team(job->bind, c->threads);
     json_put(out, "samples", measure_samples(&timing));

@@ -3,6 +3,7 @@
 #define SWEEP_CASE_H
 
 #include "../kernels/plan.h"
+#include "inputs.h"
 #include "json.h"
 
 /* How to measure; from the command line or a suite's block. */
@@ -47,6 +48,21 @@ typedef struct sweep_job {
  *     binding  {policy, processors[], held, reason}
  * as far as it came. */
 json *sweep_case_run(void *arg);
+
+/* A case made ready, and its call. */
+typedef struct sweep_call {
+    att_plan plan;
+    att_grad grad;
+    inputs in;
+    float *gradients; /* of parameters                                       */
+} sweep_call;
+
+/* NULL, or why not; r points into itself.  The process ends with it: nothing is
+ * freed. */
+const char *sweep_call_make(sweep_call *r, const sweep_case *c);
+/* One pass; the argument is a sweep_call.  Backward comes after a forward. */
+void sweep_call_forward(void *call);
+void sweep_call_backward(void *call);
 
 /* {mul_add, add, mul, div, exp, total} */
 json *sweep_case_flop(const att_cost *cost);

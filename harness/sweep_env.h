@@ -24,7 +24,7 @@ int sweep_env_identify(sweep_env *env, const volatile sig_atomic_t *stop,
                        error *e);
 /* Then: takes over the journal's env row of that machine and program if it has
  * ceilings for all these thread counts (`known`); else measures them, in a
- * child process and about `seconds`. */
+ * child process and about `seconds`.  No thread counts: no ceilings. */
 int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
                        int count, double seconds,
                        const volatile sig_atomic_t *stop, error *e);

@@ -264,43 +264,64 @@ static int set(sweep_options *o, int key, char *text)
     }
 }
 
+/* What parse() works on; `as` is NULL for sweep itself. */
+typedef struct reader {
+    sweep_options *o;
+    const sweep_command *as;
+} reader;
+
+static bool is_own(const sweep_command *as, int key)
+{
+    const struct argp_option *x = as ? as->own : NULL;
+    for (; x && (x->name || x->doc); x++)
+        if (x->name && x->key == key) return true;
+    return false;
+}
+
 static error_t parse(int key, char *text, struct argp_state *state)
 {
-    const int rc = set(state->input, key, text);
+    const reader *r = state->input;
+    if (is_own(r->as, key)) {
+        if (r->as->set(r->as->arg, key, text, &r->o->error) == 0) return 0;
+        sweep_fail(r->o, EXIT_USAGE);
+        return EINVAL;
+    }
+    const int rc = set(r->o, key, text);
     return rc < 0 ? EINVAL : rc;
 }
 
-/* The fixed options and one for each axis; static storage. */
-static const struct argp_option *all_options(void)
+/* Options that only a command that takes times can have. */
+static bool is_of_timing(int key)
 {
-    enum { FIXED = sizeof fixed_options / sizeof *fixed_options };
-    static struct argp_option all[FIXED + AXES + 1];
-    memcpy(all, fixed_options, sizeof fixed_options);
+    static const int keys[] = { KEY_CI, KEY_TIME,  KEY_PROCESSES, KEY_CHECK,
+                                KEY_AA, KEY_PAIRS, KEY_BIND,      KEY_MULTIPLEX,
+                                KEY_DRY };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i] == key) return true;
+    return false;
+}
+
+/* The fixed options, the command's own and one for each axis; static storage. */
+static const struct argp_option *all_options(const sweep_command *as)
+{
+    enum { FIXED = sizeof fixed_options / sizeof *fixed_options, OWN = 16 };
+    static struct argp_option all[FIXED + OWN + AXES + 1];
+    const struct argp_option *own = as ? as->own : NULL;
+    int n = 0;
+    for (int i = 0; i < FIXED; i++)
+        if (!as || !is_of_timing(fixed_options[i].key))
+            all[n++] = fixed_options[i];
+    while (own && (own->name || own->doc) && n < FIXED + OWN) all[n++] = *own++;
     for (int a = 0; a < AXES; a++)
-        all[FIXED + a] = (struct argp_option){
+        all[n++] = (struct argp_option){
             axes_name(a), KEY_AXIS + a, "VALUES", 0, axes_help(a), 3
         };
+    all[n] = (struct argp_option){ 0 };
     return all;
 }
 
-int sweep_options_read(sweep_options *o, int argc, char **argv)
+static void check_together(sweep_options *o)
 {
-    const struct argp argp = { all_options(), parse, "",  doc,
-                               NULL,          NULL,  NULL };
-    *o = (sweep_options){
-        .name = argv[0],
-        .out = "results/run",
-        .plain = -1,
-        .settings = { NAN, NAN, NAN, NAN, 0 },
-        .shard = 1,
-        .shards = 1,
-    };
-    argp_err_exit_status = EXIT_USAGE;
-    if (spelling_check(all_options(), argc, argv, &o->error) < 0) {
-        sweep_fail(o, EXIT_USAGE);
-        return o->status;
-    }
-    argp_parse(&argp, argc, argv, 0, NULL, o);
     if (!o->status && o->axes.of[AXIS_SEQ].count &&
         o->axes.of[ATT_FIELD_grid].count) {
         error_set(&o->error, "--seq and --grid both set the tokens: keep one");
@@ -310,8 +331,36 @@ int sweep_options_read(sweep_options *o, int argc, char **argv)
         error_set(&o->error, "--pairs belongs to --aa: give both or neither");
         sweep_fail(o, EXIT_USAGE);
     }
+}
+
+int sweep_options_read_as(sweep_options *o, const sweep_command *as, int argc,
+                          char **argv)
+{
+    const struct argp_option *options = all_options(as);
+    const struct argp argp = { options, parse, "", as ? as->doc : doc,
+                               NULL,    NULL,  NULL };
+    *o = (sweep_options){
+        .name = argv[0],
+        .out = "results/run",
+        .plain = -1,
+        .settings = { NAN, NAN, NAN, NAN, 0 },
+        .shard = 1,
+        .shards = 1,
+    };
+    argp_err_exit_status = EXIT_USAGE;
+    if (spelling_check(options, argc, argv, &o->error) < 0) {
+        sweep_fail(o, EXIT_USAGE);
+        return o->status;
+    }
+    argp_parse(&argp, argc, argv, 0, NULL, &(reader){ o, as });
+    check_together(o);
     if (!o->pairs) o->pairs = 200;
     return o->status;
+}
+
+int sweep_options_read(sweep_options *o, int argc, char **argv)
+{
+    return sweep_options_read_as(o, NULL, argc, argv);
 }
 
 /* ---- from options to cases ----------------------------------------------- */

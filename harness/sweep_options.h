@@ -25,6 +25,17 @@ typedef struct sweep_options {
 /* Reads the command line; --help ends the program.  Returns the exit code, 0 if
  * all is well. */
 int sweep_options_read(sweep_options *o, int argc, char **argv);
+
+/* Another command over the cases of a sweep: it has the options that choose
+ * cases, but not those of timing, and some of its own. */
+typedef struct sweep_command {
+    const char *doc;
+    const struct argp_option *own; /* ends with { 0 }; keys below 1000       */
+    int (*set)(void *arg, int key, const char *text, error *e); /* 0 or -1   */
+    void *arg;
+} sweep_command;
+int sweep_options_read_as(sweep_options *o, const sweep_command *as, int argc,
+                          char **argv);
 void sweep_options_free(sweep_options *o);
 
 /* Notes an exit code, the first one wins; returns -1. */

@@ -246,12 +246,13 @@ static json *place(const sweep_case *c, const sweep_env *env, const json *first,
     return j;
 }
 
-static void head(json *row, const sweep_case *c, const sweep_env *env)
+void sweep_row_head(json *row, const char *kind, const sweep_case *c,
+                    const sweep_env *env)
 {
     char binary[SWEEP_ID], when[24];
     sweep_env_binary(env, &c->entry, binary);
     sweep_time(when);
-    json_put_text(row, "kind", "case");
+    json_put_text(row, "kind", kind);
     json_put_number(row, "schema", JOURNAL_SCHEMA);
     json_put_text(row, "case", c->name);
     json_put_text(row, "env", env->id);
@@ -281,7 +282,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     json *row = json_object();
     double median;
 
-    head(row, c, env);
+    sweep_row_head(row, "case", c, env);
     json_put_text(row, "status", o->status);
     json_put_text(row, "reason", *o->reason ? o->reason : NULL);
     json_put(row, "time_ns", ok ? times(c, o->samples, &median) : NULL);

@@ -27,6 +27,10 @@ void sweep_outcome_free(sweep_outcome *o);
 /* Clean samples of all processes, as a row's median takes them. */
 void sweep_samples(const json *samples, ratio_samples *out);
 
+/* What rows of that kind say of a case and of where it ran. */
+void sweep_row_head(json *row, const char *kind, const sweep_case *c,
+                    const sweep_env *env);
+
 /* The case row; keys in results/README.md. */
 json *sweep_row(const sweep_case *c, const sweep_env *env,
                 const sweep_outcome *o);

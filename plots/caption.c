@@ -65,7 +65,7 @@ static void note_zeros(const lines *all, const char *what, char *out,
         if (all->item[i].zeros)
             append(list, sizeof list, ", ", all->item[i].label);
     if (!*list) return;
-    snprintf(text, sizeof text, "No %s (0 B): %s.", what, list);
+    snprintf(text, sizeof text, "No %s (0): %s.", what, list);
     append(out, size, " ", text);
 }
 

@@ -159,6 +159,26 @@ static bool has_key(const columns *c, const char *key)
     return false;
 }
 
+/* Objects with counts of events, and what names of their columns begin with. */
+static const struct {
+    const char *part, *prefix;
+} counts[] = { { "counters", "counter." }, { "counters_cold", "cold." } };
+enum { COUNTS = sizeof counts / sizeof *counts };
+
+/* Titles of those that the figures of misses show. */
+static const char *counter_title(const char *key, const char *name)
+{
+    static const char *const titles[][2] = {
+        { "l1d_miss", "L1 data misses per call" },
+        { "l2_miss", "L2 misses per call" },
+        { "llc_miss", "last-level misses per call" },
+    };
+    if (strncmp(name, counts[0].prefix, strlen(counts[0].prefix))) return name;
+    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
+        if (!strcmp(key, titles[i][0])) return titles[i][1];
+    return name;
+}
+
 /* One column per member that `part` has in any case. */
 static void add_members(columns *c, const results *r, const char *part,
                         const char *prefix, enum column_kind kind)
@@ -171,15 +191,17 @@ static void add_members(columns *c, const results *r, const char *part,
             snprintf(key, sizeof key, "%s%s", prefix, json_key(x));
             if (has_key(c, key)) continue;
             const char *name = own(c, json_key(x), prefix);
-            add(c, &(column){ name, name, name, kind, QUANTITY_COUNT, 1,
+            const char *title = kind == COLUMN_VALUE
+                                    ? counter_title(json_key(x), name) : name;
+            add(c, &(column){ name, name, title, kind,
+                              kind == COLUMN_VALUE ? QUANTITY_EVENTS
+                                                   : QUANTITY_COUNT, 1,
                               kind == COLUMN_VALUE ? -1 : 0,
                               kind == COLUMN_AXIS,
                               kind == COLUMN_VALUE ? name : NULL, NULL });
         }
     }
 }
-
-#define COUNTER_PREFIX "counter."
 
 void columns_make(columns *c, const results *r)
 {
@@ -189,7 +211,14 @@ void columns_make(columns *c, const results *r)
     add_members(c, r, "problem", "", COLUMN_AXIS);
     for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++)
         add(c, &after_axes[i]);
-    add_members(c, r, "counters", COUNTER_PREFIX, COLUMN_VALUE);
+    columns_more(c, r);
+}
+
+void columns_more(columns *c, const results *r)
+{
+    add_members(c, r, "problem", "", COLUMN_AXIS);
+    for (int k = 0; k < COUNTS; k++)
+        add_members(c, r, counts[k].part, counts[k].prefix, COLUMN_VALUE);
 }
 
 void columns_free(columns *c)
@@ -238,18 +267,27 @@ const column *columns_find(const columns *c, const char *name, error *e)
 
 /* ---- values -------------------------------------------------------------- */
 
+/* A column of counts: its number among the objects, or -1. */
+static int counts_of(const column *c)
+{
+    for (int k = 0; c->path && k < COUNTS; k++)
+        if (!strncmp(c->path, counts[k].prefix, strlen(counts[k].prefix)))
+            return k;
+    return -1;
+}
+
 void column_numbers(const column *c, const result *r, double value[3])
 {
     value[0] = value[1] = value[2] = NAN;
     if (c->kind == COLUMN_TEXT) return;
+    const int k = c->kind == COLUMN_VALUE ? counts_of(c) : -1;
     if (c->derive) c->derive(r, value);
     else if (c->kind == COLUMN_AXIS)
         value[0] = result_axis_number(r, c->name);
-    else if (!strncmp(c->path, COUNTER_PREFIX, strlen(COUNTER_PREFIX))) {
-        const json *counters = json_get(r->row, "counters");
-        const char *name = c->path + strlen(COUNTER_PREFIX);
-        value[0] = json_number(json_get(json_get(counters, name), "value"),
-                               NAN);
+    else if (k >= 0) {
+        const json *all = json_get(r->row, counts[k].part);
+        const char *name = c->path + strlen(counts[k].prefix);
+        value[0] = json_number(json_get(json_get(all, name), "value"), NAN);
     } else
         value[0] = result_number(r, c->path);
 }

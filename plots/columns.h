@@ -38,6 +38,8 @@ typedef struct columns {
 } columns;
 
 void columns_make(columns *c, const results *r);
+/* Those that other results have besides. */
+void columns_more(columns *c, const results *r);
 void columns_free(columns *c);
 
 /* By name or key, or by the short names n, seq, d, w, h, b, t, g; dashes stand

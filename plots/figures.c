@@ -35,6 +35,7 @@ const char *const figures_usual[] = {
     "scaling-time",  "scaling-gflops", "scaling-memory",
     "headdim-time",  "headdim-gflops", "headdim-memory",
     "window-time",   "window-gflops",  "window-memory",
+    "scaling-misses", "headdim-misses", "window-misses",
     "roofline",      "models-accuracy", "models-levels",
 };
 const int figures_usual_count =
@@ -58,7 +59,8 @@ const char *figures_check(const char *name, const columns *c, error *e)
     const char *metric;
     if (!strcmp(name, "roofline") || model_figure_is(name)) return name;
     if (split(name, &metric)) {
-        if (!strcmp(metric, "memory")) return name;
+        if (!strcmp(metric, "memory") || !strcmp(metric, "misses"))
+            return name;
         const column *y = columns_find(c, metric, NULL);
         if (y && y->kind == COLUMN_VALUE) return name;
     }
@@ -69,7 +71,7 @@ const char *figures_check(const char *name, const columns *c, error *e)
     else
         error_set(e, "unknown figure '%s': use roofline, models-accuracy, "
                      "models-levels, or scaling-, headdim- "
-                     "or window- with time, gflops, memory or a column of "
+                     "or window- with time, gflops, memory, misses or a column of "
                      "'attnbench table'", name);
     return NULL;
 }
@@ -236,14 +238,54 @@ static void y_title(const column *y, char *out, size_t size)
     else snprintf(out, size, "%s", y->title);
 }
 
-/* Metrics of a figure: one column, or the two of `memory`. */
+/* Metrics of a figure: one column, or the two of a pair; 0 if no case has
+ * them. */
 static int metrics_of(const columns *c, const char *metric,
                       const column *out[2])
 {
-    const bool memory = !strcmp(metric, "memory");
-    out[0] = columns_find(c, memory ? "workspace" : metric, NULL);
-    out[1] = columns_find(c, "peak_rss", NULL);
-    return memory ? 2 : 1;
+    static const char *const pairs[][3] = {
+        { "memory", "workspace", "peak_rss" },
+        { "misses", "counter.l1d_miss", "counter.l2_miss" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        if (strcmp(metric, pairs[i][0])) continue;
+        out[0] = columns_find(c, pairs[i][1], NULL);
+        out[1] = columns_find(c, pairs[i][2], NULL);
+        return out[0] && out[1] ? 2 : 0;
+    }
+    out[0] = columns_find(c, metric, NULL);
+    return out[0] ? 1 : 0;
+}
+
+bool figures_of_events(const char *name)
+{
+    const char *metric;
+    if (!split(name, &metric)) return false;
+    return !strcmp(metric, "misses") || !strncmp(metric, "counter.", 8) ||
+           !strncmp(metric, "cold.", 5);
+}
+
+/* Says by what simulator, and in which caches, misses were counted. */
+static void note_simulated(const slice *s, char *note, size_t size)
+{
+    const json *caches = NULL;
+    const char *source = NULL;
+    for (int i = 0; i < s->count && !caches; i++) {
+        caches = json_get(s->item[i]->row, "caches");
+        source = json_text(result_member(s->item[i]->row,
+                                         "counters/l1d_miss/source"));
+    }
+    if (!caches) return;
+    size_t n = strlen(note);
+    n += (size_t)snprintf(note + n, size - n, "%sA warm call, %s (LRU, no "
+                                              "prefetch):", n ? " " : "",
+                          source ? source : "simulated");
+    for (const json *c = json_first(caches); c && n < size; c = json_next(c))
+        n += (size_t)snprintf(note + n, size - n, " %s %.0f KiB %.0f-way%s",
+                              json_key(c),
+                              json_number(json_get(c, "bytes"), NAN) / 1024,
+                              json_number(json_get(c, "ways"), NAN),
+                              json_next(c) ? "," : ".");
 }
 
 static bool drawable_metrics(const lines *all, int metrics)
@@ -280,6 +322,7 @@ static int draw_metrics(const figure_request *q, const results *r,
         set_exponents(r, &all[0], &p.item[0]);
     y_title(y[0], title, sizeof title);
     caption_note(r, s, &all[0], y[0]->title, note, sizeof note);
+    if (figures_of_events(q->name)) note_simulated(s, note, sizeof note);
     caption_comment(r, s, q->file, comment, sizeof comment);
     snprintf(subject, sizeof subject, "%s%s%s against %s", y[0]->title,
              metrics > 1 ? " and " : "", metrics > 1 ? y[1]->title : "",
@@ -292,6 +335,7 @@ static int draw_metrics(const figure_request *q, const results *r,
         .x_ticks = a->ticks,
         .quantity = rate ? QUANTITY_NUMBER : y[0]->quantity,
         .guide = y[0]->quantity == QUANTITY_SECONDS ||
+                         y[0]->quantity == QUANTITY_EVENTS ||
                          y[0]->quantity == QUANTITY_BYTES
                      ? a->guide : NULL,
         .panel = p.item,
@@ -451,7 +495,11 @@ int figures_draw(const figure_request *q, const results *r, const columns *c,
     else if (!a) rc = draw_roofline(q, r, &s, x, e);
     else {
         const int metrics = metrics_of(c, metric, y);
-        rc = draw_metrics(q, r, &s, a, x, y, metrics, e);
+        rc = 0;
+        if (metrics) rc = draw_metrics(q, r, &s, a, x, y, metrics, e);
+        else
+            error_set(e, "%s: no case has counts of events; 'attnbench cache' "
+                         "adds some", q->name);
     }
     slice_free(&s);
     return rc;

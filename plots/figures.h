@@ -34,6 +34,10 @@ const char *figures_check(const char *name, const columns *c, error *e);
 /* Name of the axis that a valid figure varies. */
 const char *figures_axis(const char *name);
 
+/* Whether it shows counts of events, which come from simulated cases where the
+ * run has some. */
+bool figures_of_events(const char *name);
+
 /* Draws one figure and writes FILE.md, its caption.  1; 0 if no kernel has two
  * points, and e says what is missing; -1 on failure. */
 int figures_draw(const figure_request *q, const results *r, const columns *c,

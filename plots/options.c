@@ -48,7 +48,7 @@ static int check_patterns(const results *r, const char *patterns, error *e)
 int options_read(results *r, const char *dir, const selection *s, error *e)
 {
     int kept = 0;
-    if (results_read(r, dir, s->env, e) < 0) return -1;
+    if (results_read(r, dir, s->kind, s->env, e) < 0) return -1;
     if ((s->only && check_patterns(r, s->only, e) < 0) ||
         (s->not && check_patterns(r, s->not, e) < 0)) {
         results_free(r);

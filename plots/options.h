@@ -10,6 +10,7 @@
 typedef struct selection {
     const char *env;          /* --env                                       */
     const char *only, *not;   /* --kernel, --not: patterns with commas       */
+    enum results_kind kind;
 } selection;
 
 /* The next of a list with commas: copies it to out (size bytes) and moves *list

@@ -93,7 +93,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 typedef struct run {
     const arguments *a;
-    results results;
+    results results, simulated; /* of one of them may be none              */
     columns columns;
     char *out;
     fixed_axis asked[SLICE_AXES];
@@ -134,8 +134,12 @@ static void draw_one(run *r, const char *name, const fixed_axis *asked,
         .asked = asked,
         .asked_count = asked_count,
     };
+    const bool simulated = figures_of_events(name) && r->simulated.count;
+    const results *from = simulated ? &r->simulated : &r->results;
+    int rc = 0;
     progress_show(&r->bar, r->drawn, file);
-    const int rc = figures_draw(&q, &r->results, &r->columns, &e);
+    if (from->count) rc = figures_draw(&q, from, &r->columns, &e);
+    else error_set(&e, "%s: the run has no case that was timed", name);
     if (rc > 0) {
         progress_clear(&r->bar);
         printf("%s/%s%s\n", r->out, file,
@@ -170,8 +174,9 @@ static void draw_each(run *r, const char *name, int k, fixed_axis *asked,
     }
     const column *axis = r->each[k];
     const bool varied = !strcmp(axis->name, figures_axis(name));
+    const results *from = r->results.count ? &r->results : &r->simulated;
     const int n = varied || has_axis(asked, asked_count, axis)
-                      ? 0 : slice_values(&r->results, axis, value, MOST);
+                      ? 0 : slice_values(from, axis, value, MOST);
     if (n == 0) draw_each(r, name, k + 1, asked, asked_count, file);
     for (int i = 0; i < n; i++) {
         char more[256];
@@ -196,7 +201,9 @@ static int read_axes(run *r, error *e)
                                  r->a->where, e) < 0)
         return -1;
     /* once, not by every figure */
-    if (slice_check(&r->results, r->asked, r->asked_count, e) < 0) return -1;
+    if (slice_check(&r->results, r->asked, r->asked_count, e) < 0 &&
+        slice_check(&r->simulated, r->asked, r->asked_count, NULL) < 0)
+        return -1;
     const column *pass = columns_find(&r->columns, "pass", e);
     if (!has_axis(r->asked, r->asked_count, pass))
         r->each[r->each_count++] = pass;
@@ -276,6 +283,18 @@ static int draw_into(run *r, error *e)
     return r->failed ? EXIT_SOME_FAILED : EXIT_OK;
 }
 
+/* Cases that were timed, and those whose caches were simulated: one kind is
+ * enough. */
+static int read_both(run *r, error *e)
+{
+    selection selected = r->a->selection;
+    error none;
+    const int timed = options_read(&r->results, r->a->dir, &selected, e);
+    selected.kind = RESULTS_SIMULATED;
+    return options_read(&r->simulated, r->a->dir, &selected, &none) < 0 ? timed
+                                                                       : 0;
+}
+
 int command_plot(int argc, char **argv)
 {
     const struct argp argp = { options, parse, "DIR [FIGURE...]", doc,
@@ -289,15 +308,17 @@ int command_plot(int argc, char **argv)
         return options_fail(argv[0], &e, EXIT_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     const int formats = gnuplot_formats(a.format, &e);
-    if (formats < 0 || options_read(&r.results, a.dir, &a.selection, &e) < 0)
+    if (formats < 0 || read_both(&r, &e) < 0)
         return options_fail(argv[0], &e, EXIT_USAGE);
     r.formats = (unsigned)formats;
     r.out = a.out ? strdup(a.out) : path_join(a.dir, "figures");
     if (!r.out) abort();
     columns_make(&r.columns, &r.results);
+    columns_more(&r.columns, &r.simulated);
     const int code = draw_into(&r, &e);
     columns_free(&r.columns);
     results_free(&r.results);
+    results_free(&r.simulated);
     free(r.out);
     return code;
 }

@@ -20,11 +20,15 @@ static const unit flops[] = {
 static const unit bandwidths[] = {
     { "MB/s", 1e6 }, { "GB/s", 1e9 }, { "TB/s", 1e12 }, { 0 },
 };
+static const unit events[] = {
+    { "", 1 }, { "k", 1e3 }, { "M", 1e6 }, { "G", 1e9 }, { "T", 1e12 }, { 0 },
+};
 static const unit plain[] = { { "", 1 }, { 0 } };
 
 static const unit *const units[QUANTITIES] = {
     [QUANTITY_NUMBER] = plain,
     [QUANTITY_COUNT] = plain,
+    [QUANTITY_EVENTS] = events,
     [QUANTITY_SECONDS] = seconds,
     [QUANTITY_BYTES] = bytes,
     [QUANTITY_FLOP_PER_S] = flops,

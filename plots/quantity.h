@@ -7,6 +7,7 @@
 enum quantity {
     QUANTITY_NUMBER,  /* real, no unit                                       */
     QUANTITY_COUNT,   /* integer                                             */
+    QUANTITY_EVENTS,  /* a count that is read with prefixes: 10 M            */
     QUANTITY_SECONDS,
     QUANTITY_BYTES,
     QUANTITY_FLOP_PER_S,

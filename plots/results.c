@@ -174,6 +174,7 @@ static result look_up(const results *r, const json *row)
 {
     const char *mechanism = json_text(json_get(row, "mechanism"));
     const char *status = json_text(json_get(row, "status"));
+    const bool timed = is_kind(row, "case");
     return (result){
         .row = row,
         .env = journal_env(&r->journal, row),
@@ -188,17 +189,19 @@ static result look_up(const results *r, const json *row)
         .reason = text_or(json_get(row, "reason"), ""),
         .threads = (int)json_number(json_get(row, "threads"), 1),
         .ok = !strcmp(status, "ok") &&
-              json_number(result_member(row, "time_ns/median"), 0) > 0,
+              (!timed ||
+               json_number(result_member(row, "time_ns/median"), 0) > 0),
         .unreliable =
-            json_true(result_member(row, "time_ns/unreliable")) ||
-            json_number(result_member(row, "time_ns/n"), 0) < RESULT_CLEAN,
+            timed &&
+            (json_true(result_member(row, "time_ns/unreliable")) ||
+             json_number(result_member(row, "time_ns/n"), 0) < RESULT_CLEAN),
     };
 }
 
 /* The environment whose cases are used: as asked for, or that of the last case;
  * NULL for all. */
-static int choose_env(const results *r, const char *asked, const char **out,
-                      error *e)
+static int choose_env(const results *r, const char *kind, const char *asked,
+                      const char **out, error *e)
 {
     const char *newest = NULL;
     *out = NULL;
@@ -206,7 +209,7 @@ static int choose_env(const results *r, const char *asked, const char **out,
     for (int i = 0; i < r->journal.count; i++) {
         const json *row = r->journal.rows[i];
         const char *id = text_or(json_get(row, "env"), "");
-        if (is_kind(row, "case") &&
+        if (is_kind(row, kind) &&
             (!asked || !strncmp(id, asked, strlen(asked))))
             newest = env_group(&r->journal, row);
     }
@@ -256,27 +259,30 @@ static void list_envs(results *r)
     }
 }
 
-static int collect(results *r, const char *env, error *e)
+static int collect(results *r, enum results_kind which, const char *env,
+                   error *e)
 {
-    const char *chosen;
-    if (choose_env(r, env, &chosen, e) < 0) return -1;
+    const char *kind = which == RESULTS_TIMED ? "case" : "cache", *chosen;
+    if (choose_env(r, kind, env, &chosen, e) < 0) return -1;
     r->item = sure(malloc((size_t)(r->journal.count + 1) * sizeof *r->item));
     for (int i = 0; i < r->journal.count; i++) {
-        if (!is_kind(r->journal.rows[i], "case")) continue;
+        if (!is_kind(r->journal.rows[i], kind)) continue;
         if (check_case(r, i, e) < 0) return -1;
         const result one = look_up(r, r->journal.rows[i]);
         if (chosen && strcmp(one.env_id, chosen)) r->left_out++;
         else r->item[r->count++] = one;
     }
     if (r->count == 0)
-        return error_set(e, "%s: no case in it yet: 'attnbench sweep' adds "
-                            "them", r->journal.path);
+        return error_set(e, "%s: no case in it yet: 'attnbench %s' adds them",
+                         r->journal.path,
+                         which == RESULTS_TIMED ? "sweep" : "cache");
     drop_replaced(r);
     list_envs(r);
     return 0;
 }
 
-int results_read(results *r, const char *dir, const char *env, error *e)
+int results_read(results *r, const char *dir, enum results_kind kind,
+                 const char *env, error *e)
 {
     char *bytes;
     size_t size;
@@ -285,7 +291,7 @@ int results_read(results *r, const char *dir, const char *env, error *e)
     if (file_read(r->journal.path, READ_LIMIT, &bytes, &size, e) == 0) {
         sha256_hex(bytes, size, r->hash);
         free(bytes);
-        if (collect(r, env, e) == 0) return 0;
+        if (collect(r, kind, env, e) == 0) return 0;
     }
     results_free(r);
     return -1;

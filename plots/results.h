@@ -25,7 +25,7 @@ typedef struct result {
     const char *name, *mechanism, *kernel, *family, *level, *pass;
     const char *status, *reason;
     int threads;
-    bool ok;         /* measured and right: status "ok" with a median        */
+    bool ok;         /* status "ok", with a median if it was timed           */
     bool unreliable; /* fewer than RESULT_CLEAN clean samples                */
 } result;
 
@@ -40,9 +40,14 @@ typedef struct results {
     int replaced;    /* rows that a later row of the same case replaced      */
 } results;
 
+/* What a row is about: a case that was timed, or one whose caches were
+ * simulated. */
+enum results_kind { RESULTS_TIMED, RESULTS_SIMULATED };
+
 /* Reads DIR/journal.jsonl.  env: an id (or the start of one), "all", or NULL
  * for the environment of the last case.  No case at all is an error. */
-int results_read(results *r, const char *dir, const char *env, error *e);
+int results_read(results *r, const char *dir, enum results_kind kind,
+                 const char *env, error *e);
 void results_free(results *r);
 
 /* Text of an axis of the problem: "56x56", "32", "relu"; "" if the case has no
