@@ -23,14 +23,14 @@
 static const char *const hardware[] = {"cycles",   "instructions", "l1d_miss",
                                        "l2_miss",  "llc_miss",     "dtlb_miss",
                                        "flops_sp", "stalls"};
-static const long long per_unit[] = {100, 70, 11, 5, 3, 2, 64, 13};
+static const long long per_unit[] = { 100, 70, 11, 5, 3, 2, 64, 13 };
 enum { ROLES = sizeof hardware / sizeof *hardware };
 
 static const struct candidate {
     const char *role, *event;
 } candidates[] = {
 #define ROLE(name, meaning)
-#define EVENT(role, where, event, note) {#role, event},
+#define EVENT(role, where, event, note) { #role, event },
 #include "../harness/counters.txt"
 #undef ROLE
 #undef EVENT
@@ -85,8 +85,8 @@ static json *child(void *arg)
 
 static json *run(const char *script, int threads, bool multiplex)
 {
-    setup s = {script, threads, multiplex, 0};
-    const isolate_limits limits = {.seconds = 60};
+    setup s = { script, threads, multiplex, 0 };
+    const isolate_limits limits = { .seconds = 60 };
     isolate_result result;
     error e;
     if (isolate_run(child, &s, &limits, &result, &e) < 0)
@@ -246,11 +246,11 @@ static void passes(void **state)
         const char *more;
         int calls;
     } cases[] = {
-        {"", 4},
-        {"counters=1", 8},
-        {"counters=3", 3},
-        {"counters=16", 1},
-        {"counters=16 PAPI_TOT_CYC!PAPI_TOT_INS", 2},
+        { "", 4 },
+        { "counters=1", 8 },
+        { "counters=3", 3 },
+        { "counters=16", 1 },
+        { "counters=16 PAPI_TOT_CYC!PAPI_TOT_INS", 2 },
         {"counters=16 PAPI_TOT_CYC!PAPI_TOT_INS PAPI_TOT_INS!PAPI_L1_DCM "
          "PAPI_L1_DCM!PAPI_TOT_CYC",
          3},
@@ -365,7 +365,7 @@ static void failing_thread(void **state)
 static void overflow(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"11^", "-1"};
+    static const char *const bad[] = { "11^", "-1" };
     for (int i = 0; i < 2; i++) {
         char script[400];
         snprintf(script, sizeof script,
@@ -464,10 +464,10 @@ static void no_library(void **state)
     static const struct {
         const char *script, *words;
     } cases[] = {
-        {"library=-3", "PAPI_library_init: A System/C library call failed"},
-        {"library=101", "PAPI_library_init: another version"},
-        {"library=-99", "PAPI_library_init: unknown error"},
-        {"thread_init=-1", "PAPI_thread_init failed"},
+        { "library=-3", "PAPI_library_init: A System/C library call failed" },
+        { "library=101", "PAPI_library_init: another version" },
+        { "library=-99", "PAPI_library_init: unknown error" },
+        { "thread_init=-1", "PAPI_thread_init failed" },
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

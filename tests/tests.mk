@@ -1,7 +1,7 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files numbers evidence counters zoo matrix models simd properties references kernels
+TEST_PROGRAMS := problem files numbers evidence counters corpus zoo matrix models simd properties references kernels
 TEST_SCRIPTS := golden readme cache evidence_sweep papi plugin cli faults layout peers
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
@@ -21,6 +21,13 @@ $(PMU).so: $(PMU).o
 	$(call say,link,$@)
 	$(Q)$(CC) $(COMMON) $(SANITIZE) -shared $< -o $@
 -include $(PMU).d
+# What the fuzzer feeds, played back.  It takes over argp's ways to end the program.
+FUZZ_TARGETS := suite journal casefile safetensors model npy png data options
+FUZZ_LDFLAGS := -Wl,--wrap=argp_failure,--wrap=argp_error
+FUZZ_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/fuzz/*.c))
+$(B)/tests/corpus: $(FUZZ_OBJECTS)
+$(B)/tests/corpus: LDLIBS += $(FUZZ_LDFLAGS)
+-include $(FUZZ_OBJECTS:.o=.d)
 .SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/guard.o
 -include $(TEST_BUILT:%=%.d) $(B)/tests/guard.d
 
@@ -52,3 +59,32 @@ tsan-tools:
 tsan: tsan-tools
 	@$(MAKE) --no-print-directory $(JOBS) FLAVOUR=tsan CC=$(TSAN_CC) all
 	@LIMIT=3600 CC=$(TSAN_CC) tests/run build/tsan build/tsan/attnbench tsan
+
+# Readers of files and command lines, by libFuzzer.  Kernels are those of the plain
+# build: it is not they who read files.
+FUZZ_CC      ?= clang
+FUZZ_SECONDS ?= 60
+FUZZ_PLAIN   ?= build/release
+FUZZ_KERNELS := $(foreach l,$(LEVELS),$(LEVELLED:%.c=$(B)/%.$(l).o))
+FUZZ_LINKED  := $(filter-out $(FUZZ_KERNELS),$(TEST_OBJECTS)) \
+	$(FUZZ_KERNELS:$(B)/%=$(FUZZ_PLAIN)/%) $(B)/tests/fuzz/fuzz.o
+.PHONY: fuzz fuzz-tools fuzz-targets
+fuzz-tools:
+	@mkdir -p build; echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { (void)d, (void)n; return 0; }' >build/fuzz-try.c; \
+	if ! $(FUZZ_CC) -fsanitize=fuzzer,address,undefined -fopenmp build/fuzz-try.c -o build/fuzz-try 2>build/fuzz-try.log; then \
+	    echo "make fuzz needs clang with libFuzzer and its OpenMP;"; \
+	    echo "as root: apt-get install clang libomp-dev"; exit 3; fi
+fuzz: fuzz-tools
+	@$(MAKE) --no-print-directory $(JOBS) FLAVOUR=release B=$(FUZZ_PLAIN) all
+	@$(MAKE) --no-print-directory $(JOBS) FLAVOUR=fuzz CC=$(FUZZ_CC) FUZZ_PLAIN=$(FUZZ_PLAIN) \
+	    SANITIZE_fuzz='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' fuzz-targets
+	@tests/fuzz/run build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
+$(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.alone.o $(FUZZ_LINKED)
+	$(call say,link,$@)
+	$(Q)$(CC) $(COMMON) -fsanitize=fuzzer,address,undefined -rdynamic $(filter %.o,$^) $(LDLIBS) $(FUZZ_LDFLAGS) -o $@
+$(B)/tests/fuzz/%.alone.o: tests/fuzz/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,$(CC),$@)
+	$(Q)$(CC) $(PLAIN) $(PKG_CFLAGS) -DFUZZ_ALONE -MMD -MP -c $< -o $@
+-include $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%.alone.d)

@@ -91,7 +91,7 @@ static event *event_new(const char *name, enum component component)
 {
     if (event_count == EVENTS) return give_up("too many events with", name);
     event *e = &events[event_count++];
-    *e = (event){.component = component, .counters = 1, .adds = -1};
+    *e = (event){ .component = component, .counters = 1, .adds = -1 };
     snprintf(e->name, sizeof e->name, "%s", name);
     return e;
 }
@@ -100,7 +100,7 @@ static rule *rule_new(const char *name)
 {
     if (rule_count == RULES) return give_up("too many rules with", name);
     rule *r = &rules[rule_count++];
-    *r = (rule){.thread = -1};
+    *r = (rule){ .thread = -1 };
     snprintf(r->name, sizeof r->name, "%s", name);
     return r;
 }
@@ -300,7 +300,7 @@ int PAPI_create_eventset(int *id)
     while (i < SETS && sets[i].exists) i++;
     if (i < SETS)
         sets[i] =
-            (set){.exists = true, .component = NO_COMPONENT, .owner = owner};
+            (set){ .exists = true, .component = NO_COMPONENT, .owner = owner };
     pthread_mutex_unlock(&lock);
     if (i == SETS) return PAPI_ENOMEM;
     *id = i;
