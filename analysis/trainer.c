@@ -271,6 +271,11 @@ static int check_task(const trainer *t, error *e)
         return error_set(e, "data set '%s' is of %s: use --task %s", d->name,
                          d->text ? "bytes" : "pictures",
                          train_task_name[train_task_of(d)]);
+    const char *name = t->options.model.attention;
+    const att_mechanism *m = att_find_mechanism(name);
+    if (task == TRAIN_NEXT && m && !(m->traits & ATT_CAN_CAUSAL))
+        return error_set(e, "attention '%s' has no causal form: it would see the "
+                            "byte that it shall predict", name);
     if (task == TRAIN_CLASSIFY && d->classes < 2)
         return error_set(e, "data set '%s' has no labels: use --task masked",
                          d->name);
@@ -295,12 +300,13 @@ static int check_task(const trainer *t, error *e)
  * about this many tokens. */
 enum { PART_TOKENS = 400 };
 
-/* Samples of a part: a divisor of the batch, so that all parts are equal. */
+/* Samples of a part: a divisor of the batch, so that all parts are equal; there
+ * is work for a few threads. */
 static int part_size(const network *n, const vit_config *c, int batch)
 {
     if (net_joins_batch(n)) return batch;
     int size = PART_TOKENS / vit_tokens(c);
-    if (size > batch) size = batch;
+    if (size > batch / 4) size = batch / 4;
     while (size > 1 && batch % size) size--;
     return size < 1 ? 1 : size;
 }
@@ -312,7 +318,7 @@ static int open_runs(trainer *t, error *e)
     t->part = part_size(&t->network, &o->model, o->batch);
     t->parts = o->batch / t->part;
     const int count = t->parts < o->threads ? t->parts : o->threads;
-    const int threads = count > 1 ? 1 : o->threads;
+    const int threads = net_joins_batch(&t->network) ? o->threads : 1;
     t->gradients = allocate((size_t)t->parts * t->network.elements,
                             sizeof *t->gradients);
     t->losses = allocate((size_t)t->parts, sizeof *t->losses);
@@ -473,7 +479,7 @@ static void schedule(trainer *t)
         net_f32_schedule(t->runs[i], left, total);
 }
 
-enum { PRODUCT = 1024, BETWEEN = 25 };
+enum { PRODUCT = 1024 };
 
 /* What the machine can do just now: it may be slower than a moment ago. */
 static void time_product(trainer *t)
@@ -486,13 +492,14 @@ static void time_product(trainer *t)
     blas_gemm_f32(false, true, n, n, n, a, n, a + n * n, n, 0, a + 2 * n * n,
                   n);
     t->products[t->product_count++] = measure_now() - start;
+    t->since_product = 0;
     free(a);
 }
 
 int trainer_step(trainer *t, error *e)
 {
     const train_options *o = &t->options;
-    if (t->step % BETWEEN == 0) time_product(t);
+    if (t->since_product >= 1 || t->product_count == 0) time_product(t);
     const double start = measure_now();
     batch_fill(t->batch, &o->model, o, &t->train, TRAINING_SEED + o->seed,
                (uint64_t)t->step * (uint64_t)o->batch, false);
@@ -508,7 +515,7 @@ int trainer_step(trainer *t, error *e)
     net_f32_statistics(t->runs[0], t->weights);
     update(t);
     t->step++;
-    t->seconds[t->timed++] = measure_now() - start;
+    t->since_product += t->seconds[t->timed++] = measure_now() - start;
     return 0;
 }
 

@@ -48,7 +48,8 @@ typedef struct trainer {
     float *gradients;    /* [parts][network.elements]                       */
     double *losses;      /* [parts]                                         */
     double *seconds;     /* [steps]: of each step done since opening         */
-    double *products;    /* [steps]: of sgemm, between them                  */
+    double *products;    /* [steps]: of sgemm, about one a second            */
+    double since_product;
     int timed, product_count;
 } trainer;
 
