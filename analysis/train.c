@@ -14,6 +14,7 @@
 #include "../harness/progress.h"
 #include "../harness/spelling.h"
 #include "trainer.h"
+#include "trainrecord.h"
 
 /* ---- options ------------------------------------------------------------------- */
 
@@ -25,6 +26,8 @@ typedef struct request {
     axes axes;
     const char *mechanism, *data, *test, *task, *norm, *out;
     int checkpoint, items, frames;
+    int argc;
+    char **argv;
     error failure;
 } request;
 
@@ -314,8 +317,10 @@ static int finish(trainer *t, const request *r, const char *checkpoint,
                       checkpoint);
         return EXIT_MISSING;
     }
-    unlink(checkpoint);
     trainer_speed(t, &speed);
+    if (train_record(r->out, t, &score, &speed, r->argc, r->argv, e))
+        return EXIT_MISSING;
+    unlink(checkpoint);
     print_score(t, &score);
     print_speed(t, &speed);
     printf("%s: %zu parameters, %d steps of %d\n", r->out, t->network.elements,
@@ -353,7 +358,7 @@ int command_train(int argc, char **argv)
 {
     request r = { .options = train_default, .mechanism = "softmax",
                   .data = "stripes", .norm = "layernorm", .checkpoint = 100,
-                  .items = 2000, .frames = 192 };
+                  .items = 2000, .frames = 192, .argc = argc, .argv = argv };
     r.options.model = vit_default;
     struct argp_option *options = all_options();
     const struct argp argp = {

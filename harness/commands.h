@@ -18,6 +18,7 @@
     X(maps, "effective attention matrices of a mechanism or model")            \
     X(models, "the papers' whole models: counts and speed")                    \
     X(train, "a small transformer with any mechanism")                         \
+    X(findings, "claims of papers held against measurements")                  \
     X(cite, "BibTeX of attnbench and of mechanisms")                           \
     X(completion, "completion script for bash, zsh or fish")
 

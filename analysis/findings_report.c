@@ -1,0 +1,295 @@
+/* findings_report.c - a ledger's verdicts as Markdown, LaTeX and JSON. */
+#include "findings.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness/cite.h"
+#include "../harness/commands.h"
+#include "../harness/file.h"
+
+/* ---- numbers ------------------------------------------------------------------ */
+
+/* Three digits: what an interval of a few per cent allows to tell. */
+static void one(double x, char *out, size_t size)
+{
+    if (isnan(x)) snprintf(out, size, "-");
+    else if (x != 0 && (fabs(x) < 1e-3 || fabs(x) >= 1e5))
+        snprintf(out, size, "%.2e", x);
+    else if (x == round(x) && fabs(x) < 1e5) snprintf(out, size, "%.0f", x);
+    else snprintf(out, size, fabs(x) >= 100 ? "%.0f" : "%.3g", x);
+}
+
+void findings_number(const ledger_quantity *q, char *out, size_t size)
+{
+    char value[24], lo[24], hi[24];
+    size_t at = 0;
+    *out = 0;
+    for (int i = 0; i < q->count && at + 72 < size; i++) {
+        one(q->value[i], value, sizeof value);
+        one(q->lo[i], lo, sizeof lo);
+        one(q->hi[i], hi, sizeof hi);
+        at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "",
+                               value);
+        if (!isnan(q->lo[i]) && !isnan(q->hi[i]))
+            at += (size_t)snprintf(out + at, size - at, " (%s to %s)", lo, hi);
+    }
+}
+
+/* What stands behind a claim's title: its verdict, and how it differs. */
+static void verdict_text(const ledger_claim *c, char *out, size_t size)
+{
+    size_t at = (size_t)snprintf(out, size, "%s", ledger_verdicts[c->verdict]);
+    const char *between = ": ";
+    for (int i = 0; i < c->rules && at < size; i++) {
+        const ledger_rule *r = &c->rule[i];
+        if (!r->known || r->holds) continue;
+        at += (size_t)snprintf(out + at, size - at, "%s%s", between,
+                               r->otherwise);
+        between = "; ";
+    }
+}
+
+static void paper_text(const ledger_claim *c, char *out, size_t size)
+{
+    size_t length;
+    char title[200], year[16];
+    const char *entry = cite_entry(c->paper, &length);
+    if (!entry) {
+        snprintf(out, size, "%s", c->paper);
+        return;
+    }
+    cite_field(entry, length, "title", title, sizeof title);
+    cite_field(entry, length, "year", year, sizeof year);
+    snprintf(out, size, "%s (%s)", title, year);
+}
+
+/* ---- Markdown ------------------------------------------------------------------- */
+
+static void md_cell(FILE *f, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '|') fputc('\\', f);
+        fputc(*text == '\n' ? ' ' : *text, f);
+    }
+}
+
+/* Lists for figures and constants repeat what is told elsewhere. */
+static void md_quantity(FILE *f, const ledger_quantity *q)
+{
+    char number[2048];
+    if (json_get(q->source, "list") || json_get(q->source, "value")) return;
+    findings_number(q, number, sizeof number);
+    fputs("| ", f);
+    md_cell(f, q->text);
+    fprintf(f, " | %s%s%s | ", q->count ? number : "not known: ",
+            q->count && q->unit ? " " : "",
+            q->count ? (q->unit ? q->unit : "") : q->reason);
+    if (q->runs > 1) fprintf(f, "mean of %d seeds; ", q->runs);
+    md_cell(f, q->how ? q->how : "");
+    fputs(" |\n", f);
+}
+
+static void md_rules(FILE *f, const ledger_claim *c)
+{
+    for (int i = 0; i < c->rules; i++) {
+        const ledger_rule *r = &c->rule[i];
+        fprintf(f, "* %s: %s (`%s`", !r->known   ? "not decided"
+                                     : r->holds ? "holds"
+                                                : "fails",
+                r->text ? r->text : r->condition, r->condition);
+        if (r->at_least) fprintf(f, ", for at least %d", r->at_least);
+        fprintf(f, "%s)\n", r->key ? "; the claim rests on it" : "");
+    }
+}
+
+static void md_runs(FILE *f, const ledger *l, const ledger_claim *c)
+{
+    fputs("\nObtained with\n\n", f);
+    for (int i = 0; i < l->runs; i++) {
+        const ledger_run *r = &l->run[i];
+        bool used = false;
+        for (int q = 0; q < c->quantities; q++) {
+            const json *names = json_get(c->quantity[q].source, "run");
+            const json *x = json_is_array(names) ? json_first(names) : names;
+            for (; x; x = json_is_array(names) ? json_next(x) : NULL)
+                used = used || (json_text(x) && !strcmp(json_text(x), r->name));
+        }
+        if (!used) continue;
+        fputs("    attnbench", f);
+        for (int w = 0; w < r->words; w++)
+            fprintf(f, strpbrk(r->word[w], " *?") ? " '%s'" : " %s",
+                    r->word[w]);
+        fputc('\n', f);
+    }
+}
+
+static void md_claim(FILE *f, const ledger *l, const ledger_claim *c, int number)
+{
+    char paper[256], verdict[4096];
+    paper_text(c, paper, sizeof paper);
+    verdict_text(c, verdict, sizeof verdict);
+    fprintf(f, "\n## %d. %s\n\n%s, %s.  It says: %s\n\n", number, c->title,
+            paper, c->section, c->says);
+    fprintf(f, "**%c%s.**\n\nExperiment: %s\n", verdict[0] - 'a' + 'A',
+            verdict + 1, c->experiment);
+    if (c->caution) fprintf(f, "\nCaution: %s\n", c->caution);
+    fputs("\n| quantity | measured | how |\n|---|---|---|\n", f);
+    for (int i = 0; i < c->quantities; i++) md_quantity(f, &c->quantity[i]);
+    fputc('\n', f);
+    md_rules(f, c);
+    if (findings_has_figure(c))
+        fprintf(f, "\n![%s](figures/%s.svg)\n", c->title, c->id);
+    md_runs(f, l, c);
+}
+
+static void md(FILE *f, const ledger *l, const findings_about *a)
+{
+    int number = 0;
+    fprintf(f, "# Findings\n\nClaims of papers against measurements: %s, on %s,"
+               " %s.  All runs took %.0f s.\nBehind a number: its 95 %% "
+               "interval where there is one; of a ratio the widest that those "
+               "of its two sides allow; over seeds Student's t.  A claim is "
+               "*reproduced* if all its rules hold, *differs* if one fails "
+               "that it does not rest on.  The ledger is results/claims.json; "
+               "the runs are in %s.\n\n| | claim | verdict |\n|---|---|---|\n",
+            a->build, a->machine, a->date, a->seconds, a->runs);
+    for (int i = 0; i < l->claims; i++)
+        if (l->claim[i].wanted)
+            fprintf(f, "| %d | %s | %s |\n", ++number, l->claim[i].title,
+                    ledger_verdicts[l->claim[i].verdict]);
+    number = 0;
+    for (int i = 0; i < l->claims; i++)
+        if (l->claim[i].wanted) md_claim(f, l, &l->claim[i], ++number);
+}
+
+/* ---- LaTeX ---------------------------------------------------------------------- */
+
+static void tex_text(FILE *f, const char *text)
+{
+    for (; *text; text++) {
+        if (strchr("_%&#$", *text)) fprintf(f, "\\%c", *text);
+        else if (*text == '^') fputs("\\textasciicircum{}", f);
+        else if (*text == '~') fputs("\\textasciitilde{}", f);
+        else if (*text == '<') fputs("\\textless{}", f);
+        else if (*text == '>') fputs("\\textgreater{}", f);
+        else fputc(*text, f);
+    }
+}
+
+static void tex(FILE *f, const ledger *l, const findings_about *a)
+{
+    int number = 0;
+    fprintf(f, "%% %s, on %s, %s\n%% needs \\usepackage{longtable,booktabs}\n"
+               "\\begin{longtable}{rp{0.38\\linewidth}lp{0.4\\linewidth}}\n"
+               "\\toprule\n & claim & paper & verdict \\\\\n\\midrule\n"
+               "\\endhead\n",
+            a->build, a->machine, a->date);
+    for (int i = 0; i < l->claims; i++) {
+        const ledger_claim *c = &l->claim[i];
+        char verdict[4096];
+        if (!c->wanted) continue;
+        verdict_text(c, verdict, sizeof verdict);
+        fprintf(f, "%d & ", ++number);
+        tex_text(f, c->title);
+        fprintf(f, " & \\cite{%s} & ", c->paper);
+        tex_text(f, verdict);
+        fputs(" \\\\\n", f);
+    }
+    fputs("\\bottomrule\n\\end{longtable}\n", f);
+}
+
+/* ---- JSON ----------------------------------------------------------------------- */
+
+static json *list_of(const double *x, int n)
+{
+    json *j = json_array();
+    for (int i = 0; i < n; i++) json_push_number(j, x[i]);
+    return j;
+}
+
+static json *quantity_json(const ledger_quantity *q)
+{
+    json *j = json_object();
+    json_put_text(j, "name", q->name);
+    json_put_text(j, "text", q->text);
+    json_put_text(j, "unit", q->unit);
+    json_put_text(j, "how", q->how);
+    json_put(j, "value", list_of(q->value, q->count));
+    json_put(j, "lo", list_of(q->lo, q->count));
+    json_put(j, "hi", list_of(q->hi, q->count));
+    json_put_number(j, "seeds", q->runs > 1 ? q->runs : NAN);
+    json_put_text(j, "reason", q->count ? NULL : q->reason);
+    return j;
+}
+
+static json *claim_json(const ledger_claim *c)
+{
+    json *j = json_object(), *quantities = json_array(), *rules = json_array();
+    json_put_text(j, "id", c->id);
+    json_put_text(j, "title", c->title);
+    json_put_text(j, "paper", c->paper);
+    json_put_text(j, "section", c->section);
+    json_put_text(j, "verdict", ledger_verdicts[c->verdict]);
+    for (int i = 0; i < c->quantities; i++)
+        json_push(quantities, quantity_json(&c->quantity[i]));
+    for (int i = 0; i < c->rules; i++) {
+        json *r = json_object();
+        json_put_text(r, "if", c->rule[i].condition);
+        json_put_bool(r, "key", c->rule[i].key);
+        if (c->rule[i].known) json_put_bool(r, "holds", c->rule[i].holds);
+        else json_put_null(r, "holds");
+        if (c->rule[i].known && !c->rule[i].holds)
+            json_put_text(r, "how", c->rule[i].otherwise);
+        json_push(rules, r);
+    }
+    json_put(j, "quantities", quantities);
+    json_put(j, "rules", rules);
+    return j;
+}
+
+static int write_json(const ledger *l, const findings_about *a,
+                      const char *path, error *e)
+{
+    json *j = json_object(), *claims = json_array();
+    json_put_text(j, "kind", "findings");
+    json_put_number(j, "schema", 1);
+    json_put_text(j, "build", a->build);
+    json_put_text(j, "machine", a->machine);
+    json_put_text(j, "date", a->date);
+    json_put_text(j, "runs", a->runs);
+    for (int i = 0; i < l->claims; i++)
+        if (l->claim[i].wanted) json_push(claims, claim_json(&l->claim[i]));
+    json_put(j, "claims", claims);
+    const int rc = json_write_file(path, j, e);
+    json_free(j);
+    return rc;
+}
+
+/* ---- files ---------------------------------------------------------------------- */
+
+static int write_text(const ledger *l, const findings_about *a,
+                      const char *name,
+                      void (*print)(FILE *, const ledger *,
+                                    const findings_about *),
+                      error *e)
+{
+    file_writer w;
+    char *path = path_join(a->dir, name);
+    const int began = file_begin(&w, path, e);
+    free(path);
+    if (began < 0) return -1;
+    print(w.stream, l, a);
+    return file_commit(&w, e);
+}
+
+int findings_report(const ledger *l, const findings_about *a, error *e)
+{
+    char *path = path_join(a->dir, "findings.json");
+    int rc = write_json(l, a, path, e);
+    free(path);
+    if (rc == 0) rc = write_text(l, a, "findings.md", md, e);
+    if (rc == 0) rc = write_text(l, a, "findings.tex", tex, e);
+    return rc;
+}
