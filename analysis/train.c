@@ -43,7 +43,7 @@ typedef struct request {
     X(norm, "NAME", "normalisation: layernorm (default), repbn, prepbn ...")   \
     X(out, "FILE", "the model file (default results/models/DATA-NAME.safetensors)")
 #define NUMBERS(X)                                                             \
-    X(steps, options.steps, 1, "training steps")                               \
+    X(steps, options.steps, 0, "training steps; 0: the untrained control")         \
     X(batch, options.batch, 1, "samples a step")                               \
     X(warmup, options.warmup, 0, "steps of linear warm-up")                    \
     X(threads, options.threads, 1, "threads")                                  \

@@ -237,6 +237,45 @@ static int find_mechanism(case_file *c, error *e)
     return -1;
 }
 
+/* 0 with *a set, or NULL if it is optional and not there; -1 with e. */
+static int find_tensor(const case_file *c, const char *name, bool optional,
+                       size_t elements, const array **a, error *e)
+{
+    *a = archive_find(&c->file, name);
+    if (!*a && optional) return 0;
+    if (!*a)
+        return error_set(e, "%s: no tensor '%s', which %s needs", c->file.path,
+                         name, c->mechanism->name);
+    if ((*a)->elements != elements)
+        return error_set(e, "%s: '%s' has %zu values where %s expects %zu",
+                         c->file.path, name, (*a)->elements, c->mechanism->name,
+                         elements);
+    return 0;
+}
+
+/* Metadata are words, tensors are bytes: what the problem needs has to be there
+ * before anybody makes room for it. */
+static int check_sizes(const case_file *c, error *e)
+{
+    const att_problem *p = &c->problem;
+    att_tensor t[ATT_PARAMS];
+    const array *a;
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++) {
+        att_shape shape;
+        att_shape_of(c->mechanism, p, s, &shape);
+        const size_t n = (size_t)p->batch * att_shape_elements(&shape);
+        if (n && find_tensor(c, att_input_name(c->mechanism, p, s), false, n,
+                             &a, e))
+            return -1;
+    }
+    const int n = att_parameters(c->mechanism, p, t);
+    for (int i = 0; i < n; i++)
+        if (att_elements(&t[i]) &&
+            find_tensor(c, t[i].name, t[i].optional, att_elements(&t[i]), &a, e))
+            return -1;
+    return 0;
+}
+
 static void set_name(case_file *c, const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -252,7 +291,8 @@ int case_file_read(case_file *c, const char *path, error *e)
     if (archive_read(&c->file, path, e)) return -1;
     if (!find_mechanism(c, e) && !set_problem(c, e) &&
         !read_tolerance(c, "tolerance", 2e-5, &c->tolerance, e) &&
-        !read_tolerance(c, "tolerance_grad", 1e-4, &c->tolerance_grad, e)) {
+        !read_tolerance(c, "tolerance_grad", 1e-4, &c->tolerance_grad, e) &&
+        !check_sizes(c, e)) {
         c->grad = archive_find(&c->file, "dout") != NULL;
         return 0;
     }
@@ -271,16 +311,9 @@ void case_file_free(case_file *c)
 static int read_tensor(const case_file *c, const char *name, bool optional,
                        double *out, size_t elements, error *e)
 {
-    const array *a = archive_find(&c->file, name);
-    if (!a && optional) return 0; /* stays zero */
-    if (!a)
-        return error_set(e, "%s: no tensor '%s', which %s needs", c->file.path,
-                         name, c->mechanism->name);
-    if (a->elements != elements)
-        return error_set(e, "%s: '%s' has %zu values where %s expects %zu",
-                         c->file.path, name, a->elements, c->mechanism->name,
-                         elements);
-    array_to_double(a, out);
+    const array *a;
+    if (find_tensor(c, name, optional, elements, &a, e)) return -1;
+    if (a) array_to_double(a, out); /* else it stays zero */
     return 0;
 }
 

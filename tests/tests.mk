@@ -77,7 +77,7 @@ fuzz-tools:
 fuzz: fuzz-tools
 	@$(MAKE) --no-print-directory $(JOBS) FLAVOUR=release B=$(FUZZ_PLAIN) all
 	@$(MAKE) --no-print-directory $(JOBS) FLAVOUR=fuzz CC=$(FUZZ_CC) FUZZ_PLAIN=$(FUZZ_PLAIN) \
-	    SANITIZE_fuzz='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' fuzz-targets
+	    SANITIZE_fuzz='-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer' fuzz-targets
 	@tests/fuzz/run build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.alone.o $(FUZZ_LINKED)
