@@ -15,6 +15,7 @@ PROGRAM := $(if $(filter release,$(FLAVOUR)),build/attnbench,$(B)/attnbench)
 PREFIX  ?= /usr/local
 OUT     ?= results/run
 MAPS    ?= results/maps
+FINDINGS ?= results/findings
 
 # All cores, unless -j says otherwise.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -159,6 +160,14 @@ figures: all
 	$(PROGRAM) table $(OUT) --format csv --out $(OUT)/table.csv
 	$(PROGRAM) table $(OUT) --rows kernel --cols n --format tex --out $(OUT)/table.tex
 
+# Claims of papers against this machine; `train` makes the models of those claims
+# anew, which otherwise are taken from results/models.
+.PHONY: findings train
+findings: all
+	$(PROGRAM) findings --out $(FINDINGS)
+train: all
+	$(PROGRAM) findings --retrain --out $(FINDINGS)
+
 # PyTorch for harness/peers, in a folder of its own; nothing else needs it.
 .PHONY: peers
 peers: all
@@ -196,6 +205,8 @@ help:
 	@echo "make deps      install what is missing (apt-get)"
 	@echo "make figures   draw figures and tables of $(OUT) again"
 	@echo "make maps      attention maps of the built-in picture into $(MAPS)"
+	@echo "make findings  claims of papers against measurements, into $(FINDINGS)"
+	@echo "make train     the same with every model trained anew (half an hour)"
 	@echo "make peers     PyTorch beside our kernels (downloads it; needs the network)"
 	@echo "make readme    the table of mechanisms in README.md, made anew"
 	@echo "make asan tsan fuzz lint    more checks"

@@ -72,6 +72,9 @@ static int choose(ledger *l, const request *r, error *e)
         if (r->count == 0) c->wanted = true;
         for (int q = 0; c->wanted && q < c->quantities; q++)
             want_runs(l, c->quantity[q].source);
+        for (const json *x = c->wanted ? json_first(c->pictures) : NULL; x;
+             x = json_next(x))
+            want_runs(l, x);
     }
     return 0;
 }
@@ -92,16 +95,20 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What @NAME stands for. */
-static char *output_of(const ledger *l, const char *name, const char *dir)
+/* What a run writes, and what @NAME stands for: a folder, or a model file. */
+static char *output_of(const ledger_run *r, const char *dir)
 {
-    const ledger_run *r = ledger_find_run(l, name);
-    return r && r->ships ? strdup(r->ships) : path_join(dir, name);
+    if (r->ships) return strdup(r->ships);
+    char *path = path_join(dir, r->name), *file;
+    if (strcmp(r->word[0], "train")) return path;
+    if (asprintf(&file, "%s.safetensors", path) < 0) abort();
+    free(path);
+    return file;
 }
 
 /* In the child: what the run prints goes into its log. */
 static void become(const ledger *l, const ledger_run *r, const char *dir,
-                   const char *folder, const char *log)
+                   const char *log)
 {
     char *argv[LEDGER_WORDS + 4];
     int n = 0;
@@ -109,10 +116,11 @@ static void become(const ledger *l, const ledger_run *r, const char *dir,
     if (out < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) _exit(127);
     argv[n++] = "attnbench";
     for (int i = 0; i < r->words; i++)
-        argv[n++] = r->word[i][0] == '@' ? output_of(l, r->word[i] + 1, dir)
-                                         : (char *)r->word[i];
+        argv[n++] = r->word[i][0] == '@'
+                        ? output_of(ledger_find_run(l, r->word[i] + 1), dir)
+                        : (char *)r->word[i];
     argv[n++] = "--out";
-    argv[n++] = (char *)folder;
+    argv[n++] = output_of(r, dir);
     argv[n] = NULL;
     execv("/proc/self/exe", argv);
     _exit(127);
@@ -155,9 +163,10 @@ static bool is_there(const char *path)
 
 /* A training whose record is here need not be run again; @NAME of one whose
  * model is not here cannot be looked at. */
-static bool can_run(const ledger *l, ledger_run *r)
+static bool can_run(const ledger *l, ledger_run *r, bool retrain)
 {
     const char *lacks = r->needs && !is_there(r->needs) ? r->needs : NULL;
+    if (r->ships && !retrain) lacks = r->ships;
     for (int i = 0; i < r->words && !lacks; i++) {
         const ledger_run *of = r->word[i][0] == '@'
                                    ? ledger_find_run(l, r->word[i] + 1)
@@ -178,11 +187,11 @@ static void run_one(const ledger *l, ledger_run *r, const char *dir,
     char *record = r->ships ? train_record_path(r->ships) : NULL;
     r->done = record && !retrain && is_there(record);
     free(record);
-    if (r->done || !can_run(l, r)) return;
+    if (r->done || !can_run(l, r, retrain)) return;
     char *folder = path_join(dir, r->name), *log = NULL;
     if (asprintf(&log, "%s.log", folder) < 0) abort();
     const pid_t child = fork();
-    if (child == 0) become(l, r, dir, r->ships ? r->ships : folder, log);
+    if (child == 0) become(l, r, dir, log);
     const int status = child < 0 ? -1 : watch(child, bar, before, r);
     last_line(log, last, sizeof last);
     /* Some cases of a sweep may be unsupported; what is missing is told by the

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../harness/cite.h"
 #include "../harness/commands.h"
@@ -104,28 +105,75 @@ static void md_rules(FILE *f, const ledger_claim *c)
     }
 }
 
-static void md_runs(FILE *f, const ledger *l, const ledger_claim *c)
+/* A command line as it can be given again: @NAME is the model of a training. */
+static void md_run(FILE *f, const ledger *l, const ledger_run *r)
 {
-    fputs("\nObtained with\n\n", f);
-    for (int i = 0; i < l->runs; i++) {
-        const ledger_run *r = &l->run[i];
-        bool used = false;
-        for (int q = 0; q < c->quantities; q++) {
-            const json *names = json_get(c->quantity[q].source, "run");
-            const json *x = json_is_array(names) ? json_first(names) : names;
-            for (; x; x = json_is_array(names) ? json_next(x) : NULL)
-                used = used || (json_text(x) && !strcmp(json_text(x), r->name));
-        }
-        if (!used) continue;
-        fputs("    attnbench", f);
-        for (int w = 0; w < r->words; w++)
+    const bool trains = !strcmp(r->word[0], "train");
+    fputs("    attnbench", f);
+    for (int w = 0; w < r->words; w++) {
+        const ledger_run *of = r->word[w][0] == '@'
+                                   ? ledger_find_run(l, r->word[w] + 1)
+                                   : NULL;
+        if (of && of->ships) fprintf(f, " %s", of->ships);
+        else if (of) fprintf(f, " %s.safetensors", of->name);
+        else
             fprintf(f, strpbrk(r->word[w], " *?") ? " '%s'" : " %s",
                     r->word[w]);
-        fputc('\n', f);
+    }
+    if (trains && r->ships) fprintf(f, " --out %s", r->ships);
+    else if (trains) fprintf(f, " --out %s.safetensors", r->name);
+    fputc('\n', f);
+}
+
+static void use_run(const ledger *l, const ledger_run *r, bool *used)
+{
+    if (!r) return;
+    used[r - l->run] = true;
+    for (int w = 0; w < r->words; w++)
+        if (r->word[w][0] == '@')
+            use_run(l, ledger_find_run(l, r->word[w] + 1), used);
+}
+
+static void md_runs(FILE *f, const ledger *l, const ledger_claim *c)
+{
+    bool *used = calloc((size_t)l->runs + 1, sizeof *used);
+    if (!used) abort();
+    for (int q = 0; q < c->quantities; q++) {
+        const json *names = json_get(c->quantity[q].source, "run");
+        const json *x = json_is_array(names) ? json_first(names) : names;
+        for (; x; x = json_is_array(names) ? json_next(x) : NULL)
+            if (json_text(x)) use_run(l, ledger_find_run(l, json_text(x)), used);
+    }
+    fputs("\nObtained with\n\n", f);
+    for (int i = 0; i < l->runs; i++)
+        if (used[i]) md_run(f, l, &l->run[i]);
+    free(used);
+}
+
+static char *picture_path(const ledger_claim *c, int number,
+                          const findings_about *a)
+{
+    char name[300];
+    snprintf(name, sizeof name, "figures/%s-%d.png", c->id, number);
+    return path_join(a->dir, name);
+}
+
+/* Those that are there: a run that failed has left none. */
+static void md_pictures(FILE *f, const ledger_claim *c, const findings_about *a)
+{
+    int number = 0;
+    for (const json *x = json_first(c->pictures); x; x = json_next(x)) {
+        char *path = picture_path(c, ++number, a);
+        const char *text = json_text(json_get(x, "text"));
+        if (access(path, F_OK) == 0)
+            fprintf(f, "\n![%s](figures/%s-%d.png)\n\n*%s*\n", text, c->id,
+                    number, text);
+        free(path);
     }
 }
 
-static void md_claim(FILE *f, const ledger *l, const ledger_claim *c, int number)
+static void md_claim(FILE *f, const ledger *l, const findings_about *a,
+                     const ledger_claim *c, int number)
 {
     char paper[256], verdict[4096];
     paper_text(c, paper, sizeof paper);
@@ -141,6 +189,7 @@ static void md_claim(FILE *f, const ledger *l, const ledger_claim *c, int number
     md_rules(f, c);
     if (findings_has_figure(c))
         fprintf(f, "\n![%s](figures/%s.svg)\n", c->title, c->id);
+    md_pictures(f, c, a);
     md_runs(f, l, c);
 }
 
@@ -161,7 +210,7 @@ static void md(FILE *f, const ledger *l, const findings_about *a)
                     ledger_verdicts[l->claim[i].verdict]);
     number = 0;
     for (int i = 0; i < l->claims; i++)
-        if (l->claim[i].wanted) md_claim(f, l, &l->claim[i], ++number);
+        if (l->claim[i].wanted) md_claim(f, l, a, &l->claim[i], ++number);
 }
 
 /* ---- LaTeX ---------------------------------------------------------------------- */
@@ -284,8 +333,49 @@ static int write_text(const ledger *l, const findings_about *a,
     return file_commit(&w, e);
 }
 
+/* Pictures that runs of `maps` left behind, beside the figures. */
+static int copy_picture(const ledger *l, const ledger_claim *c, int number,
+                        const json *picture, const findings_about *a, error *e)
+{
+    const ledger_run *r = ledger_find_run(l, json_text(json_get(picture, "run")));
+    if (!r->done) return 0;
+    char *runs = path_join(a->dir, a->runs), *folder = path_join(runs, r->name);
+    char *from = path_join(folder, json_text(json_get(picture, "file")));
+    char *to = picture_path(c, number, a), *bytes = NULL;
+    size_t size;
+    file_writer w;
+    int rc = file_read(from, (size_t)1 << 28, &bytes, &size, e);
+    if (rc == 0) rc = file_begin(&w, to, e);
+    if (rc == 0) {
+        fwrite(bytes, 1, size, w.stream);
+        rc = file_commit(&w, e);
+    }
+    free(bytes);
+    free(from);
+    free(to);
+    free(folder);
+    free(runs);
+    return rc;
+}
+
+static int copy_pictures(const ledger *l, const findings_about *a, error *e)
+{
+    char *figures = path_join(a->dir, "figures");
+    int rc = folder_make(figures, e);
+    free(figures);
+    for (int i = 0; i < l->claims && rc == 0; i++) {
+        const ledger_claim *c = &l->claim[i];
+        int number = 0;
+        const json *x = c->wanted ? json_first(c->pictures) : NULL;
+        for (; x && rc == 0; x = json_next(x))
+            rc = copy_picture(l, c, ++number, x, a, e);
+    }
+    return rc;
+}
+
 int findings_report(const ledger *l, const findings_about *a, error *e)
 {
+    if (copy_pictures(l, a, e) < 0) return -1;
     char *path = path_join(a->dir, "findings.json");
     int rc = write_json(l, a, path, e);
     free(path);

@@ -109,6 +109,7 @@ static int read_claim(const ledger *l, ledger_claim *c, const json *from,
         return -1;
     c->caution = json_text(json_get(from, "caution"));
     c->figure = json_get(from, "figure");
+    c->pictures = json_get(from, "pictures");
     c->quantity = room(json_size(quantities), sizeof *c->quantity);
     c->rule = room(json_size(rules), sizeof *c->rule);
     for (const json *q = json_first(quantities); q; q = json_next(q))
@@ -118,58 +119,6 @@ static int read_claim(const ledger *l, ledger_claim *c, const json *from,
         if (read_rule(l, c, &c->rule[c->rules++], r, e) < 0) return -1;
     if (c->rules) return 0;
     return error_set(e, "%s: %s: has no rules", l->path, c->id);
-}
-
-static int read_all(ledger *l, error *e)
-{
-    const json *runs = json_get(l->source, "runs");
-    const json *claims = json_get(l->source, "claims");
-    l->run = room(json_size(runs), sizeof *l->run);
-    l->claim = room(json_size(claims), sizeof *l->claim);
-    for (const json *r = json_first(runs); r; r = json_next(r))
-        if (read_run(l, &l->run[l->runs++], r, e) < 0) return -1;
-    for (const json *c = json_first(claims); c; c = json_next(c))
-        if (read_claim(l, &l->claim[l->claims++], c, e) < 0) return -1;
-    if (l->claims) return 0;
-    return error_set(e, "%s: has no claims", l->path);
-}
-
-int ledger_read(ledger *l, const char *path, error *e)
-{
-    *l = (ledger){ .path = path ? path : "results/claims.json" };
-    l->source = path ? json_read_file(path, e)
-                     : json_parse(claims_json, strlen(claims_json), l->path, e);
-    if (!l->source) return -1;
-    if (read_all(l, e) == 0) return 0;
-    ledger_free(l);
-    return -1;
-}
-
-void ledger_free(ledger *l)
-{
-    for (int i = 0; i < l->runs; i++) json_free(l->run[i].file);
-    for (int i = 0; i < l->claims; i++) {
-        free(l->claim[i].quantity);
-        free(l->claim[i].rule);
-    }
-    free(l->run);
-    free(l->claim);
-    json_free(l->source);
-    *l = (ledger){ 0 };
-}
-
-ledger_run *ledger_find_run(const ledger *l, const char *name)
-{
-    for (int i = 0; i < l->runs; i++)
-        if (!strcmp(l->run[i].name, name)) return &l->run[i];
-    return NULL;
-}
-
-const ledger_quantity *ledger_find(const ledger_claim *c, const char *name)
-{
-    for (int i = 0; i < c->quantities; i++)
-        if (!strcmp(c->quantity[i].name, name)) return &c->quantity[i];
-    return NULL;
 }
 
 /* ---- rules: NAME OP NUMBER, NAME OP NAME, NAME OP NUMBER * NAME --------------- */
@@ -218,14 +167,131 @@ static bool compare(double a, const char *op, double b)
     return !strcmp(op, "==") && a == b;
 }
 
+/* LEFT OP RIGHT; false: it is not that, or names what the claim does not have. */
+static bool read_condition(const ledger_claim *c, const char *text, side *left,
+                           char op[8], side *right)
+{
+    char a[128], b[128];
+    return sscanf(text, "%127s %7s %127[^\n]", a, op, b) == 3 &&
+           read_side(c, a, left) && read_side(c, b, right) &&
+           (op[0] == '<' || op[0] == '>' || !strcmp(op, "==")) &&
+           (!op[1] || !strcmp(op + 1, "="));
+}
+
+/* ---- whole ----------------------------------------------------------------- */
+
+static bool names_run(const ledger *l, const json *x)
+{
+    return json_text(x) && ledger_find_run(l, json_text(x));
+}
+
+static int check_runs(const ledger *l, error *e)
+{
+    for (int i = 0; i < l->runs; i++)
+        for (int w = 0; w < l->run[i].words; w++)
+            if (l->run[i].word[w][0] == '@' &&
+                !ledger_find_run(l, l->run[i].word[w] + 1))
+                return error_set(e, "%s: run \"%s\": there is no run %s",
+                                 l->path, l->run[i].name, l->run[i].word[w]);
+    return 0;
+}
+
+static int check_quantity(const ledger *l, const ledger_claim *c,
+                          const ledger_quantity *q, error *e)
+{
+    const json *names = json_get(q->source, "run");
+    const json *x = json_is_array(names) ? json_first(names) : names;
+    for (; x; x = json_is_array(names) ? json_next(x) : NULL)
+        if (!names_run(l, x))
+            return error_set(e, "%s: %s: quantity \"%s\": there is no run "
+                                "\"%s\"", l->path, c->id, q->name,
+                             json_text(x) ? json_text(x) : "?");
+    return 0;
+}
+
+/* That every name leads somewhere, before hours of runs. */
+static int check_claim(const ledger *l, const ledger_claim *c, error *e)
+{
+    char op[8];
+    side a, b;
+    for (int i = 0; i < c->quantities; i++)
+        if (check_quantity(l, c, &c->quantity[i], e) < 0) return -1;
+    for (int i = 0; i < c->rules; i++)
+        if (!read_condition(c, c->rule[i].condition, &a, op, &b))
+            return error_set(e, "%s: %s: rule \"%s\" is not QUANTITY[.lo|.hi] "
+                                "<|<=|>|>=|== [NUMBER *] QUANTITY or NUMBER",
+                             l->path, c->id, c->rule[i].condition);
+    for (const json *x = json_first(c->pictures); x; x = json_next(x))
+        if (!names_run(l, json_get(x, "run")) || !json_text(json_get(x, "file")) ||
+            !json_text(json_get(x, "text")))
+            return error_set(e, "%s: %s: a picture needs \"run\", \"file\" and "
+                                "\"text\"", l->path, c->id);
+    return 0;
+}
+
+static int read_all(ledger *l, error *e)
+{
+    const json *runs = json_get(l->source, "runs");
+    const json *claims = json_get(l->source, "claims");
+    l->run = room(json_size(runs), sizeof *l->run);
+    l->claim = room(json_size(claims), sizeof *l->claim);
+    for (const json *r = json_first(runs); r; r = json_next(r))
+        if (read_run(l, &l->run[l->runs++], r, e) < 0) return -1;
+    for (const json *c = json_first(claims); c; c = json_next(c))
+        if (read_claim(l, &l->claim[l->claims++], c, e) < 0) return -1;
+    if (check_runs(l, e) < 0) return -1;
+    for (int i = 0; i < l->claims; i++)
+        if (check_claim(l, &l->claim[i], e) < 0) return -1;
+    if (l->claims) return 0;
+    return error_set(e, "%s: has no claims", l->path);
+}
+
+int ledger_read(ledger *l, const char *path, error *e)
+{
+    *l = (ledger){ .path = path ? path : "results/claims.json" };
+    l->source = path ? json_read_file(path, e)
+                     : json_parse(claims_json, strlen(claims_json), l->path, e);
+    if (!l->source) return -1;
+    if (read_all(l, e) == 0) return 0;
+    ledger_free(l);
+    return -1;
+}
+
+void ledger_free(ledger *l)
+{
+    for (int i = 0; i < l->runs; i++) json_free(l->run[i].file);
+    for (int i = 0; i < l->claims; i++) {
+        free(l->claim[i].quantity);
+        free(l->claim[i].rule);
+    }
+    free(l->run);
+    free(l->claim);
+    json_free(l->source);
+    *l = (ledger){ 0 };
+}
+
+ledger_run *ledger_find_run(const ledger *l, const char *name)
+{
+    for (int i = 0; i < l->runs; i++)
+        if (!strcmp(l->run[i].name, name)) return &l->run[i];
+    return NULL;
+}
+
+const ledger_quantity *ledger_find(const ledger_claim *c, const char *name)
+{
+    for (int i = 0; i < c->quantities; i++)
+        if (!strcmp(c->quantity[i].name, name)) return &c->quantity[i];
+    return NULL;
+}
+
+/* ---- verdicts --------------------------------------------------------------- */
+
 static void decide_rule(const ledger_claim *c, ledger_rule *r)
 {
-    char left[128], op[8], right[128];
+    char op[8];
     side a, b;
     r->known = r->holds = false;
-    if (sscanf(r->condition, "%127s %7s %127[^\n]", left, op, right) != 3 ||
-        !read_side(c, left, &a) || !read_side(c, right, &b))
-        return;
+    if (!read_condition(c, r->condition, &a, op, &b)) return;
     const int n = a.q ? a.q->count : 1, m = b.q ? b.q->count : 1;
     const int count = n > m ? n : m;
     if (!n || !m || (n != count && n != 1) || (m != count && m != 1)) return;

@@ -65,6 +65,7 @@ typedef struct ledger_claim {
     ledger_rule *rule;
     int rules;
     const json *figure; /* or NULL                                           */
+    const json *pictures; /* that runs of `maps` leave behind, or NULL       */
     bool wanted;
     enum ledger_verdict verdict;
 } ledger_claim;

@@ -64,7 +64,7 @@ static const json *file_of(ledger_run *r, const char *dir, const char *name,
     char *path = r->ships ? train_record_path(r->ships)
                           : path_join(folder, name);
     json_free(r->file);
-    r->file = ends(name, ".jsonl") ? read_rows(path, e)
+    r->file = ends(path, ".jsonl") ? read_rows(path, e)
                                    : json_read_file(path, e);
     r->file_name = name;
     free(folder);
@@ -210,12 +210,20 @@ static int take_turns(const json *file, const json *paths, ledger_quantity *q,
     return 0;
 }
 
+/* One path, or a list of them whose numbers are taken together. */
+static void walk_paths(const json *from, const json *paths, found *out)
+{
+    const json *x = json_is_array(paths) ? json_first(paths) : paths;
+    for (; x; x = json_is_array(paths) ? json_next(x) : NULL)
+        if (json_text(x)) walk(from, json_text(x), out);
+}
+
 /* A list (`each`): what `path` finds in every element that `each` finds. */
 static int take_run(const json *file, const json *source, ledger_quantity *q,
                     error *e)
 {
     const char *how = json_text(json_get(source, "reduce"));
-    const char *path = json_text(json_get(source, "path"));
+    const json *path = json_get(source, "path");
     const char *each = json_text(json_get(source, "each"));
     const double scale = json_number(json_get(source, "scale"), 1);
     const json *list = each ? member(file, each) : file;
@@ -226,7 +234,7 @@ static int take_run(const json *file, const json *source, ledger_quantity *q,
     q->count = 0;
     for (; x; x = each ? json_next(x) : NULL) {
         found f = { .count = 0 };
-        walk(x, path, &f);
+        walk_paths(x, path, &f);
         const int i = q->count++;
         if (q->count > LEDGER_VALUES) return error_set(e, "is too long a list");
         q->value[i] = scale * reduce(how, f.value, f.count);
@@ -234,7 +242,9 @@ static int take_run(const json *file, const json *source, ledger_quantity *q,
         q->lo[i] = one ? scale * f.lo[0] : NAN;
         q->hi[i] = one ? scale * f.hi[0] : NAN;
         if (isnan(q->value[i]))
-            return error_set(e, "'%s' leads to %d numbers%s", path, f.count,
+            return error_set(e, "'%s' leads to %d numbers%s",
+                             json_text(path) ? json_text(path) : "a list",
+                             f.count,
                              how || f.count < 2 ? "" : ": say how to reduce");
     }
     return q->count ? 0 : error_set(e, "'%s' leads nowhere", each);

@@ -140,6 +140,23 @@ static int measure(passage *t, int input, int item, int part, error *e)
                      x->head, why.text);
 }
 
+/* The convolution beside the attention does not depend on the input. */
+static int measure_convolution(passage *t, modelmaps_item *x, error *e)
+{
+    modelmaps *s = t->s;
+    const size_t n = s->shape.rows * s->shape.columns;
+    double *c = malloc((n + 1) * sizeof *c);
+    if (!c) return error_set(e, "not enough memory for a map");
+    int rc = matrix_get(&t->values[x->layer], x->head, s->options->channel,
+                        ATT_PART_CONVOLUTION, c, e);
+    if (rc == 0)
+        rc = metrics_compute(c, s->shape.rows, s->shape.columns,
+                             &s->shape.grid, s->options->divisor, true,
+                             &x->convolution, e);
+    free(c);
+    return rc;
+}
+
 /* How far the output of each head of a layer moves, because another mechanism
  * took the place of the model's own. */
 static void compare_outputs(passage *t, const net_f64 *run, int layer)
@@ -185,6 +202,8 @@ static int look(passage *t, const net_f64 *run, int input, error *e)
     for (int i = 0; i < s->count; i++)
         for (int part = 0; part < s->parts; part++)
             if (measure(t, input, i, part, e) < 0) return -1;
+    for (int i = 0; i < s->count && input == 0 && s->parts == 2; i++)
+        if (measure_convolution(t, &s->item[i], e) < 0) return -1;
     return 0;
 }
 
@@ -398,6 +417,7 @@ void modelmaps_free(modelmaps *s)
         free(s->item[i].total);
         metrics_free(&s->item[i].attention);
         metrics_free(&s->item[i].whole);
+        metrics_free(&s->item[i].convolution);
     }
     free(s->item);
     free(s->logits);
@@ -489,7 +509,10 @@ static json *item_json(const modelmaps *s, const modelmaps_item *x)
     json_put_number(j, "head", x->head);
     if (s->wishes->as) json_put_number(j, "output_change", x->change);
     json_put_text(j, "files", x->stem);
-    if (s->parts == 2) json_put(j, "eff", part_json(&x->whole, x->rank[1]));
+    if (s->parts == 2) {
+        json_put(j, "eff", part_json(&x->whole, x->rank[1]));
+        json_put(j, "conv", metrics_json(&x->convolution));
+    }
     return j;
 }
 

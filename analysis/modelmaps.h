@@ -26,6 +26,7 @@ typedef struct modelmaps_item {
     double *a, *total;        /* of the first input; total: with the
                                  convolution, NULL if there is none           */
     metrics attention, whole; /* mean over inputs; whole: with total         */
+    metrics convolution;      /* what total has beside a                     */
     double change;            /* with `as`: ||o' - o|| / ||o|| of the head's
                                  output, mean over inputs; NAN: not comparable */
     double rank[2][2];        /* least and greatest rank_f64 over inputs, of

@@ -1,0 +1,139 @@
+#!/bin/bash
+# tests/findings.sh PROGRAM [quick] - `attnbench findings`: each verdict from a
+# small ledger, ledgers with mistakes, models that are not there.
+program=$(realpath "$1")
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+
+passed=0 failed=0
+check() {
+    if [ "$2" = 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $1"
+        sed 's/^/    /' err
+    fi
+}
+# findings OPTION...: status, out, err
+findings() {
+    "$program" findings --claims claims.json --out found "$@" >out 2>err </dev/null
+    status=$?
+}
+# claim ID RULES: one more claim, of quantities that all claims have.
+claim() {
+    printf '%s{"id": "%s", "title": "Title of %s", "paper": "hassani2023nat",
+        "section": "section 1", "says": "a & b_c.", "experiment": "none",
+        "quantities": [
+          {"name": "exact", "text": "moved", "run": "na", "path": "shift_equivariance.interior"},
+          {"name": "first", "text": "one layer", "run": "na", "path": "receptive_field.mean.0"},
+          {"name": "second", "text": "two", "run": "na", "path": "receptive_field.mean.1"},
+          {"name": "growth", "text": "growth", "ratio": ["second", "first"]},
+          {"name": "loss", "text": "loss", "run": ["zero", "one"], "path": "score.loss"},
+          {"name": "same", "text": "loss twice", "run": "zero", "path": ["score.loss", "score.loss"], "reduce": "mean"}],
+        "rules": [%s],
+        "figure": {"x": "x", "y": "y", "labels": ["a"], "series": [{"label": "s", "of": "loss"}]},
+        "pictures": [{"run": "maps", "file": "metrics.json", "text": "a file"}]}' "$comma" "$1" "$1" "$2"
+    comma=,
+}
+ledger() {
+    comma=
+    printf '{"version": 1, "runs": [
+      {"name": "na", "command": ["maps", "na2d", "--grid", "8x8", "--window", "3", "--format", "none"]},
+      {"name": "zero", "command": ["train", "--data", "leaves", "--dim", "16", "--heads", "2", "--depth", "1", "--mlp", "16", "--steps", "0", "--items", "10"], "ships": "models/zero.safetensors"},
+      {"name": "one", "command": ["train", "--data", "leaves", "--dim", "16", "--heads", "2", "--depth", "1", "--mlp", "16", "--steps", "0", "--items", "10", "--seed", "1"], "ships": "models/one.safetensors"},
+      {"name": "maps", "command": ["maps", "@zero", "--input", "leaves", "--count", "1", "--format", "none"]}%s],
+      "claims": [%s]}' "$2" "$1" >claims.json
+}
+rule() { # CONDITION KEY
+    printf '{"if": "%s", "text": "yes", "else": "no: %s", "key": %s}' "$1" "$1" "$2"
+}
+verdict() { # ID WORDS
+    grep -q "^$2 *$1 " out
+    check "$1: not '$2'" $?
+}
+
+claims=$(claim stands "$(rule 'exact <= 1e-12' true), $(rule 'growth > 1' true), $(rule 'loss.lo < 1 * same' false)"
+    comma=,
+    claim differs "$(rule 'exact <= 1e-12' true), $(rule 'second < first' false)"
+    claim fails "$(rule 'second < first' true), $(rule 'exact < 1' false)")
+
+ledger "$claims"
+findings --list
+[ "$status" = 0 ] && [ "$(wc -l <out)" = 3 ] && [ ! -e found ]
+check "--list: $status" $?
+
+findings
+[ "$status" = 4 ] && grep -q 'needs models/zero.safetensors' err
+check "models that do not ship: $status" $?
+grep -q 'not known: .*needs models/zero.safetensors\|not known: .*zero' found/findings.md
+check "the reason is not in findings.md" $?
+
+findings --retrain
+[ "$status" = 0 ]
+check "--retrain: $status" $?
+verdict stands reproduced
+verdict differs differs
+verdict fails 'not reproduced'
+[ -s models/zero.safetensors ] && [ -s models/one.json ]
+check "--retrain writes no models" $?
+grep -q '^\*\*Not reproduced: no: second < first.\*\*' found/findings.md
+check "findings.md does not say how a claim fails" $?
+grep -q 'attnbench maps models/zero.safetensors\|attnbench train .*--out models/zero.safetensors' found/findings.md
+check "findings.md does not say how its numbers were obtained" $?
+grep -q 'a \\& b\\_c\|Title of stands' found/findings.tex
+check "findings.tex" $?
+python3 - <<'P' 2>err
+import json
+f = json.load(open('found/findings.json'))
+assert [c['verdict'] for c in f['claims']] == ['reproduced', 'differs', 'not reproduced'], f
+q = {x['name']: x for x in f['claims'][0]['quantities']}
+a, b = (json.load(open(f'models/{n}.json'))['score']['loss'] for n in ('zero', 'one'))
+assert abs(q['loss']['value'][0] - (a + b) / 2) < 1e-12
+half = 12.706 * abs(a - b) / 2  # Student, one degree of freedom
+assert abs(q['loss']['hi'][0] - q['loss']['value'][0] - half) < 1e-3 * half, q
+assert q['loss']['seeds'] == 2 and abs(q['same']['value'][0] - a) < 1e-12
+assert abs(q['growth']['value'][0] - q['second']['value'][0] / q['first']['value'][0]) < 1e-12
+P
+check "findings.json" $?
+cmp -s found/figures/stands-1.png found/runs-*/maps/metrics.json
+check "the picture of a run is not beside the report" $?
+if command -v gnuplot >/dev/null; then
+    [ -s found/figures/stands.svg ]
+    check "no figure" $?
+fi
+stamp=$(stat -c %Y.%s models/zero.safetensors)
+findings --only fails
+[ "$status" = 0 ] && [ "$(wc -l <out)" = 1 ] && [ "$stamp" = "$(stat -c %Y.%s models/zero.safetensors)" ]
+check "--only, from models that are there: $status" $?
+
+# bad WHAT PATTERN: refused with one line, before anything is run.
+bad() {
+    rm -rf found
+    findings
+    [ "$status" = 2 ] && [ "$(wc -l <err)" = 1 ] && grep -q -- "$2" err && [ ! -e found ]
+    check "$1: $status" $?
+}
+comma=
+ledger "$(claim a "$(rule 'nothing < 1' true)")"
+bad "rule with an unknown name" 'rule "nothing < 1" is not'
+ledger "$(claim a "$(rule 'exact ~ 1' true)")"
+bad "rule with an unknown comparison" 'rule "exact ~ 1" is not'
+ledger "$(claim a "$(rule 'exact < 1' true)" | sed 's/"run": "na"/"run": "nobody"/')"
+bad "quantity of an unknown run" 'no run "nobody"'
+ledger "$(claim a "$(rule 'exact < 1' true)")" ', {"name": "late", "command": ["maps", "@nobody"]}'
+bad "run of an unknown run" 'no run @nobody'
+ledger "$(claim a '')"
+bad "claim without rules" 'has no rules'
+echo '{"runs": [' >claims.json
+bad "not JSON" claims.json
+rm claims.json
+bad "no ledger" claims.json
+"$program" findings --only aff --out found >out 2>err
+status=$?
+[ $status = 2 ] && grep -q "did you mean 'aft'" err
+check "--only of an unknown claim: $status" $?
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
