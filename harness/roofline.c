@@ -463,6 +463,12 @@ static enum place place_of(const json *roofline, int threads,
     return MEMORY;
 }
 
+const char *roofline_held(const json *roofline, int threads, double bytes)
+{
+    if (!json_get(roofline, "cache_bytes") || !(bytes > 0)) return NULL;
+    return place_names[place_of(roofline, threads, bytes)];
+}
+
 bool roofline_place(const json *roofline, enum att_level level, int threads,
                     const att_cost *cost, double working_set, double seconds,
                     roofline_point *out)

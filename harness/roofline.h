@@ -20,6 +20,10 @@ typedef struct roofline_point {
     double fraction;     /* achieved / attainable                            */
 } roofline_point;
 
+/* Smallest level ("L1", "L2", "L3", "memory") that holds so many bytes, private
+ * caches of all threads together; NULL if `roofline` knows no caches. */
+const char *roofline_held(const json *roofline, int threads, double bytes);
+
 /* Compute roof: 2 * mul_add over the FMA peak.  Memory roof: compulsory bytes
  * over the copy bandwidth of the smallest cache level that holds `working_set`.
  * The larger time is the bound; fraction = that time / seconds.  False if the

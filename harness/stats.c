@@ -232,3 +232,49 @@ bool stats_power_law(const double *n, const double *t, int points,
     };
     return true;
 }
+
+const char *const stats_crossing_name[] = { "above", "below", "all", "none",
+                                            "unclear" };
+
+enum end { RATIO, LO, HI };
+
+static double log_of(const stats_pair *p, enum end end)
+{
+    return log(end == RATIO ? p->ratio : end == LO ? p->lo : p->hi);
+}
+
+/* Where that line changes its sign; NAN: nowhere, or more than once. */
+static double root(const stats_pair *p, int count, enum end end)
+{
+    double at = NAN;
+    int found = 0;
+    for (int i = 1; i < count; i++) {
+        const double a = log_of(&p[i - 1], end), b = log_of(&p[i], end);
+        if ((a < 0) == (b < 0)) continue;
+        at = p[i - 1].n * pow(p[i].n / p[i - 1].n, a / (a - b));
+        found++;
+    }
+    return found == 1 ? at : NAN;
+}
+
+bool stats_cross(const stats_pair *pair, int count, stats_crossing *out)
+{
+    bool below = true, above = true;
+    if (count < 2) return false;
+    for (int i = 0; i < count; i++) {
+        below = below && pair[i].hi < 1;
+        above = above && pair[i].lo > 1;
+    }
+    const double n = root(pair, count, RATIO);
+    const double a = root(pair, count, LO), b = root(pair, count, HI);
+    const bool falls = log_of(&pair[0], RATIO) > 0;
+    *out = (stats_crossing){
+        .faster = below ? STATS_ALL : above ? STATS_NONE
+                  : isnan(n) ? STATS_UNCLEAR
+                  : falls ? STATS_ABOVE : STATS_BELOW,
+        .n = n,
+        .lo = falls ? a : b,
+        .hi = falls ? b : a,
+    };
+    return true;
+}

@@ -44,6 +44,30 @@ typedef struct stats_fit {
 bool stats_power_law(const double *n, const double *t, int points,
                      stats_fit *out);
 
+/* Time of one kernel over that of another at n. */
+typedef struct stats_pair {
+    double n, ratio, lo, hi; /* lo, hi: the widest that both intervals allow */
+} stats_pair;
+
+enum stats_faster {
+    STATS_ABOVE,  /* faster from n on                                        */
+    STATS_BELOW,  /* faster up to n                                          */
+    STATS_ALL, STATS_NONE, /* at every length, at none                       */
+    STATS_UNCLEAR /* neither: the ratio changes sides more than once, or
+                     intervals hold 1 at every length                        */
+};
+extern const char *const stats_crossing_name[];
+
+typedef struct stats_crossing {
+    enum stats_faster faster;
+    double n, lo, hi; /* where the ratio is 1, its ends where lo or hi are;
+                         NAN: not within these lengths                       */
+} stats_crossing;
+
+/* Straight lines between the logarithms of pairs of ascending n.  False if there
+ * are fewer than 2. */
+bool stats_cross(const stats_pair *pair, int count, stats_crossing *out);
+
 /* 95 % interval of a probability of which `hits` of n trials tell (Wilson's
  * score interval); 0 and 1 if n is 0. */
 void stats_share(int hits, int n, double *lo, double *hi);

@@ -188,13 +188,16 @@ static int finish(sweep_run *r)
 {
     char when[24];
     json *row = json_object(), *counts = sweep_statuses(r);
-    json *fits = sweep_fits(r->row, r->cases.count);
+    const json *roofline = json_get(r->env.row, "roofline");
+    json *fits = sweep_fits(r->row, r->cases.count, roofline);
+    json *crossings = sweep_crossings(r->row, r->cases.count);
     sweep_time(when);
-    sweep_say_summary(r, counts, fits);
+    sweep_say_summary(r, counts, fits, crossings);
     if (r->left == 0 && ended(&r->before)) {
         json_free(row);
         json_free(counts);
         json_free(fits);
+        json_free(crossings);
         return 0;
     }
     json_put_text(row, "kind", "end");
@@ -206,6 +209,7 @@ static int finish(sweep_run *r)
     json_put_number(row, "kept", r->kept);
     json_put(row, "statuses", counts);
     json_put(row, "fits", fits);
+    json_put(row, "crossings", crossings);
     const int rc = journal_append(&r->writer, row, &r->o->error);
     json_free(row);
     return rc < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;

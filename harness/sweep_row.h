@@ -52,9 +52,15 @@ void sweep_list_line(FILE *f, int width, const sweep_case *c,
                      const isolate_result *r);
 
 /* Fits of time over tokens for every series of the rows that differ in nothing
- * else: [{kernel, series, ..., exponent, lo, hi, points, ...}], as in the end
- * row. */
-json *sweep_fits(const json *const *rows, int count);
+ * else: [{kernel, series, regime, ..., exponent, lo, hi, points, ...}], as in
+ * the end row: of all lengths ("all"), and of those that one level of memory
+ * holds.  roofline: of the env row, or NULL. */
+json *sweep_fits(const json *const *rows, int count, const json *roofline);
 void sweep_fits_print(FILE *f, const json *fits);
+
+/* From what length on each series is faster than the best of softmax on the same
+ * problem: [{series, baseline, faster, tokens, lo, hi}], as in the end row. */
+json *sweep_crossings(const json *const *rows, int count);
+void sweep_crossings_print(FILE *f, const json *crossings);
 
 #endif

@@ -48,7 +48,7 @@ void sweep_say_warnings(const sweep_run *r);
 /* How numbers were obtained, the header of the table. */
 void sweep_say_legend(const sweep_run *r);
 void sweep_say_summary(const sweep_run *r, const json *statuses,
-                       const json *fits);
+                       const json *fits, const json *crossings);
 /* The command that goes on where this run stopped (stderr). */
 void sweep_say_resume(sweep_run *r);
 

@@ -157,10 +157,12 @@ int sweep_exit_code(const sweep_run *r)
     return code;
 }
 
-void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits)
+void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits,
+                       const json *crossings)
 {
     const char *comma = "";
     sweep_fits_print(stdout, fits);
+    sweep_crossings_print(stdout, crossings);
     printf("\n%d cases:", r->cases.count);
     for (const json *x = json_first(counts); x; x = json_next(x)) {
         printf("%s %.0f %s", comma, json_number(x, 0), json_key(x));

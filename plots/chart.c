@@ -13,6 +13,7 @@
 
 #include "../harness/file.h"
 #include "gnuplot.h"
+#include "../harness/stats.h"
 #include "layout.h"
 #include "palette.h"
 
@@ -682,6 +683,54 @@ static void put_key(drawing *d, const panel_place *at, const chart_panel *p)
     }
 }
 
+/* ---- crossings ------------------------------------------------------------ */
+
+static bool crossing_of(const chart_line *l, const chart_line *b,
+                        stats_crossing *out)
+{
+    stats_pair *pair = sure(malloc((size_t)(l->count + 1) * sizeof *pair));
+    int n = 0;
+    for (int i = 0, k = 0; i < l->count; i++) {
+        const chart_point *p = &l->point[i];
+        while (k < b->count && b->point[k].x < p->x) k++;
+        if (k == b->count || b->point[k].x != p->x) continue;
+        pair[n++] = (stats_pair){ p->x, p->y / b->point[k].y,
+                                  p->lo / b->point[k].hi,
+                                  p->hi / b->point[k].lo };
+    }
+    const bool some = stats_cross(pair, n, out);
+    free(pair);
+    return some && isfinite(out->n);
+}
+
+/* A line's height at x, straight between its points; they go around x. */
+static double height_at(const chart_line *l, double x)
+{
+    int i = 1;
+    while (i + 1 < l->count && l->point[i].x < x) i++;
+    const chart_point *a = &l->point[i - 1], *b = &l->point[i];
+    return a->y * pow(b->y / a->y, log(x / a->x) / log(b->x / a->x));
+}
+
+/* A diamond where a line crosses the baseline. */
+static void put_crossings(drawing *d, const panel_place *at,
+                          const chart_panel *p)
+{
+    const chart_line *b = NULL;
+    for (int i = 0; i < p->count; i++)
+        if (p->line[i].baseline) b = &p->line[i];
+    if (!b || !d->c->crossings) return;
+    for (int i = 0; i < p->count; i++) {
+        stats_crossing c;
+        if (&p->line[i] == b || !crossing_of(&p->line[i], b, &c)) continue;
+        fprintf(d->g.script,
+                "set label '' at screen %.5f,%.5f front point pointtype 12 "
+                "pointsize 0.7*symbol linecolor rgb '#000000'\n",
+                at_x(d, at, c.n) / d->g.width,
+                at_y(at, height_at(b, c.n)) / d->g.height);
+    }
+}
+
 /* ---- the whole ----------------------------------------------------------- */
 
 /* What belongs to no panel: the title of the y axes, the note. */
@@ -716,6 +765,7 @@ static void put_panel(drawing *d, int number)
     if (d->c->key) put_key(d, &at, p);
     else put_line_labels(d, &at, p, &ink);
     put_guides(d, &at, &ink);
+    put_crossings(d, &at, p);
     if (number == 0) put_margins(d);
     put_lines(d, p);
     layout_ink_free(&ink);

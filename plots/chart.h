@@ -25,6 +25,7 @@ typedef struct chart_line {
     chart_point *point; /* ascending x                                       */
     int count;          /* 0: keeps its style number, is not drawn           */
     int style;          /* number in the panel, or CHART_GREY                */
+    bool baseline;      /* the others' crossings with it are marked          */
 } chart_line;
 
 typedef struct chart_panel {
@@ -59,6 +60,7 @@ typedef struct chart {
     enum chart_ticks x_ticks;
     enum quantity quantity; /* of y                                          */
     const char *guide;      /* letter of the slopes 1 and 2 ("N"), or NULL   */
+    bool crossings;         /* mark where lines cross the baseline of a panel */
     bool key;               /* a list of lines at the right instead of labels
                                at their ends                                 */
     chart_panel *panel;

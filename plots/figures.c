@@ -220,7 +220,8 @@ static void set_exponents(const results *r, const lines *all, chart_panel *p)
         const char *name = json_text(json_get(f, "series"));
         for (int i = 0; name && i < all->count; i++) {
             series_name(all->item[i].from, series, sizeof series);
-            if (!strcmp(series, name))
+            const char *regime = json_text(json_get(f, "regime"));
+            if (!strcmp(series, name) && (!regime || !strcmp(regime, "all")))
                 p->line[i].exponent =
                     json_number(json_get(f, "exponent"), NAN);
         }
@@ -288,6 +289,19 @@ static void note_simulated(const slice *s, char *note, size_t size)
                               json_next(c) ? "," : ".");
 }
 
+static void note_crossings(const panels *p, char *note, size_t size)
+{
+    const char *name = NULL;
+    const size_t n = strlen(note);
+    for (int i = 0; i < p->count; i++)
+        for (int l = 0; l < p->item[i].count; l++)
+            if (p->item[i].line[l].baseline && p->item[i].count > 1)
+                name = p->item[i].line[l].label;
+    if (name)
+        snprintf(note + n, size - n, "%sDiamonds: where a line crosses that of "
+                                     "%s.", n ? " " : "", name);
+}
+
 static bool drawable_metrics(const lines *all, int metrics)
 {
     for (int m = 0; m < metrics; m++)
@@ -328,6 +342,8 @@ static int draw_metrics(const figure_request *q, const results *r,
              metrics > 1 ? " and " : "", metrics > 1 ? y[1]->title : "",
              a->title);
     const bool rate = y[0]->quantity == QUANTITY_FLOP_PER_S;
+    const bool crossings = a->guide && y[0]->quantity == QUANTITY_SECONDS;
+    if (crossings) note_crossings(&p, note, sizeof note);
     const chart figure = {
         .name = q->file,
         .x_title = a->title,
@@ -338,6 +354,7 @@ static int draw_metrics(const figure_request *q, const results *r,
                          y[0]->quantity == QUANTITY_EVENTS ||
                          y[0]->quantity == QUANTITY_BYTES
                      ? a->guide : NULL,
+        .crossings = crossings,
         .panel = p.item,
         .panels = p.count,
         .limit = limit,

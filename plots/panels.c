@@ -172,9 +172,12 @@ static void set_title(chart_panel *p, const char *a, const char *b, int part,
 static void one_panel(panels *out, const lines *all, const char *title,
                       int group)
 {
+    const line *best = best_baseline(all);
     chart_panel *p = add_panel(out, all->count, group);
-    for (int i = 0; i < all->count; i++)
-        p->line[p->count++] = to_chart_line(&all->item[i], i);
+    for (int i = 0; i < all->count; i++) {
+        p->line[p->count] = to_chart_line(&all->item[i], i);
+        p->line[p->count++].baseline = &all->item[i] == best;
+    }
     set_title(p, "", title, 1, 1);
 }
 
@@ -186,8 +189,9 @@ static void part_panel(panels *out, const lines *all, int from, int to,
     chart_panel *p = add_panel(out, to - from, group);
     for (int i = from; i < to; i++)
         p->line[p->count++] = to_chart_line(&all->item[i], i - from);
-    if (grey && strcmp(all->item[from].from->mechanism, baseline))
-        p->line[p->count++] = to_chart_line(grey, CHART_GREY);
+    if (!grey || !strcmp(all->item[from].from->mechanism, baseline)) return;
+    p->line[p->count] = to_chart_line(grey, CHART_GREY);
+    p->line[p->count++].baseline = true;
 }
 
 /* One panel per family, several where a family has too many lines; panel k of

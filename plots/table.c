@@ -85,7 +85,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 /* What is printed: a table, and behind it that of the fits. */
 typedef struct output {
     enum sheet_format format;
-    sheet cases, fits;
+    sheet cases, fits, crossings;
     bool intervals; /* of the values in `cases`                              */
     char hidden[512];
 } output;
@@ -220,6 +220,7 @@ static int make(const arguments *a, results *r, const columns *c, output *o,
     int count = 0;
     if (a->where && slice_ask(asked, &count, c, a->where, e) < 0) return -1;
     table_fits(&o->fits, r);
+    table_crossings(&o->crossings, r);
     if (a->fits) {
         if (o->fits.rows) return 0;
         return error_set(e, "%s: no fits in it; a finished sweep over --seq "
@@ -249,6 +250,7 @@ static void print_json(FILE *f, const results *r, const output *o)
     json_put_text(j, "revision", text);
     if (o->cases.columns) json_put(j, "cases", sheet_rows(&o->cases));
     json_put(j, "fits", sheet_rows(&o->fits));
+    json_put(j, "crossings", sheet_rows(&o->crossings));
     char *whole = json_print(j, true);
     fprintf(f, "%s\n", whole);
     free(whole);
@@ -271,13 +273,13 @@ static void print(FILE *f, const results *r, const output *o, bool pivoted)
         return;
     }
     print_comment(f, r, o->format);
-    if (!o->cases.columns) sheet_write(f, &o->fits, o->format);
-    else sheet_write(f, &o->cases, o->format);
-    if (o->cases.columns && o->fits.rows && !pivoted &&
-        o->format != SHEET_CSV) {
-        fputc('\n', f);
-        sheet_write(f, &o->fits, o->format);
-    }
+    const sheet *more[] = { &o->fits, &o->crossings };
+    sheet_write(f, o->cases.columns ? &o->cases : &o->fits, o->format);
+    for (int i = o->cases.columns ? 0 : 1; i < 2; i++)
+        if (more[i]->rows && !pivoted && o->format != SHEET_CSV) {
+            fputc('\n', f);
+            sheet_write(f, more[i], o->format);
+        }
 }
 
 static int write_out(const arguments *a, const results *r, const output *o,
@@ -322,6 +324,7 @@ static int run(const arguments *a, const char *name, results *r, error *e)
     else say_left_out(name, r, &o);
     sheet_free(&o.cases);
     sheet_free(&o.fits);
+    sheet_free(&o.crossings);
     columns_free(&c);
     return code;
 }

@@ -398,7 +398,8 @@ static bool has_kernel(const results *r, const char *kernel)
 
 static void put_fit(sheet *s, const json *fit)
 {
-    static const char *const words[] = { "series", "kernel", "level", "pass" };
+    static const char *const words[] = { "series", "kernel", "level", "pass",
+                                         "regime" };
     static const char *const numbers[] = { "exponent", "lo", "hi", "points",
                                            "tokens_min", "tokens_max",
                                            "workspace_exponent" };
@@ -429,6 +430,7 @@ void table_fits(sheet *s, const results *r)
     sheet_column(s, "kernel", "kernel", false);
     sheet_column(s, "level", "level", false);
     sheet_column(s, "pass", "pass", false);
+    sheet_column(s, "held", "regime", false);
     sheet_column(s, "exponent b", "exponent", true);
     sheet_column(s, "lower end", "exponent_lo", true);
     sheet_column(s, "upper end", "exponent_hi", true);
@@ -438,9 +440,51 @@ void table_fits(sheet *s, const results *r)
     sheet_column(s, "workspace", "workspace_exponent", true);
     sheet_text(&s->caption, "Fits time = c N^b over the sequence length, least "
                             "squares of logarithms, with 95 % intervals of b; "
+                            "held: all lengths, or those whose data and "
+                            "workspace that level of memory holds; "
                             "workspace: the exponent of its bytes.");
     for (const json *f = json_first(fits); f; f = json_next(f))
         if (has_kernel(r, json_text(json_get(f, "kernel")))) put_fit(s, f);
+}
+
+/* ---- crossings ----------------------------------------------------------- */
+
+static void put_crossing(sheet *s, const json *crossing)
+{
+    static const char *const words[] = { "series", "kernel", "baseline",
+                                         "faster" };
+    static const char *const numbers[] = { "tokens", "lo", "hi" };
+    sheet_row(s);
+    for (int k = 0; k < 4; k++) {
+        const char *text = json_text(json_get(crossing, words[k]));
+        cell_word(sheet_last(s, k), text ? text : "");
+    }
+    for (int k = 0; k < 3; k++) {
+        const double v = json_number(json_get(crossing, numbers[k]), NAN);
+        char text[NUMBER_TEXT] = "-";
+        if (isfinite(v)) snprintf(text, sizeof text, "%.0f", v);
+        cell_number(sheet_last(s, 4 + k), v, text);
+    }
+}
+
+void table_crossings(sheet *s, const results *r)
+{
+    const json *crossings = NULL;
+    for (int i = r->journal.count - 1; i >= 0 && !crossings; i--)
+        crossings = json_get(r->journal.rows[i], "crossings");
+    sheet_column(s, "series", "series", false);
+    sheet_column(s, "kernel", "kernel", false);
+    sheet_column(s, "against", "baseline", false);
+    sheet_column(s, "faster", "faster", false);
+    sheet_column(s, "N", "tokens", true);
+    sheet_column(s, "lower end", "lo", true);
+    sheet_column(s, "upper end", "hi", true);
+    sheet_text(&s->caption, "Where each series crosses the fastest of softmax: "
+                            "faster above N or below it, at all lengths or at "
+                            "none; ends are where the 95 % intervals of both "
+                            "times cease to hold the same value.");
+    for (const json *x = json_first(crossings); x; x = json_next(x))
+        if (has_kernel(r, json_text(json_get(x, "kernel")))) put_crossing(s, x);
 }
 
 /* ---- footnote ------------------------------------------------------------ */

@@ -36,6 +36,9 @@ int table_pivot(sheet *s, const results *r, const columns *c, const pivot *p,
  * has no fits. */
 void table_fits(sheet *s, const results *r);
 
+/* From what length on a series is faster than softmax. */
+void table_crossings(sheet *s, const results *r);
+
 /* Where and how: machine, compiler, revision, what a time is. */
 void table_footnote(const results *r, bool intervals, char *out, size_t size);
 

@@ -101,6 +101,40 @@ static void power_laws(void **state)
     near(stats_student(100000), 1.960, 1e-3);
 }
 
+/* Times a N and b N^2 cross at N = a / b; intervals of 10 % on both move the ends
+ * by their ratio. */
+static void crossings(void **state)
+{
+    stats_pair p[6];
+    stats_crossing c;
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        const double n = 16 << i, ratio = 100 / n;
+        p[i] = (stats_pair){ n, ratio, ratio * 0.9 / 1.1, ratio * 1.1 / 0.9 };
+    }
+    assert_true(stats_cross(p, 6, &c));
+    assert_int_equal(c.faster, STATS_ABOVE);
+    near(c.n, 100, 1e-9);
+    near(c.lo, 100 * 0.9 / 1.1, 1e-9);
+    near(c.hi, 100 * 1.1 / 0.9, 1e-9);
+    assert_true(stats_cross(p, 2, &c)); /* 16 and 32: slower at both        */
+    assert_int_equal(c.faster, STATS_NONE);
+    assert_true(isnan(c.n));
+    assert_true(stats_cross(p + 4, 2, &c));
+    assert_int_equal(c.faster, STATS_ALL);
+    for (int i = 0; i < 6; i++)
+        p[i] = (stats_pair){ p[i].n, 1 / p[i].ratio, 1 / p[i].hi, 1 / p[i].lo };
+    assert_true(stats_cross(p, 6, &c));
+    assert_int_equal(c.faster, STATS_BELOW);
+    near(c.n, 100, 1e-9);
+    assert_true(c.lo < 100 && c.hi > 100);
+    p[5].ratio = 0.5; /* and once more */
+    assert_true(stats_cross(p, 6, &c));
+    assert_int_equal(c.faster, STATS_UNCLEAR);
+    assert_true(isnan(c.n));
+    assert_false(stats_cross(p, 1, &c));
+}
+
 /* ---- axes ------------------------------------------------------------------------ */
 
 static void axes_expand(void **state)
@@ -426,6 +460,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(intervals_cover),
         cmocka_unit_test(processes_count),
         cmocka_unit_test(power_laws),
+        cmocka_unit_test(crossings),
         cmocka_unit_test(axes_expand),
         cmocka_unit_test(singular_values),
         cmocka_unit_test(metrics_of_limits),

@@ -1,0 +1,334 @@
+/* sweep_fits.c - how time grows with the sequence length, and where one kernel
+ * overtakes another. */
+#include "sweep_row.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "roofline.h"
+#include "stats.h"
+
+static double member(const json *row, const char *object, const char *key)
+{
+    return json_number(json_get(json_get(row, object), key), NAN);
+}
+
+/* ---- series ------------------------------------------------------------------ */
+
+/* "softmax.flash/d=64,...": the case name without its tokens. */
+static void series_of(const json *row, char *out, size_t size)
+{
+    const char *name = json_text(json_get(row, "case"));
+    const char *slash = name ? strchr(name, '/') : NULL;
+    const char *rest = slash ? strchr(slash, ',') : NULL;
+    if (!rest) snprintf(out, size, "%s", name ? name : "");
+    else
+        snprintf(out, size, "%.*s/%s", (int)(slash - name), name, rest + 1);
+}
+
+typedef struct point {
+    char series[ATT_NAME];
+    const json *row;
+    const char *held; /* smallest level that holds data and workspace        */
+    double tokens, ns, lo, hi, workspace;
+} point;
+
+static int by_series(const void *a, const void *b)
+{
+    const point *x = a, *y = b;
+    const int c = strcmp(x->series, y->series);
+    return c ? c : (x->tokens > y->tokens) - (x->tokens < y->tokens);
+}
+
+static point point_of(const json *row, const json *roofline)
+{
+    point p = { .row = row,
+                .tokens = member(row, "problem", "tokens"),
+                .ns = member(row, "time_ns", "median"),
+                .lo = member(row, "time_ns", "lo"),
+                .hi = member(row, "time_ns", "hi"),
+                .workspace = member(row, "bytes", "workspace") };
+    const double data = member(row, "bytes", "inputs");
+    const double parameters = member(row, "bytes", "parameters");
+    p.held = roofline_held(roofline,
+                           (int)json_number(json_get(row, "threads"), 1),
+                           data + (parameters > 0 ? parameters : 0) +
+                               (p.workspace > 0 ? p.workspace : 0));
+    series_of(row, p.series, sizeof p.series);
+    return p;
+}
+
+/* Points series by series, ascending tokens; *out is the caller's. */
+static int sort_points(const json *const *rows, int count,
+                       const json *roofline, point **out)
+{
+    point *p = malloc(((size_t)count + 1) * sizeof *p);
+    int n = 0;
+    if (!p) abort();
+    for (int i = 0; i < count; i++) {
+        p[n] = point_of(rows[i], roofline);
+        if (p[n].ns > 0 && p[n].tokens > 0) n++;
+    }
+    qsort(p, (size_t)n, sizeof *p, by_series);
+    *out = p;
+    return n;
+}
+
+static int series_end(const point *p, int from, int n)
+{
+    int to = from + 1;
+    while (to < n && !strcmp(p[from].series, p[to].series)) to++;
+    return to;
+}
+
+/* ---- fits ------------------------------------------------------------------- */
+
+/* The problem without what differs inside a series. */
+static json *shared_problem(const json *row)
+{
+    json *j = json_object();
+    const json *problem = json_get(row, "problem");
+    for (const json *x = json_first(problem); x; x = json_next(x))
+        if (strcmp(json_key(x), "grid") && strcmp(json_key(x), "tokens"))
+            json_put(j, json_key(x), json_copy(x));
+    return j;
+}
+
+static json *fit_json(const point *p, int n, const char *regime,
+                      const stats_fit *fit)
+{
+    static const char *const same[] = { "mechanism", "kernel", "level",
+                                        "threads", "pass" };
+    json *j = json_object();
+    json_put_text(j, "series", p->series);
+    json_put_text(j, "regime", regime);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        json_put(j, same[i], json_copy(json_get(p->row, same[i])));
+    json_put(j, "problem", shared_problem(p->row));
+    json_put_number(j, "exponent", fit->exponent);
+    json_put_number(j, "lo", fit->lo);
+    json_put_number(j, "hi", fit->hi);
+    json_put_number(j, "points", n);
+    json_put_number(j, "tokens_min", p[0].tokens);
+    json_put_number(j, "tokens_max", p[n - 1].tokens);
+    json_put_number(j, "ns_at_1", fit->factor);
+    json_put_number(j, "rms_ln", fit->residual);
+    return j;
+}
+
+/* Nothing if there are fewer than three lengths. */
+static void fit_points(const point *p, int n, const char *regime, json *fits)
+{
+    double *column = malloc(((size_t)n + 1) * 3 * sizeof *column);
+    double *tokens = column, *ns = column + n, *bytes = column + 2 * n;
+    stats_fit fit, memory;
+    bool works = true; /* with memory of its own                            */
+    if (!column) abort();
+    for (int i = 0; i < n; i++) {
+        tokens[i] = p[i].tokens;
+        ns[i] = p[i].ns;
+        bytes[i] = p[i].workspace;
+        works &= bytes[i] > 0;
+    }
+    if (stats_power_law(tokens, ns, n, &fit)) {
+        json *j = fit_json(p, n, regime, &fit);
+        if (works && stats_power_law(tokens, bytes, n, &memory))
+            json_put_number(j, "workspace_exponent", memory.exponent);
+        json_push(fits, j);
+    }
+    free(column);
+}
+
+json *sweep_fits(const json *const *rows, int count, const json *roofline)
+{
+    json *fits = json_array();
+    point *p;
+    const int n = sort_points(rows, count, roofline, &p);
+    for (int from = 0, to; from < n; from = to) {
+        to = series_end(p, from, n);
+        fit_points(&p[from], to - from, "all", fits);
+        for (int a = from, b; a < to && p[a].held; a = b) {
+            for (b = a + 1; b < to && !strcmp(p[b].held, p[a].held); b++) {}
+            if (b - a < to - from) fit_points(&p[a], b - a, p[a].held, fits);
+        }
+    }
+    free(p);
+    return fits;
+}
+
+/* ---- crossings -------------------------------------------------------------- */
+
+/* The same question asked of two mechanisms: what the problems have in common. */
+static bool comparable(const json *a, const json *b)
+{
+    static const char *const whole[] = { "level", "pass" };
+    static const char *const problem[] = { "head_dim", "heads", "batch" };
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        const char *x = json_text(json_get(a, whole[i]));
+        const char *y = json_text(json_get(b, whole[i]));
+        if (!x || !y || strcmp(x, y)) return false;
+    }
+    for (size_t i = 0; i < sizeof problem / sizeof *problem; i++)
+        if (!(member(a, "problem", problem[i]) ==
+              member(b, "problem", problem[i]))) return false;
+    const char *x = json_text(json_get(json_get(a, "problem"), "dtype"));
+    const char *y = json_text(json_get(json_get(b, "problem"), "dtype"));
+    return json_number(json_get(a, "threads"), 0) ==
+               json_number(json_get(b, "threads"), 0) &&
+           x && y && !strcmp(x, y);
+}
+
+static bool is_baseline(const point *p)
+{
+    const char *mechanism = json_text(json_get(p->row, "mechanism"));
+    const json *causal = json_get(json_get(p->row, "problem"), "causal");
+    return mechanism && !strcmp(mechanism, "softmax") && !json_size(causal);
+}
+
+/* First point of the softmax series that gets farthest, and is the fastest
+ * there; -1: none. */
+static int baseline_of(const point *p, int n, const json *row)
+{
+    int best = -1, best_end = 0;
+    for (int from = 0, to; from < n; from = to) {
+        to = series_end(p, from, n);
+        if (!is_baseline(&p[from]) || !comparable(p[from].row, row)) continue;
+        const point *last = &p[to - 1], *old = best < 0 ? NULL : &p[best_end - 1];
+        if (old && (last->tokens < old->tokens ||
+                    (last->tokens == old->tokens && last->ns >= old->ns)))
+            continue;
+        best = from;
+        best_end = to;
+    }
+    return best;
+}
+
+static json *crossing_json(const point *a, int n, const point *b, int m)
+{
+    stats_pair *pair = malloc(((size_t)n + 1) * sizeof *pair);
+    stats_crossing x;
+    int count = 0;
+    if (!pair) abort();
+    for (int i = 0, k = 0; i < n; i++) {
+        while (k < m && b[k].tokens < a[i].tokens) k++;
+        if (k == m || b[k].tokens != a[i].tokens) continue;
+        pair[count++] = (stats_pair){ a[i].tokens, a[i].ns / b[k].ns,
+                                      a[i].lo / b[k].hi, a[i].hi / b[k].lo };
+    }
+    const bool some = stats_cross(pair, count, &x);
+    free(pair);
+    if (!some) return NULL;
+    json *j = json_object();
+    json_put_text(j, "series", a->series);
+    json_put(j, "kernel", json_copy(json_get(a->row, "kernel")));
+    json_put_text(j, "baseline", b->series);
+    json_put_text(j, "faster", stats_crossing_name[x.faster]);
+    json_put_number(j, "tokens", x.n);
+    json_put_number(j, "lo", x.lo);
+    json_put_number(j, "hi", x.hi);
+    return j;
+}
+
+json *sweep_crossings(const json *const *rows, int count)
+{
+    json *crossings = json_array();
+    point *p;
+    const int n = sort_points(rows, count, NULL, &p);
+    for (int from = 0, to; from < n; from = to) {
+        to = series_end(p, from, n);
+        const char *mechanism = json_text(json_get(p[from].row, "mechanism"));
+        const int b = baseline_of(p, n, p[from].row);
+        if (b < 0 || !mechanism || !strcmp(mechanism, "softmax")) continue;
+        json *j = crossing_json(&p[from], to - from, &p[b],
+                                series_end(p, b, n) - b);
+        if (j) json_push(crossings, j);
+    }
+    free(p);
+    return crossings;
+}
+
+/* ---- for people -------------------------------------------------------------- */
+
+static int widest(const json *list)
+{
+    int width = 6;
+    for (const json *x = json_first(list); x; x = json_next(x)) {
+        const int n = (int)strlen(json_text(json_get(x, "series")));
+        if (n > width) width = n;
+    }
+    return width;
+}
+
+void sweep_fits_print(FILE *f, const json *fits)
+{
+    const int width = widest(fits);
+    if (json_size(fits))
+        fprintf(f, "\ntime = c N^b, workspace = c N^w, least squares of "
+                   "logarithms; all lengths, and\nthose whose data and "
+                   "workspace one level of memory holds:\n%-*s %-6s %8s  "
+                   "%-16s  %6s  %s\n",
+                width, "series", "held", "b", "95 % interval", "w", "N");
+    for (const json *x = json_first(fits); x; x = json_next(x)) {
+        const double w = json_number(json_get(x, "workspace_exponent"), NAN);
+        char memory[16] = "-", interval[40];
+        if (isfinite(w)) snprintf(memory, sizeof memory, "%.2f",
+                                  fabs(w) < 0.005 ? 0 : w);
+        snprintf(interval, sizeof interval, "[%.3f, %.3f]",
+                 json_number(json_get(x, "lo"), NAN),
+                 json_number(json_get(x, "hi"), NAN));
+        fprintf(f, "%-*s %-6s %8.3f  %-16s  %6s  %.0f..%.0f (%.0f lengths)\n",
+                width, json_text(json_get(x, "series")),
+                json_text(json_get(x, "regime")),
+                json_number(json_get(x, "exponent"), NAN), interval, memory,
+                json_number(json_get(x, "tokens_min"), NAN),
+                json_number(json_get(x, "tokens_max"), NAN),
+                json_number(json_get(x, "points"), NAN));
+    }
+}
+
+static bool says(const json *crossing, enum stats_faster what)
+{
+    return !strcmp(json_text(json_get(crossing, "faster")),
+                   stats_crossing_name[what]);
+}
+
+/* Kernels of which one thing is to be said, in a paragraph. */
+static void print_names(FILE *f, const json *crossings, enum stats_faster what,
+                        const char *head)
+{
+    int column = 0;
+    const char *last = "";
+    for (const json *x = json_first(crossings); x; x = json_next(x)) {
+        const char *kernel = json_text(json_get(x, "kernel"));
+        if (!says(x, what) || !kernel || !strcmp(kernel, last)) continue;
+        if (column == 0) column = fprintf(f, "%s", head);
+        if (column + (int)strlen(kernel) > 88) column = fprintf(f, "\n   ") - 1;
+        column += fprintf(f, " %s", kernel);
+        last = kernel;
+    }
+    if (column) fputc('\n', f);
+}
+
+void sweep_crossings_print(FILE *f, const json *crossings)
+{
+    const int width = widest(crossings);
+    const json *first = json_first(crossings);
+    if (!first) return;
+    fprintf(f, "\nagainst %s:\n", json_text(json_get(first, "baseline")));
+    for (const json *x = first; x; x = json_next(x)) {
+        char end[2][16];
+        if (!says(x, STATS_ABOVE) && !says(x, STATS_BELOW)) continue;
+        for (int k = 0; k < 2; k++) {
+            const double v = json_number(json_get(x, k ? "hi" : "lo"), NAN);
+            snprintf(end[k], sizeof end[k], isfinite(v) ? "%.0f" : "?", v);
+        }
+        fprintf(f, "%-*s faster %s N = %.0f [%s, %s]\n", width,
+                json_text(json_get(x, "series")),
+                says(x, STATS_ABOVE) ? "from" : "up to",
+                json_number(json_get(x, "tokens"), NAN), end[0], end[1]);
+    }
+    print_names(f, crossings, STATS_ALL, "faster at every length:");
+    print_names(f, crossings, STATS_NONE, "slower at every length:");
+    print_names(f, crossings, STATS_UNCLEAR, "not to be told:");
+}
