@@ -15,6 +15,7 @@ typedef struct builder {
     const char *norm;
     att_problem norm_options;
     double layer_scale; /* 0: none                                           */
+    int mlp_conv;       /* side of its depthwise convolution; 0: none         */
     bool qkv_bias, convnext;
     error *e;
 } builder;
@@ -166,11 +167,25 @@ static int add(builder *b, int x, int y, const char *block, const char *scale)
                    b->layer_scale);
 }
 
+static int depthwise(builder *b, int x, int channels, int side,
+                     const char *name)
+{
+    att_problem p = att_problem_default;
+    p.window = (att_list){ 1, { side } };
+    p.head_dim = channels;
+    x = net_attention(b->n, x, -1, "dwconv", &p, name);
+    if (x >= 0) b->n->ops[x].share = NET_SHARE_CONV;
+    return x;
+}
+
 static int mlp(builder *b, int x, int dim, int hidden, const char *block)
 {
     char name[80];
     snprintf(name, sizeof name, "%s.mlp.fc1", block);
-    x = net_gelu(b->n, net_linear(b->n, x, hidden, true, name), false);
+    x = net_linear(b->n, x, hidden, true, name);
+    snprintf(name, sizeof name, "%s.mlp.dwconv", block);
+    if (b->mlp_conv) x = depthwise(b, x, hidden, b->mlp_conv, name);
+    x = net_gelu(b->n, x, false);
     snprintf(name, sizeof name, "%s.mlp.fc2", block);
     return net_linear(b->n, x, dim, true, name);
 }
@@ -193,12 +208,8 @@ static int transformer(builder *b, const json *kind, int x, int dim, int heads,
 static int convnext(builder *b, int x, int dim, int hidden, const char *block)
 {
     char name[80];
-    att_problem p = att_problem_default;
-    p.window = (att_list){ 1, { 7 } };
-    p.head_dim = dim;
     snprintf(name, sizeof name, "%s.conv_dw", block);
-    int y = net_attention(b->n, x, -1, "dwconv", &p, name);
-    if (y >= 0) b->n->ops[y].share = NET_SHARE_CONV;
+    int y = depthwise(b, x, dim, 7, name);
     snprintf(name, sizeof name, "%s.norm", block);
     y = mlp(b, norm(b, y, name), dim, hidden, block);
     return add(b, x, y, block, "gamma");
@@ -310,6 +321,7 @@ int zoo_read(zoo_model *m, const char *path, int image, const char *norm_name,
     b.norm_options.ln_eps = b.norm_options.eps;
     b.norm_options.mode = ATT_MODE_EVAL;
     b.layer_scale = json_number(json_get(m->file, "layer_scale"), 0);
+    b.mlp_conv = (int)json_number(json_get(m->file, "mlp_conv"), 0);
     b.qkv_bias = flag(m->file, "qkv_bias", true);
     b.convnext = block && !strcmp(block, "convnext");
     if (build(&b, m, image) == 0) return 0;

@@ -9,6 +9,7 @@
  *                   {"norm": true}],
  *   "block": "transformer",                    or "convnext"
  *   "norm": "layernorm", "norm_eps": 1e-5, "layer_scale": 1e-5, "qkv_bias": true,
+ *   "mlp_conv": 3,                             depthwise, before the GELU (PVTv2)
  *   "levels": [{"depth": 3, "dim": 64, "heads": 2, "mlp": 3,
  *               "attention": [{"mechanism": "na2d", "window": 7, "bias": 1}]}],
  *   "class_token": false, "positions": false,
