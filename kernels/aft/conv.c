@@ -64,11 +64,12 @@ static void shape(const att_problem *p, enum att_slot slot, att_shape *out)
 static int parameters(const att_problem *p, att_tensor *out)
 {
     const int s = side(p);
+    /* its scale cancels; a small one lets training change it quickly */
     out[W] = (att_tensor){ .name = "w",
                            .dims = is_sequence(p) ? 2 : 3,
                            .dim = { p->heads, s, s },
                            .init = ATT_INIT_NORMAL,
-                           .std = 1 };
+                           .std = 0.02 };
     out[GAMMA] = (att_tensor){ .name = "gamma", .dims = 1,
                                .dim = { p->heads } };
     out[BETA] = (att_tensor){ .name = "beta", .dims = 1, .dim = { p->heads } };
