@@ -46,8 +46,9 @@ static void verdict_text(const ledger_claim *c, char *out, size_t size)
     for (int i = 0; i < c->rules && at < size; i++) {
         const ledger_rule *r = &c->rule[i];
         if (!r->known || r->holds) continue;
-        at += (size_t)snprintf(out + at, size - at, "%s%s", between,
-                               r->otherwise);
+        at += (size_t)snprintf(out + at, size - at, "%s%s%s", between,
+                               r->unclear ? "intervals too wide to tell: " : "",
+                               r->unclear ? r->text : r->otherwise);
         between = "; ";
     }
 }
@@ -97,8 +98,9 @@ static void md_rules(FILE *f, const ledger_claim *c)
     for (int i = 0; i < c->rules; i++) {
         const ledger_rule *r = &c->rule[i];
         fprintf(f, "* %s: %s (`%s`", !r->known   ? "not decided"
-                                     : r->holds ? "holds"
-                                                : "fails",
+                                     : r->holds   ? "holds"
+                                     : r->unclear ? "unclear"
+                                                  : "fails",
                 r->text ? r->text : r->condition, r->condition);
         if (r->at_least) fprintf(f, ", for at least %d", r->at_least);
         fprintf(f, "%s)\n", r->key ? "; the claim rests on it" : "");
@@ -201,7 +203,8 @@ static void md(FILE *f, const ledger *l, const findings_about *a)
                "interval where there is one; of a ratio the widest that those "
                "of its two sides allow; over seeds Student's t.  A claim is "
                "*reproduced* if all its rules hold, *differs* if one fails "
-               "that it does not rest on.  The ledger is results/claims.json; "
+               "that it does not rest on, *not reproduced* if one fails that "
+               "it rests on, *unclear* if the intervals are too wide to tell.  The ledger is results/claims.json; "
                "the runs are in %s.\n\n| | claim | verdict |\n|---|---|---|\n",
             a->build, a->machine, a->date, a->seconds, a->runs);
     for (int i = 0; i < l->claims; i++)
@@ -289,6 +292,7 @@ static json *claim_json(const ledger_claim *c)
         json_put_bool(r, "key", c->rule[i].key);
         if (c->rule[i].known) json_put_bool(r, "holds", c->rule[i].holds);
         else json_put_null(r, "holds");
+        json_put_bool(r, "unclear", c->rule[i].unclear);
         if (c->rule[i].known && !c->rule[i].holds)
             json_put_text(r, "how", c->rule[i].otherwise);
         json_push(rules, r);

@@ -11,7 +11,8 @@
 EMBED(claims_json, "results/claims.json");
 
 const char *const ledger_verdicts[] = { "reproduced", "differs",
-                                        "not reproduced", "not measured" };
+                                        "unclear", "not reproduced",
+                                        "not measured" };
 
 /* ---- reading -------------------------------------------------------------- */
 
@@ -154,8 +155,8 @@ static double at(const side *s, int i)
     const int k = s->q->count == 1 ? 0 : i;
     const double x = s->end == 'l'   ? s->q->lo[k]
                      : s->end == 'h' ? s->q->hi[k]
-                                     : s->q->value[k];
-    return s->factor * x;
+                                     : NAN;
+    return s->factor * (isnan(x) ? s->q->value[k] : x);
 }
 
 static bool compare(double a, const char *op, double b)
@@ -286,6 +287,19 @@ const ledger_quantity *ledger_find(const ledger_claim *c, const char *name)
 
 /* ---- verdicts --------------------------------------------------------------- */
 
+static int held(const side *a, const char *op, const side *b, int count)
+{
+    int n = 0;
+    for (int i = 0; i < count; i++) n += compare(at(a, i), op, at(b, i));
+    return n;
+}
+
+/* The other end of the interval. */
+static void turn(side *s)
+{
+    s->end = s->end == 'l' ? 'h' : s->end == 'h' ? 'l' : s->end;
+}
+
 static void decide_rule(const ledger_claim *c, ledger_rule *r)
 {
     char op[8];
@@ -295,10 +309,12 @@ static void decide_rule(const ledger_claim *c, ledger_rule *r)
     const int n = a.q ? a.q->count : 1, m = b.q ? b.q->count : 1;
     const int count = n > m ? n : m;
     if (!n || !m || (n != count && n != 1) || (m != count && m != 1)) return;
-    int held = 0;
-    for (int i = 0; i < count; i++) held += compare(at(&a, i), op, at(&b, i));
+    const int enough = r->at_least ? r->at_least : count;
     r->known = true;
-    r->holds = held >= (r->at_least ? r->at_least : count);
+    r->holds = held(&a, op, &b, count) >= enough;
+    turn(&a);
+    turn(&b);
+    r->unclear = !r->holds && held(&a, op, &b, count) >= enough;
 }
 
 static void decide(ledger_claim *c)
@@ -309,7 +325,9 @@ static void decide(ledger_claim *c)
         enum ledger_verdict v = LEDGER_REPRODUCED;
         decide_rule(c, r);
         if (!r->known) v = LEDGER_NOT_MEASURED;
-        else if (!r->holds) v = r->key ? LEDGER_NOT_REPRODUCED : LEDGER_DIFFERS;
+        else if (r->unclear && r->key) v = LEDGER_UNCLEAR;
+        else if (!r->holds && !r->unclear)
+            v = r->key ? LEDGER_NOT_REPRODUCED : LEDGER_DIFFERS;
         if (v > c->verdict) c->verdict = v;
     }
 }

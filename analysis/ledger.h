@@ -48,11 +48,14 @@ typedef struct ledger_rule {
     bool key;                   /* the claim stands or falls with it         */
     int at_least;               /* of the values of a list; 0: all           */
     bool known, holds;
+    bool unclear;               /* fails, but would hold at the other ends of
+                                   the intervals that it names               */
 } ledger_rule;
 
 enum ledger_verdict {
     LEDGER_REPRODUCED,
     LEDGER_DIFFERS,      /* every key rule holds, another does not           */
+    LEDGER_UNCLEAR,      /* none fails, but a key rule is unclear            */
     LEDGER_NOT_REPRODUCED,
     LEDGER_NOT_MEASURED  /* a quantity is missing                            */
 };

@@ -57,11 +57,12 @@ verdict() { # ID WORDS
 claims=$(claim stands "$(rule 'exact <= 1e-12' true), $(rule 'growth > 1' true), $(rule 'loss.lo < 1 * same' false)"
     comma=,
     claim differs "$(rule 'exact <= 1e-12' true), $(rule 'second < first' false)"
+    claim wide "$(rule 'loss.lo >= 1 * loss.hi' true)"
     claim fails "$(rule 'second < first' true), $(rule 'exact < 1' false)")
 
 ledger "$claims"
 findings --list
-[ "$status" = 0 ] && [ "$(wc -l <out)" = 3 ] && [ ! -e found ]
+[ "$status" = 0 ] && [ "$(wc -l <out)" = 4 ] && [ ! -e found ]
 check "--list: $status" $?
 
 findings
@@ -75,6 +76,7 @@ findings --retrain
 check "--retrain: $status" $?
 verdict stands reproduced
 verdict differs differs
+verdict wide unclear
 verdict fails 'not reproduced'
 [ -s models/zero.safetensors ] && [ -s models/one.json ]
 check "--retrain writes no models" $?
@@ -87,7 +89,7 @@ check "findings.tex" $?
 python3 - <<'P' 2>err
 import json
 f = json.load(open('found/findings.json'))
-assert [c['verdict'] for c in f['claims']] == ['reproduced', 'differs', 'not reproduced'], f
+assert [c['verdict'] for c in f['claims']] == ['reproduced', 'differs', 'unclear', 'not reproduced'], f
 q = {x['name']: x for x in f['claims'][0]['quantities']}
 a, b = (json.load(open(f'models/{n}.json'))['score']['loss'] for n in ('zero', 'one'))
 assert abs(q['loss']['value'][0] - (a + b) / 2) < 1e-12
