@@ -46,7 +46,7 @@ def compiled_flex(t, mask, n):
                                                    flex_attention)
     q, k, v = (t[x][None] for x in "qkv")
     blocks = mask and create_block_mask(mask, None, None, n, n, device="cpu")
-    flex = torch.compile(flex_attention)
+    flex = torch.compile(flex_attention, dynamic=False)
     return lambda: flex(q, k, v, block_mask=blocks)[0]
 
 

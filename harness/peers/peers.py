@@ -241,7 +241,11 @@ def run_peer(a, peer, g, threads, processors):
                            json.dumps(order)], capture_output=True, text=True,
                           env=env)
     if done.returncode:
-        raise SystemExit(f"peers.py: {peer}:\n{done.stderr}")
+        reason = [x for x in done.stderr.splitlines() if "rror" in x]
+        print(f"peers.py: {peer} on {g['kernel']} {g['axes']} is left out: "
+              f"{reason[0] if reason else done.stderr[-300:]}",
+              file=sys.stderr, flush=True)
+        return None
     return json.loads(done.stdout)
 
 
@@ -314,7 +318,12 @@ def rounds_of(a, g, threads):
             mine.append(rows)
 
         def theirs_of(peer):
+            if peer not in theirs:
+                return
             result = run_peer(a, peer, g, threads, processors)
+            if not result:
+                del theirs[peer]
+                return
             about.update(result["about"])
             theirs[peer].append(result["samples"])
         turns = [ours] + [lambda p=p: theirs_of(p) for p in peers]
@@ -359,6 +368,8 @@ def measure(a, groups):
                 peers = {p: peer_row(row, p, [r[i] for r in rs])
                          for p, rs in theirs.items()}
                 both += [row, *peers.values()]
+                if not peers:
+                    continue
                 first = min(peers.values(),
                             key=lambda r: r["time_ns"]["median"])
                 ours.append(row)
@@ -367,6 +378,12 @@ def measure(a, groups):
                     lines.append(summary_line(row, r, samples,
                                               [x[i] for x in theirs[p]]))
                     print(lines[-1], flush=True)
+            keep(a, env, ours, best, both, lines)
+
+
+def keep(a, env, ours, best, both, lines):
+    """Everything so far: a later group may take long, or fail."""
+    env.pop("id", None)
     env["id"] = hashlib.sha256(json.dumps(env).encode()).hexdigest()[:16]
     for row in both + best:
         row["env"] = env["id"]
