@@ -179,11 +179,14 @@ static bool comparable(const json *a, const json *b)
            x && y && !strcmp(x, y);
 }
 
+/* What others are to overtake. */
+static const char baseline[] = "softmax";
+
 static bool is_baseline(const point *p)
 {
     const char *mechanism = json_text(json_get(p->row, "mechanism"));
     const json *causal = json_get(json_get(p->row, "problem"), "causal");
-    return mechanism && !strcmp(mechanism, "softmax") && !json_size(causal);
+    return mechanism && !strcmp(mechanism, baseline) && !json_size(causal);
 }
 
 /* First point of the softmax series that gets farthest, and is the fastest
@@ -239,7 +242,7 @@ json *sweep_crossings(const json *const *rows, int count)
         to = series_end(p, from, n);
         const char *mechanism = json_text(json_get(p[from].row, "mechanism"));
         const int b = baseline_of(p, n, p[from].row);
-        if (b < 0 || !mechanism || !strcmp(mechanism, "softmax")) continue;
+        if (b < 0 || !mechanism || !strcmp(mechanism, baseline)) continue;
         json *j = crossing_json(&p[from], to - from, &p[b],
                                 series_end(p, b, n) - b);
         if (j) json_push(crossings, j);

@@ -34,7 +34,7 @@ grep -rnE '#include "\.\./(kernels|analysis)/' plots |
 # Shared infrastructure: results are read by journal and json, errors and
 # options are told as everywhere, intervals of ratios come from the statistics.
 grep -rnE '#include "\.\./harness/' plots |
-    grep -vE '/(array|commands|error|file|journal|json|progress|ratio|spelling)\.h"' |
+    grep -vE '/(array|commands|error|file|journal|json|progress|ratio|spelling|stats)\.h"' |
     none "plots/ includes of harness/ what reads results, and infrastructure"
 grep -rnE '#include "\.\./(analysis|plots)/' harness |
     none "harness/ includes neither analysis nor plots"
@@ -81,13 +81,13 @@ grep -rnE '\b(popen|execvp?|execlp?|posix_spawnp?)\(' kernels harness analysis p
 # LayerNorm, GELU; they are the defaults of train, too.  Models of the zoo have
 # a depthwise convolution as their layer for positions.  Words that are
 # something else there: a linear layer or scale of colours, a masked task or
-# tensor.  Panels of ratios are drawn against softmax, the field's baseline.
+# tensor.  Ratios and crossings are those against softmax, the field's baseline.
 grep -rnE "\"($(cat "$work/regex"))\"" harness analysis plots --include='*.[ch]' |
     grep -vE '^analysis/(model|network|train|vit|zoo)\.[ch]:.*"(softmax|layernorm|gelu)"' |
     grep -vE '^analysis/zoo\.[ch]:.*"(dwconv|na2d)"' |
     grep -vE '^analysis/[a-z]*\.[ch]:.*"linear"' |
     grep -vE '^(analysis/trainer|harness/casefile)\.c:.*"masked"' |
-    grep -v '^plots/panels\.c:.*baseline\[\] = "softmax"' |
+    grep -vE '^(plots/panels|harness/sweep_fits)\.c:.*baseline\[\] = "softmax"' |
     none "C code names a kernel or mechanism"
 
 # ---- citations ------------------------------------------------------------------
