@@ -210,6 +210,76 @@ static int take_turns(const json *file, const json *paths, ledger_quantity *q,
     return 0;
 }
 
+/* ---- rounds of a sweep ------------------------------------------------------ */
+
+/* The only row that [NAME=VALUE]... finds, or NULL. */
+static const json *only_row(const json *rows, const char *filters)
+{
+    const json *only = NULL;
+    for (const json *x = json_first(rows); x; x = json_next(x)) {
+        bool keep = true;
+        for (const char *at = filters; *at == '['; at += strcspn(at, "]") + 1)
+            keep = keep && matches(x, at);
+        if (keep && only) return NULL;
+        if (keep) only = x;
+    }
+    return only;
+}
+
+static bool contains(const json *list, int i)
+{
+    for (const json *x = json_first(list); x; x = json_next(x))
+        if ((int)json_number(x, -1) == i) return true;
+    return false;
+}
+
+/* Median of the undisturbed values of a process, of all if there are none. */
+static double process_median(const json *process)
+{
+    const json *ns = json_get(process, "ns");
+    const json *touched = json_get(process, "touched");
+    const int all = json_size(ns), clean = all - json_size(touched);
+    double *value = malloc(((size_t)all + 1) * sizeof *value);
+    int n = 0, i = 0;
+    if (!value) abort();
+    for (const json *x = json_first(ns); x; x = json_next(x), i++)
+        if (clean <= 0 || !contains(touched, i)) value[n++] = json_number(x, NAN);
+    const double median = reduce("median", value, n);
+    free(value);
+    return median;
+}
+
+/* In a round of a sweep each case has a process of its own, one after the other:
+ * a ratio is taken round by round, while the machine is the same.  Geometric
+ * mean, Student's interval of the logarithms. */
+static int take_rounds(const json *file, const json *filters,
+                       ledger_quantity *q, error *e)
+{
+    double ratio[LEDGER_VALUES], mean = 0, squares = 0;
+    const char *first = json_text(json_at(filters, 0));
+    const char *second = json_text(json_at(filters, 1));
+    const json *a = first ? only_row(file, first) : NULL;
+    const json *b = second ? only_row(file, second) : NULL;
+    if (!a || !b)
+        return error_set(e, "'%s' does not choose one row",
+                         a ? second : first ? first : "?");
+    a = json_first(json_get(json_get(a, "time_ns"), "samples"));
+    b = json_first(json_get(json_get(b, "time_ns"), "samples"));
+    int n = 0;
+    for (; a && b && n < LEDGER_VALUES; a = json_next(a), b = json_next(b))
+        ratio[n++] = log(process_median(a) / process_median(b));
+    if (n == 0) return error_set(e, "'%s' or '%s' has no samples", first, second);
+    for (int i = 0; i < n; i++) mean += ratio[i] / n;
+    for (int i = 0; i < n; i++) squares += pow(ratio[i] - mean, 2);
+    const double half =
+        n > 1 ? stats_student(n - 1) * sqrt(squares / (n - 1) / n) : NAN;
+    q->count = 1;
+    q->value[0] = exp(mean);
+    q->lo[0] = exp(mean - half);
+    q->hi[0] = exp(mean + half);
+    return isnan(mean) ? error_set(e, "samples without times") : 0;
+}
+
 /* One path, or a list of them whose numbers are taken together. */
 static void walk_paths(const json *from, const json *paths, found *out)
 {
@@ -229,6 +299,8 @@ static int take_run(const json *file, const json *source, ledger_quantity *q,
     const json *list = each ? member(file, each) : file;
     if (json_get(source, "turns"))
         return take_turns(file, json_get(source, "turns"), q, e);
+    if (json_get(source, "rounds"))
+        return take_rounds(file, json_get(source, "rounds"), q, e);
     if (!path) return error_set(e, "has no \"path\"");
     const json *x = each ? json_first(list) : list;
     q->count = 0;

@@ -37,7 +37,7 @@ enum place { L1, L2, L3, MEMORY, PLACES };
 static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
 
 enum {
-    ROUNDS = 25,    /* most; three at least                                 */
+    ROUNDS = 75,    /* most; three at least                                 */
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
 
@@ -294,8 +294,9 @@ static int by_value(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Of the clean slots; if there are none, the fastest, since disturbances only
- * slow down. */
+/* What one in ten of the clean slots exceeds: neighbours on the same hardware
+ * slow a slot down without interrupting it, a short boost makes one fast.  If
+ * there are no clean slots, the fastest. */
 static double ceiling_of(const bench *b, const probe *p)
 {
     double clean[ROUNDS], fastest = 0;
@@ -306,7 +307,21 @@ static double ceiling_of(const bench *b, const probe *p)
     }
     if (n == 0) return fastest;
     qsort(clean, n, sizeof *clean, by_value);
-    return (clean[(n - 1) / 2] + clean[n / 2]) / 2;
+    return clean[(9 * (n - 1) + 5) / 10];
+}
+
+/* Cores do not share their FMA pipes: if several together get much less than one
+ * alone times their number, somebody else has them just now. */
+static bool scales(const bench *b)
+{
+    const int cores = machine_cores();
+    for (int i = 0; i < b->count; i++) {
+        const probe *p = &b->probe[i], *one = sibling(b, p);
+        if (p->kind == FMA && one && one->threads == 1 && p->threads <= cores &&
+            ceiling_of(b, p) < 0.9 * p->threads * ceiling_of(b, one))
+            return false;
+    }
+    return true;
 }
 
 /* ---- the whole measurement, in a child ----------------------------------- */
@@ -406,7 +421,12 @@ static json *measure(void *arg)
     make_block(&b, most);
 
     calibrate_all(&b);
-    while (b.rounds < 3 || (b.rounds < ROUNDS && now() - start < r->seconds)) {
+    for (;;) {
+        const double took = now() - start;
+        if (b.rounds == ROUNDS ||
+            (b.rounds >= 3 && took >= r->seconds &&
+             (took >= 3 * r->seconds || scales(&b))))
+            break;
         for (int i = 0; i < b.count; i++)
             slot(&b, &b.probe[i], &b.probe[i].rate[b.rounds],
                  &b.probe[i].clean[b.rounds]);

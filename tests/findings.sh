@@ -30,6 +30,7 @@ claim() {
           {"name": "first", "text": "one layer", "run": "na", "path": "receptive_field.mean.0"},
           {"name": "second", "text": "two", "run": "na", "path": "receptive_field.mean.1"},
           {"name": "growth", "text": "growth", "ratio": ["second", "first"]},
+          {"name": "faster", "text": "turns", "run": "sweep", "rounds": ["[kernel=softmax.naive]", "[kernel=softmax.flash][problem.head_dim=16]"]},
           {"name": "loss", "text": "loss", "run": ["zero", "one"], "path": "score.loss"},
           {"name": "same", "text": "loss twice", "run": "zero", "path": ["score.loss", "score.loss"], "reduce": "mean"}],
         "rules": [%s],
@@ -40,6 +41,7 @@ claim() {
 ledger() {
     comma=
     printf '{"version": 1, "runs": [
+      {"name": "sweep", "command": ["sweep", "--kernel", "softmax.naive,softmax.flash", "--seq", "64", "--head-dim", "16", "--time", "0.01", "--processes", "3"]},
       {"name": "na", "command": ["maps", "na2d", "--grid", "8x8", "--window", "3", "--format", "none"]},
       {"name": "zero", "command": ["train", "--data", "leaves", "--dim", "16", "--heads", "2", "--depth", "1", "--mlp", "16", "--steps", "0", "--items", "10"], "ships": "models/zero.safetensors"},
       {"name": "one", "command": ["train", "--data", "leaves", "--dim", "16", "--heads", "2", "--depth", "1", "--mlp", "16", "--steps", "0", "--items", "10", "--seed", "1"], "ships": "models/one.safetensors"},
@@ -87,7 +89,7 @@ check "findings.md does not say how its numbers were obtained" $?
 grep -q 'a \\& b\\_c\|Title of stands' found/findings.tex
 check "findings.tex" $?
 python3 - <<'P' 2>err
-import json
+import glob, json, math, statistics
 f = json.load(open('found/findings.json'))
 assert [c['verdict'] for c in f['claims']] == ['reproduced', 'differs', 'unclear', 'not reproduced'], f
 q = {x['name']: x for x in f['claims'][0]['quantities']}
@@ -96,6 +98,15 @@ assert abs(q['loss']['value'][0] - (a + b) / 2) < 1e-12
 half = 12.706 * abs(a - b) / 2  # Student, one degree of freedom
 assert abs(q['loss']['hi'][0] - q['loss']['value'][0] - half) < 1e-3 * half, q
 assert q['loss']['seeds'] == 2 and abs(q['same']['value'][0] - a) < 1e-12
+rows = [json.loads(x) for x in open(glob.glob('found/runs-*/sweep/journal.jsonl')[0])]
+def medians(kernel):
+    row = next(r for r in rows if r.get('kernel') == kernel)
+    return [statistics.median([x for i, x in enumerate(s['ns']) if i not in s['touched']] or s['ns'])
+            for s in row['time_ns']['samples']]
+logs = [math.log(a / b) for a, b in zip(medians('softmax.naive'), medians('softmax.flash'))]
+half = 4.303 * statistics.stdev(logs) / math.sqrt(3)  # two degrees of freedom
+assert abs(math.log(q['faster']['value'][0]) - sum(logs) / 3) < 1e-9
+assert abs(math.log(q['faster']['hi'][0]) - sum(logs) / 3 - half) < 1e-3 * half
 assert abs(q['growth']['value'][0] - q['second']['value'][0] / q['first']['value'][0]) < 1e-12
 P
 check "findings.json" $?
