@@ -123,7 +123,7 @@ static void gradients(void **state)
     if (!m->backward) skip();
     shapes s = tiny(m);
     compared c = { 0 };
-    for (int i = 0; i < s.count; i += quick ? 4 : 1) {
+    for (int i = 0; i < s.count; i += quick ? 10 : 1) {
         check_values v;
         make(&v, m, &s.item[i], true);
         check_reference(&v, NULL);
@@ -341,7 +341,7 @@ static void rows(void **state)
     if (!m->rows) skip();
     shapes s = tiny(m);
     size_t whole = 0, all = 0;
-    for (int t = 0; t < s.count; t += quick ? 3 : 1) {
+    for (int t = 0; t < s.count; t += quick ? 9 : 1) {
         check_values v;
         att_shape out;
         s.item[t].problem.batch = 1;
@@ -486,7 +486,7 @@ static void strange(void **state)
     const att_mechanism *m = *state;
     uint64_t seed = 7;
     int run = 0;
-    for (int i = 0; i < (quick ? 3000 : 20000); i++) {
+    for (int i = 0; i < (quick ? 1000 : 20000); i++) {
         att_problem p;
         att_cost cost;
         strange_problem(m, &p, &seed);
