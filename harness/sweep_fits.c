@@ -207,6 +207,14 @@ static int baseline_of(const point *p, int n, const json *row)
     return best;
 }
 
+/* Norms and convolutions are no rivals of attention. */
+static bool is_rival(const point *p)
+{
+    const char *name = json_text(json_get(p->row, "mechanism"));
+    const att_mechanism *m = name ? att_find_mechanism(name) : NULL;
+    return m && strcmp(name, baseline) && !(m->traits & ATT_NOT_ATTENTION);
+}
+
 static json *crossing_json(const point *a, int n, const point *b, int m)
 {
     stats_pair *pair = malloc(((size_t)n + 1) * sizeof *pair);
@@ -240,9 +248,8 @@ json *sweep_crossings(const json *const *rows, int count)
     const int n = sort_points(rows, count, NULL, &p);
     for (int from = 0, to; from < n; from = to) {
         to = series_end(p, from, n);
-        const char *mechanism = json_text(json_get(p[from].row, "mechanism"));
         const int b = baseline_of(p, n, p[from].row);
-        if (b < 0 || !mechanism || !strcmp(mechanism, baseline)) continue;
+        if (b < 0 || !is_rival(&p[from])) continue;
         json *j = crossing_json(&p[from], to - from, &p[b],
                                 series_end(p, b, n) - b);
         if (j) json_push(crossings, j);
