@@ -4,11 +4,16 @@
  * Scratch: one N x M matrix (all of them when backward follows), so it is bound
  * by the traffic of that matrix, and by BLAS: a packaged OpenBLAS may not know
  * the CPU and run AVX2 code on an AVX-512 machine (`attnbench doctor` tells).
+ *
+ * Threads share a map by rows, and by columns where sums go over rows; each
+ * calls a BLAS of one thread.  A BLAS with threads of its own would compete with
+ * those of OpenMP, which wait actively: two threads were slower than one.
  */
 #include "../att.h"
 
 #include <cblas.h>
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "../simd.h"
@@ -42,13 +47,29 @@ static void sizes(const att_problem *p, int threads, att_sizes *out)
                         .work_backward = one };
 }
 
-/* C[m][n] = alpha op(A) op(B) + beta C, row-major and dense. */
+/* C[m][n] = alpha op(A) op(B) + beta C; rows of op(A) in memory are lda apart,
+ * the other matrices are dense. */
 static void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha,
-                 const float *a, const float *b, float beta, float *c)
+                 const float *a, size_t lda, const float *b, float beta,
+                 float *c)
 {
+    if (m == 0) return;
     cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans,
                 tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha,
-                a, (int)(ta ? m : k), b, (int)(tb ? k : n), beta, c, (int)n);
+                a, (int)lda, b, (int)(tb ? k : n), beta, c, (int)n);
+}
+
+/* This thread's part of n. */
+typedef struct range {
+    size_t from, count;
+} range;
+
+static range part_of(size_t n)
+{
+    const size_t threads = (size_t)omp_get_num_threads();
+    const size_t me = (size_t)omp_get_thread_num();
+    const size_t from = n * me / threads;
+    return (range){ from, n * (me + 1) / threads - from };
 }
 
 /* Softmax of the first `end` of m entries, zeros behind; returns lse. */
@@ -73,44 +94,47 @@ static float softmax_row(float *a, size_t end, size_t m)
     return none ? -INFINITY : max + logf(sum);
 }
 
-/* Weights of one map. */
-static void weights(const att_call *c, const shape *s, size_t map, float *a)
+/* Some rows of the weights of one map. */
+static void weights(const att_call *c, const shape *s, size_t map, range r,
+                    float *a)
 {
     const float *bias = c->param[0];
-    if (bias) {
-        bias += map % s->heads * s->n * s->m;
-        memcpy(a, bias, s->n * s->m * sizeof *a);
-    }
-    gemm(false, true, s->n, s->m, s->d, s->scale,
-         (const float *)c->q + map * s->n * s->d,
+    if (bias)
+        memcpy(a, bias + (map % s->heads * s->n + r.from) * s->m,
+               r.count * s->m * sizeof *a);
+    gemm(false, true, r.count, s->m, s->d, s->scale,
+         (const float *)c->q + (map * s->n + r.from) * s->d, s->d,
          (const float *)c->k + map * s->m * s->d, bias ? 1 : 0, a);
-    #pragma omp parallel for num_threads(c->threads)
-    for (size_t i = 0; i < s->n; i++) {
-        const size_t end = s->causal ? i + s->m - s->n + 1 : s->m;
+    for (size_t i = 0; i < r.count; i++) {
+        const size_t row = r.from + i;
+        const size_t end = s->causal ? row + s->m - s->n + 1 : s->m;
         const float lse = softmax_row(a + i * s->m, end, s->m);
-        if (c->extra[0]) c->extra[0][map * s->n + i] = lse;
+        if (c->extra[0]) c->extra[0][map * s->n + row] = lse;
     }
 }
 
 static void forward(const att_call *c)
 {
     const shape s = shape_of(c->p);
-    openblas_set_num_threads(c->threads);
+    openblas_set_num_threads(1);
+    #pragma omp parallel num_threads(c->threads)
     for (size_t map = 0; map < s.maps; map++) {
+        const range r = part_of(s.n);
         float *a = c->save ? (float *)c->save + map * s.n * s.m : c->work;
-        weights(c, &s, map, a);
-        gemm(false, false, s.n, s.dv, s.m, 1, a,
+        a += r.from * s.m;
+        weights(c, &s, map, r, a);
+        gemm(false, false, r.count, s.dv, s.m, 1, a, s.m,
              (const float *)c->v + map * s.m * s.dv, 0,
-             (float *)c->o + map * s.n * s.dv);
+             (float *)c->o + (map * s.n + r.from) * s.dv);
     }
 }
 
-/* dA = dO V' becomes dS = A (dA - rowsum(dO O)) in place. */
+/* dA = dO V' becomes dS = A (dA - rowsum(dO O)) in place: some rows. */
 static void backward_softmax(const att_call *c, const shape *s, size_t map,
-                             const float *dout, const float *a, float *ds)
+                             range r, const float *dout, const float *a,
+                             float *ds)
 {
-    #pragma omp parallel for num_threads(c->threads)
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = r.from; i < r.from + r.count; i++) {
         const size_t row = map * s->n + i;
         const float *o = (const float *)c->o + row * s->dv;
         float mean = 0;
@@ -120,34 +144,53 @@ static void backward_softmax(const att_call *c, const shape *s, size_t map,
     }
 }
 
+/* Rows of dS, of the gradient of the bias, and of dQ. */
+static void backward_rows(const att_call *c, const att_grad *g, const shape *s,
+                          size_t map, range r)
+{
+    const float *a = (const float *)c->save + map * s->n * s->m;
+    float *ds = c->work, *mine = ds + r.from * s->m, *dbias = g->dparam[0];
+    gemm(false, true, r.count, s->m, s->dv, 1,
+         g->dout + (map * s->n + r.from) * s->dv, s->dv,
+         (const float *)c->v + map * s->m * s->dv, 0, mine);
+    backward_softmax(c, s, map, r, g->dout, a, ds);
+    if (dbias) {
+        dbias += (map % s->heads * s->n + r.from) * s->m;
+        for (size_t i = 0; i < r.count * s->m; i++) dbias[i] += mine[i];
+    }
+    if (g->dq)
+        gemm(false, false, r.count, s->d, s->m, s->scale, mine, s->m,
+             (const float *)c->k + map * s->m * s->d, 0,
+             g->dq + (map * s->n + r.from) * s->d);
+}
+
+/* Columns of the weights, which are rows of dV and dK. */
+static void backward_columns(const att_call *c, const att_grad *g,
+                             const shape *s, size_t map, range r)
+{
+    const float *a = (const float *)c->save + map * s->n * s->m + r.from;
+    const float *ds = (const float *)c->work + r.from;
+    const size_t at = map * s->m + r.from;
+    if (g->dv)
+        gemm(true, false, r.count, s->dv, s->n, 1, a, s->m,
+             g->dout + map * s->n * s->dv, 0, g->dv + at * s->dv);
+    if (g->dk)
+        gemm(true, false, r.count, s->d, s->n, s->scale, ds, s->m,
+             (const float *)c->q + map * s->n * s->d, 0, g->dk + at * s->d);
+}
+
 static void backward(const att_call *c, const att_grad *g)
 {
     const shape s = shape_of(c->p);
-    const size_t matrix = s.n * s.m;
-    float *ds = c->work, *dbias = g->dparam[0];
-    openblas_set_num_threads(c->threads);
-    if (dbias) memset(dbias, 0, s.heads * matrix * sizeof *dbias);
-
+    openblas_set_num_threads(1);
+    if (g->dparam[0])
+        memset(g->dparam[0], 0, s.heads * s.n * s.m * sizeof(float));
+    #pragma omp parallel num_threads(c->threads)
     for (size_t map = 0; map < s.maps; map++) {
-        const float *a = (const float *)c->save + map * matrix;
-        const float *q = (const float *)c->q + map * s.n * s.d;
-        const float *k = (const float *)c->k + map * s.m * s.d;
-        const float *dout = g->dout + map * s.n * s.dv;
-        gemm(false, true, s.n, s.m, s.dv, 1, dout,
-             (const float *)c->v + map * s.m * s.dv, 0, ds);
-        backward_softmax(c, &s, map, g->dout, a, ds);
-        if (dbias)
-            for (size_t i = 0; i < matrix; i++)
-                dbias[map % s.heads * matrix + i] += ds[i];
-        if (g->dv)
-            gemm(true, false, s.m, s.dv, s.n, 1, a, dout, 0,
-                 g->dv + map * s.m * s.dv);
-        if (g->dq)
-            gemm(false, false, s.n, s.d, s.m, s.scale, ds, k, 0,
-                 g->dq + map * s.n * s.d);
-        if (g->dk)
-            gemm(true, false, s.m, s.d, s.n, s.scale, ds, q, 0,
-                 g->dk + map * s.m * s.d);
+        backward_rows(c, g, &s, map, part_of(s.n));
+        #pragma omp barrier
+        backward_columns(c, g, &s, map, part_of(s.m));
+        #pragma omp barrier
     }
 }
 
