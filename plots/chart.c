@@ -712,13 +712,28 @@ static double height_at(const chart_line *l, double x)
     return a->y * pow(b->y / a->y, log(x / a->x) / log(b->x / a->x));
 }
 
+static const chart_line *baseline_of(const chart_panel *p)
+{
+    for (int i = 0; i < p->count; i++)
+        if (p->line[i].baseline) return &p->line[i];
+    return NULL;
+}
+
+const char *chart_crossed(const chart_panel *p)
+{
+    const chart_line *b = baseline_of(p);
+    stats_crossing c;
+    for (int i = 0; b && i < p->count; i++)
+        if (&p->line[i] != b && crossing_of(&p->line[i], b, &c))
+            return b->label;
+    return NULL;
+}
+
 /* A diamond where a line crosses the baseline. */
 static void put_crossings(drawing *d, const panel_place *at,
                           const chart_panel *p)
 {
-    const chart_line *b = NULL;
-    for (int i = 0; i < p->count; i++)
-        if (p->line[i].baseline) b = &p->line[i];
+    const chart_line *b = baseline_of(p);
     if (!b || !d->c->crossings) return;
     for (int i = 0; i < p->count; i++) {
         stats_crossing c;

@@ -79,6 +79,9 @@ typedef struct chart {
  * and their labels fit. */
 enum { CHART_LINES = 10 };
 
+/* Label of a panel's baseline if another line crosses it, else NULL. */
+const char *chart_crossed(const chart_panel *p);
+
 /* Writes DIR/NAME.tsv, DIR/NAME.gp and draws (gnuplot.h); formats 0: only these
  * two. */
 int chart_draw(const chart *c, const char *dir, unsigned formats, error *e);

@@ -293,10 +293,8 @@ static void note_crossings(const panels *p, char *note, size_t size)
 {
     const char *name = NULL;
     const size_t n = strlen(note);
-    for (int i = 0; i < p->count; i++)
-        for (int l = 0; l < p->item[i].count; l++)
-            if (p->item[i].line[l].baseline && p->item[i].count > 1)
-                name = p->item[i].line[l].label;
+    for (int i = 0; i < p->count && !name; i++)
+        name = chart_crossed(&p->item[i]);
     if (name)
         snprintf(note + n, size - n, "%sDiamonds: where a line crosses that of "
                                      "%s.", n ? " " : "", name);
