@@ -36,8 +36,8 @@ typedef struct request {
     X(mechanism, "NAME", "attention (default softmax)")                        \
     X(data, "SET", "stripes, leaves, clouds, documents, an IDX file, a "       \
                    "CIFAR-10 .bin, a folder of PNG, or a file of bytes")       \
-    X(test, "SET", "held-out set (default: the same, drawn from another "      \
-                   "stream)")                                                  \
+    X(test, "SET", "held-out set (default: generated data from another "       \
+                   "stream; of a file the training data themselves)")          \
     X(task, "TASK", "classify, masked or next (default: what the data are "    \
                     "for)")                                                    \
     X(norm, "NAME", "normalisation: layernorm (default), repbn, prepbn ...")   \
@@ -251,7 +251,10 @@ static int run(trainer *t, const request *r, const char *checkpoint, int *lost,
 
 static void print_score(const trainer *t, const train_score *s)
 {
-    printf("%d held-out samples: loss %.5f", s->items, s->loss);
+    printf("%d %s: loss %.5f", s->items,
+           trainer_held_out(t) ? "held-out samples"
+                               : "samples of the training data (no --test)",
+           s->loss);
     if (t->options.task == TRAIN_CLASSIFY)
         printf(", top-1 %.4f (standard error %.4f)\n", s->accuracy,
                sqrt(s->accuracy * (1 - s->accuracy) / s->items));

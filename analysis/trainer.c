@@ -524,6 +524,11 @@ int trainer_step(trainer *t, error *e)
     return 0;
 }
 
+bool trainer_held_out(const trainer *t)
+{
+    return t->options.test || t->train.kind == DATA_PROCEDURAL;
+}
+
 /* ---- speed ------------------------------------------------------------------------------------- */
 
 static int compare(const void *a, const void *b)

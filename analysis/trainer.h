@@ -72,6 +72,9 @@ typedef struct train_speed {
 } train_speed;
 void trainer_speed(const trainer *t, train_speed *out);
 
+/* Whether the score is of data that training does not see. */
+bool trainer_held_out(const trainer *t);
+
 /* Atomic.  Resuming refuses a checkpoint of other options. */
 int trainer_save(const trainer *t, const char *path, error *e);
 int trainer_resume(trainer *t, const char *path, error *e);

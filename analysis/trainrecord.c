@@ -44,6 +44,7 @@ static json *score_json(const trainer *t, const train_score *s)
 {
     json *j = json_object();
     json_put_number(j, "items", s->items);
+    json_put_bool(j, "held_out", trainer_held_out(t));
     json_put_number(j, "loss", s->loss);
     switch (t->options.task) {
     case TRAIN_CLASSIFY:
