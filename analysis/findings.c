@@ -18,6 +18,7 @@
 #include "../harness/machine.h"
 #include "../harness/progress.h"
 #include "../harness/spelling.h"
+#include "../harness/stop.h"
 #include "../plots/gnuplot.h"
 #include "mapfile.h"
 #include "trainrecord.h"
@@ -81,13 +82,6 @@ static int choose(ledger *l, const request *r, error *e)
 
 /* ---- running ------------------------------------------------------------------ */
 
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int number)
-{
-    stopped = number;
-}
-
 static double now(void)
 {
     struct timespec t;
@@ -146,7 +140,7 @@ static int watch(pid_t child, progress *bar, double before, const ledger_run *r)
     int status;
     const double start = now();
     while (waitpid(child, &status, WNOHANG) == 0) {
-        if (stopped) kill(child, SIGTERM);
+        if (stop_signal) kill(child, SIGTERM);
         const double took = now() - start;
         progress_show(bar, before + (took < r->seconds ? took : r->seconds),
                       r->brief ? r->brief : r->name);
@@ -165,8 +159,7 @@ static bool is_there(const char *path)
  * model is not here cannot be looked at. */
 static bool can_run(const ledger *l, ledger_run *r, bool retrain)
 {
-    const char *lacks = r->needs && !is_there(r->needs) ? r->needs : NULL;
-    if (r->ships && !retrain) lacks = r->ships;
+    const char *lacks = retrain ? NULL : r->ships;
     for (int i = 0; i < r->words && !lacks; i++) {
         const ledger_run *of = r->word[i][0] == '@'
                                    ? ledger_find_run(l, r->word[i] + 1)
@@ -215,7 +208,7 @@ static int run_all(ledger *l, const char *dir, bool retrain, error *e)
             total += l->run[i].seconds;
     if (folder_make(dir, e) < 0) return -1;
     progress_begin(&bar, total);
-    for (int i = 0; i < l->runs && !stopped; i++) {
+    for (int i = 0; i < l->runs && !stop_signal; i++) {
         ledger_run *r = &l->run[i];
         if (!r->wanted) continue;
         run_one(l, r, dir, &bar, done, retrain);
@@ -290,11 +283,11 @@ static int findings(request *r, error *e)
         char *runs = path_join(r->out, about.runs);
         if (run_all(&l, runs, r->retrain, e) < 0) code = EXIT_MISSING;
         about.seconds = now() - start;
-        for (int i = 0; i < l.claims && code == EXIT_OK && !stopped; i++) {
+        for (int i = 0; i < l.claims && code == EXIT_OK && !stop_signal; i++) {
             if (!l.claim[i].wanted) continue;
             ledger_measure(&l, &l.claim[i], runs);
         }
-        if (stopped) {
+        if (stop_signal) {
             error_set(e, "interrupted: the same command goes on");
             code = EXIT_INTERRUPTED;
         } else if (code == EXIT_OK) {
@@ -359,22 +352,20 @@ static const char doc[] =
     "Examples:\n"
     "  attnbench findings\n"
     "  attnbench findings --only rank,focus --out /tmp/f\n"
-    "Trained models and records of trainings come from results/models; what is "
-    "missing there is trained.";
+    "Trained models and records of trainings come from results/models; "
+    "--retrain makes them.";
 
 int command_findings(int argc, char **argv)
 {
     static const struct argp argp = { options, parse, NULL, doc,
                                       NULL,    NULL,  NULL };
     request r = { .out = "results/findings" };
-    const struct sigaction act = { .sa_handler = on_signal };
     error e = { "" };
     argp_err_exit_status = EXIT_USAGE;
     int code = EXIT_USAGE;
     if (spelling_check(options, argc, argv, &e) == 0) {
         argp_parse(&argp, argc, argv, 0, NULL, &r);
-        sigaction(SIGINT, &act, NULL);
-        sigaction(SIGTERM, &act, NULL);
+        stop_catch();
         code = findings(&r, &e);
     }
     if (code != EXIT_OK) fprintf(stderr, "%s: %s\n", argv[0], e.text);

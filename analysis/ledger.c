@@ -57,7 +57,6 @@ static int read_run(const ledger *l, ledger_run *r, const json *from, error *e)
                             "is used twice", l->path, r->name);
     r->brief = json_text(json_get(from, "brief"));
     r->seconds = json_number(json_get(from, "seconds"), 5);
-    r->needs = json_text(json_get(from, "needs"));
     r->ships = json_text(json_get(from, "ships"));
     return read_words(l, r, json_get(from, "command"), e);
 }

@@ -22,7 +22,6 @@ typedef struct ledger_run {
     const char *word[LEDGER_WORDS]; /* NULL-terminated                       */
     int words;
     double seconds;                 /* that it takes, for the progress bar   */
-    const char *needs;              /* a file without which it cannot be run */
     const char *ships;              /* of a training: the model file that it
                                        writes; not run if its record is there */
     bool wanted;                    /* by a claim that was asked for         */

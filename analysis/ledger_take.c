@@ -152,34 +152,22 @@ static void walk(const json *from, const char *path, found *out)
 
 /* ---- reductions -------------------------------------------------------------- */
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* One number of many, by name; NAN: no such name, or not exactly one. */
 static double reduce(const char *how, const double *x, int n)
 {
-    double sum = 0, least = INFINITY, most = -INFINITY;
-    double *sorted = malloc(((size_t)n + 1) * sizeof *sorted);
-    if (!sorted) abort();
+    stats_summary all;
+    double sum = 0, most = -INFINITY;
+    if (n == 0 || (!how && n > 1)) return NAN;
+    if (!how) return x[0];
+    stats_summarise(x, n, &all);
     for (int i = 0; i < n; i++) {
         sum += x[i];
-        least = fmin(least, x[i]);
         most = fmax(most, x[i]);
-        sorted[i] = x[i];
     }
-    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
-    const double median = n ? (sorted[(n - 1) / 2] + sorted[n / 2]) / 2 : NAN;
-    free(sorted);
-    if (n == 0) return NAN;
-    if (!how) return n == 1 ? x[0] : NAN;
     if (!strcmp(how, "mean")) return sum / n;
-    if (!strcmp(how, "min")) return least;
+    if (!strcmp(how, "min")) return all.min;
     if (!strcmp(how, "max")) return most;
-    if (!strcmp(how, "median")) return median;
-    return NAN;
+    return !strcmp(how, "median") ? all.median : NAN;
 }
 
 /* Median of the ratios of two lists, element by element: of samples that were
@@ -226,13 +214,6 @@ static const json *only_row(const json *rows, const char *filters)
     return only;
 }
 
-static bool contains(const json *list, int i)
-{
-    for (const json *x = json_first(list); x; x = json_next(x))
-        if ((int)json_number(x, -1) == i) return true;
-    return false;
-}
-
 /* Median of the undisturbed values of a process, of all if there are none. */
 static double process_median(const json *process)
 {
@@ -243,7 +224,7 @@ static double process_median(const json *process)
     int n = 0, i = 0;
     if (!value) abort();
     for (const json *x = json_first(ns); x; x = json_next(x), i++)
-        if (clean <= 0 || !contains(touched, i)) value[n++] = json_number(x, NAN);
+        if (clean <= 0 || !json_holds(touched, i)) value[n++] = json_number(x, NAN);
     const double median = reduce("median", value, n);
     free(value);
     return median;

@@ -53,12 +53,13 @@ typedef struct request {
     bool figures; /* wanted; missing gnuplot is an error then                */
 } request;
 
-/* Axes that a map has: not those of measuring, storage and batches. */
+/* Axes that a map has: not those of measuring, storage and batches; --scale is
+ * that of the colours. */
 static bool is_map_axis(int number)
 {
-    return number != ATT_FIELD_batch && number != ATT_FIELD_dtype &&
-           number != AXIS_THREADS && number != AXIS_LEVEL &&
-           number != AXIS_PASS;
+    return number != ATT_FIELD_scale && number != ATT_FIELD_batch &&
+           number != ATT_FIELD_dtype && number != AXIS_THREADS &&
+           number != AXIS_LEVEL && number != AXIS_PASS;
 }
 
 static const struct argp_option own_options[] = {

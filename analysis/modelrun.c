@@ -300,21 +300,13 @@ static int samples_of(const json *samples, double *x, int room)
     return n;
 }
 
-static bool is_touched(const json *samples, int index)
-{
-    for (const json *t = json_first(json_get(samples, "touched")); t;
-         t = json_next(t))
-        if (json_number(t, -1) == index) return true;
-    return false;
-}
-
 /* Samples that lost no time to others; all, if those are too few. */
 static int clean_samples(const json *samples, double *x, int room)
 {
     int n = 0, index = 0;
     for (const json *s = json_first(json_get(samples, "ns")); s && n < room;
          s = json_next(s), index++)
-        if (!is_touched(samples, index)) x[n++] = json_number(s, NAN);
+        if (!json_holds(json_get(samples, "touched"), index)) x[n++] = json_number(s, NAN);
     return n < STATS_LEAST ? samples_of(samples, x, room) : n;
 }
 

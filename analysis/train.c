@@ -2,7 +2,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "../harness/file.h"
 #include "../harness/progress.h"
 #include "../harness/spelling.h"
+#include "../harness/stop.h"
 #include "trainer.h"
 #include "trainrecord.h"
 
@@ -173,14 +173,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 /* ---- the command ------------------------------------------------------------------ */
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
 /* Axes and words into the model. */
 static int complete(request *r, error *e)
 {
@@ -237,7 +229,7 @@ static int run(trainer *t, const request *r, const char *checkpoint, int *lost,
     progress bar;
     char text[80];
     progress_begin(&bar, t->options.steps);
-    while (t->step < t->options.steps && !interrupted) {
+    while (t->step < t->options.steps && !stop_signal) {
         if (trainer_step(t, e)) return -1;
         snprintf(text, sizeof text, "step %d  loss %.4f", t->step, t->loss);
         progress_show(&bar, t->step, text);
@@ -346,7 +338,7 @@ static int train(request *r, error *e)
     }
     if (code == EXIT_OK && run(&t, r, checkpoint, &lost, e)) code = EXIT_GATE;
     if (code == EXIT_OK)
-        code = interrupted ? leave(&t, checkpoint, e)
+        code = stop_signal ? leave(&t, checkpoint, e)
                            : finish(&t, r, checkpoint, e);
     if (code == EXIT_OK && lost) {
         error_set(e, "%s is complete, but %d checkpoints could not be written",
@@ -390,9 +382,7 @@ int command_train(int argc, char **argv)
     snprintf(out, sizeof out, "results/models/%s-%s.safetensors",
              name ? name + 1 : r.data, r.mechanism);
     if (!r.out) r.out = out;
-    struct sigaction action = { .sa_handler = on_signal };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    stop_catch();
     const int code = train(&r, &e);
     axes_free(&r.axes);
     if (code != EXIT_OK && *e.text) fprintf(stderr, "%s: %s\n", argv[0], e.text);

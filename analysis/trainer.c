@@ -7,6 +7,7 @@
 
 #include "../harness/array.h"
 #include "../harness/measure.h"
+#include "../harness/stats.h"
 #include "blas.h"
 
 #define VALIDATION_SEED 900001
@@ -531,20 +532,11 @@ bool trainer_held_out(const trainer *t)
 
 /* ---- speed ------------------------------------------------------------------------------------- */
 
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(const double *x, int n)
 {
-    double *sorted = allocate((size_t)n, sizeof *sorted);
-    memcpy(sorted, x, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, compare);
-    const double middle = n ? sorted[n / 2] : NAN;
-    free(sorted);
-    return middle;
+    stats_summary all = { .median = NAN };
+    if (n > 0) stats_summarise(x, n, &all);
+    return all.median;
 }
 
 void trainer_speed(const trainer *t, train_speed *out)

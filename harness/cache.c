@@ -2,7 +2,6 @@
  * caches, where no hardware counter is to be had. */
 #include <argp.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "isolate.h"
 #include "machine.h"
 #include "progress.h"
+#include "stop.h"
 #include "sweep_options.h"
 #include "sweep_row.h"
 #include "text.h"
@@ -86,22 +86,6 @@ typedef struct run {
     int left, done, kept, failed;
     int width;
 } run;
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int number)
-{
-    stopped = number;
-}
-
-static void catch_signals(void)
-{
-    const struct sigaction action = { .sa_handler = on_signal };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN);
-}
 
 static void tick(void *arg)
 {
@@ -323,12 +307,12 @@ static int simulate(run *r, const sweep_case *c, const cache_level *last,
                   SIMULATOR_MEMORY,
         .tick = tick,
         .arg = r,
-        .stop = &stopped,
+        .stop = &stop_signal,
     };
     job.geometry.ll = *last;
     if (isolate_run(cache_simulate, &job, &limits, result, &r->o.error) < 0)
         return sweep_fail(&r->o, EXIT_MISSING);
-    return stopped ? sweep_fail(&r->o, EXIT_INTERRUPTED) : 0;
+    return stop_signal ? sweep_fail(&r->o, EXIT_INTERRUPTED) : 0;
 }
 
 static const char *unfit(const sweep_case *c)
@@ -343,7 +327,7 @@ static const char *unfit(const sweep_case *c)
 
 static int describe(run *r, const sweep_case *c, isolate_result *out)
 {
-    const isolate_limits limits = { .seconds = 60, .stop = &stopped };
+    const isolate_limits limits = { .seconds = 60, .stop = &stop_signal };
     sweep_job job = { .what = c,
                       .max_memory = r->o.max_memory > 0
                                         ? (size_t)r->o.max_memory
@@ -351,7 +335,7 @@ static int describe(run *r, const sweep_case *c, isolate_result *out)
                       .describe_only = true };
     if (isolate_run(sweep_case_run, &job, &limits, out, &r->o.error) < 0)
         return sweep_fail(&r->o, EXIT_MISSING);
-    return stopped ? sweep_fail(&r->o, EXIT_INTERRUPTED) : 0;
+    return stop_signal ? sweep_fail(&r->o, EXIT_INTERRUPTED) : 0;
 }
 
 static void set_outcome(outcome *o, const char *status, const char *reason)
@@ -420,9 +404,9 @@ out:
 
 static int append_env(run *r)
 {
-    if (sweep_env_complete(&r->env, &r->before, NULL, 0, 0, &stopped,
+    if (sweep_env_complete(&r->env, &r->before, NULL, 0, 0, &stop_signal,
                            &r->o.error) < 0)
-        return sweep_fail(&r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
+        return sweep_fail(&r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
     if (r->env.known) return 0;
     if (journal_append(&r->writer, r->env.row, &r->o.error) == 0) return 0;
     return sweep_fail(&r->o, EXIT_MISSING);
@@ -476,10 +460,10 @@ static void remove_folder(run *r)
 static int run_locked(run *r)
 {
     if (journal_read(&r->before, r->o.out, &r->o.error) < 0 ||
-        sweep_env_identify(&r->env, &stopped, &r->o.error) < 0 ||
+        sweep_env_identify(&r->env, &stop_signal, &r->o.error) < 0 ||
         cache_geometry_fill(&r->geometry, json_get(r->env.row, "caches"),
                             &r->o.error) < 0)
-        return sweep_fail(&r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
+        return sweep_fail(&r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
     r->valgrind = cache_valgrind(&r->no_valgrind);
     r->width = sweep_table_width(r->cases.of, r->cases.count);
     if (make_folder(r) < 0) return -1;
@@ -499,7 +483,7 @@ static void run_all(run *r)
         sweep_fail(&r->o, EXIT_MISSING);
         return;
     }
-    catch_signals();
+    stop_catch();
     run_locked(r);
     remove_folder(r);
     sweep_env_free(&r->env);

@@ -1,6 +1,5 @@
 /* sweep.c - `attnbench sweep`: the loop over cases. */
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,25 +7,8 @@
 #include "isolate.h"
 #include "machine.h"
 #include "measure.h"
+#include "stop.h"
 #include "sweep_run.h"
-
-/* ---- signals ------------------------------------------------------------- */
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int number)
-{
-    stopped = number;
-}
-
-static void catch_signals(void)
-{
-    const struct sigaction action = { .sa_handler = on_signal };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk to us */
-}
 
 /* ---- cases --------------------------------------------------------------- */
 
@@ -68,7 +50,7 @@ static size_t memory_limit(const sweep_run *r)
 /* A case that ended badly still has its operations and bytes in the row. */
 static void describe_failed(sweep_job *job, isolate_result *failed)
 {
-    const isolate_limits limits = { .seconds = 5, .stop = &stopped };
+    const isolate_limits limits = { .seconds = 5, .stop = &stop_signal };
     isolate_result described;
     job->describe_only = true;
     if (isolate_run(sweep_case_run, job, &limits, &described, NULL) < 0 ||
@@ -97,7 +79,7 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
         .memory = job.max_memory + PROGRAM_MEMORY,
         .tick = tick,
         .arg = r,
-        .stop = &stopped,
+        .stop = &stop_signal,
     };
     isolate_result result;
     r->doing = c->name;
@@ -105,7 +87,7 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
     if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
     if (!result.value && first) describe_failed(&job, &result);
-    if (stopped) { /* what the process says now may be our own doing */
+    if (stop_signal) { /* what the process says now may be our own doing */
         json_free(result.value);
         return sweep_fail(r->o, EXIT_INTERRUPTED);
     }
@@ -244,13 +226,13 @@ static int prepare(sweep_run *r)
     const double start = measure_now();
     progress_show(&r->bar, 0, "measuring the ceilings of this machine");
     int rc = sweep_env_complete(&r->env, &r->before, threads, count,
-                                ROOFLINE_SECONDS, &stopped, &r->o->error);
+                                ROOFLINE_SECONDS, &stop_signal, &r->o->error);
     r->ceilings = measure_now() - start;
     free(threads);
     if (rc == 0 && !r->env.known)
         rc = journal_append(&r->writer, r->env.row, &r->o->error);
     if (rc < 0)
-        return sweep_fail(r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
+        return sweep_fail(r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
     r->clock = measure_clock();
     machine_places(1, false, &count); /* found once, not in every child */
     progress_clear(&r->bar);
@@ -262,8 +244,8 @@ static int go(sweep_run *r)
 {
     const size_t n = (size_t)r->cases.count;
     r->start = measure_now();
-    if (sweep_env_identify(&r->env, &stopped, &r->o->error) < 0)
-        return sweep_fail(r->o, stopped ? EXIT_INTERRUPTED : EXIT_MISSING);
+    if (sweep_env_identify(&r->env, &stop_signal, &r->o->error) < 0)
+        return sweep_fail(r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
     r->row = calloc(n, sizeof *r->row);
     r->outcome = calloc(n, sizeof *r->outcome);
     if (!r->row || !r->outcome) abort();
@@ -298,7 +280,7 @@ static int run(sweep_run *r)
 {
     if (journal_open(&r->writer, r->o->out, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
-    catch_signals();
+    stop_catch();
     if (journal_read(&r->before, r->o->out, &r->o->error) < 0)
         sweep_fail(r->o, EXIT_MISSING);
     else {

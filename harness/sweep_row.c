@@ -47,14 +47,6 @@ typedef struct pooled {
     bool all;     /* touched ones had to be taken too                       */
 } pooled;
 
-static bool is_touched(const json *process, int index)
-{
-    const json *list = json_get(process, "touched");
-    for (const json *x = json_first(list); x; x = json_next(x))
-        if (json_number(x, -1) == index) return true;
-    return false;
-}
-
 static void pool(const json *samples, bool all, pooled *out)
 {
     const int processes = json_size(samples);
@@ -69,7 +61,7 @@ static void pool(const json *samples, bool all, pooled *out)
         int index = 0;
         for (const json *x = json_first(json_get(s, "ns"));
              x && index < MEASURE_SAMPLES; x = json_next(x), index++) {
-            const bool touched = is_touched(s, index);
+            const bool touched = json_holds(json_get(s, "touched"), index);
             out->touched += touched;
             if (touched && !all) continue;
             out->ns[out->n++] = json_number(x, NAN);

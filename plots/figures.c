@@ -325,7 +325,7 @@ static int draw_metrics(const figure_request *q, const results *r,
         lines_drop_lonely(&all[m]);
     }
     if (!drawable_metrics(all, metrics)) {
-        error_set(e, "%s: no kernel has two points over %s", q->name, x->name);
+        error_set(e, "%s: no kernel has two points over %s", q->file, x->name);
         goto out;
     }
     panels_make(&p, all, metrics, titles);

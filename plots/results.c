@@ -106,14 +106,6 @@ double result_axis_number(const result *r, const char *axis)
 
 /* ---- samples ------------------------------------------------------------- */
 
-/* Whether sample `index` of its process lost time to something else. */
-static bool is_touched(const json *touched, int index)
-{
-    for (const json *t = json_first(touched); t; t = json_next(t))
-        if (json_number(t, -1) == index) return true;
-    return false;
-}
-
 int result_samples(const result *r, double *ns, int *per_process, int room)
 {
     int processes = 0, n = 0;
@@ -125,7 +117,7 @@ int result_samples(const result *r, double *ns, int *per_process, int room)
              x = json_next(x), index++) {
             const double v = json_number(x, 0);
             if (v > 0 &&
-                (r->unreliable || !is_touched(json_get(p, "touched"), index)))
+                (r->unreliable || !json_holds(json_get(p, "touched"), index)))
                 ns[n++] = v;
         }
         if (n > before) per_process[processes++] = n - before;

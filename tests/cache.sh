@@ -2,19 +2,12 @@
 # tests/cache.sh PROGRAM - `attnbench cache`: simulated misses against closed forms
 # (results/README.md derives them), twice the same, without valgrind, and its
 # figure.
+. "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
-passed=0 failed=0 skipped=0
 out=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-cache-test-XXXXXX")
 trap 'rm -rf "$out"' EXIT
 
-check() {
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-        head -3 "$out/log" | sed 's/^/    | /'
-    fi
-}
+log=$out/log
 
 # count DIR PASS NAME: value of a counter of the last cache row
 count() {
@@ -53,9 +46,8 @@ done
 
 if ! command -v valgrind >/dev/null; then
     echo "skip simulation: valgrind is not installed (apt-get install valgrind)"
-    echo "$passed passed, $failed failed, $((skipped + 1)) skipped"
-    [ "$failed" = 0 ]
-    exit
+    skipped=1
+    finish
 fi
 case $("$program" --version; nm "$program" 2>/dev/null | grep -cE ' __(asan|tsan)_init') in
 *[1-9]) # the sanitizers' own address space is not for valgrind
@@ -140,5 +132,4 @@ else
     skipped=$((skipped + 1))
 fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

@@ -1,14 +1,10 @@
 #!/bin/bash
 # tests/evidence_sweep.sh PROGRAM - `sweep --aa` and `sweep --bind`, end to end.
+. "$(dirname "$0")/check.sh"
 program=$1
-passed=0 failed=0 skipped=0
 out=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-evidence-XXXXXX")
 trap 'rm -rf "$out"' EXIT
 
-check() {
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else failed=$((failed + 1)); echo "FAIL $1"; fi
-}
 small=(--seq 64 --time 0.02 --check 0)
 rows() { grep -c "\"kind\":\"$2\"" "$out/$1/journal.jsonl"; }
 
@@ -60,5 +56,4 @@ grep -q '"policy":"none","processors":null,"reason":"more threads than processor
     "$out/few/journal.jsonl"
 check "threads beyond the processors are free, with the reason" $?
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

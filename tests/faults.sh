@@ -3,6 +3,7 @@
 # interrupted or meet another sweep: no row that was reported is lost, none is
 # there twice, and the same command finishes the run.
 # KILLS=N: so many kills (2 quick, 6 otherwise); SEED=N: other moments.
+. "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
 kills=${KILLS:-6} limits='30 60 90'
 if [ "$2" = quick ]; then kills=${KILLS:-2} limits=60; fi
@@ -11,15 +12,6 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-faults.XXXXXX") || exit 1
 mounted=
 trap '[ -z "$mounted" ] || umount "$work/disk"; rm -rf "$work"' EXIT
 cd "$work" || exit 1
-passed=0 failed=0 skipped=0
-
-check() { # what status
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-    fi
-}
 
 # sweep DIR, and begin DIR in the background as $pid; output in out and err.
 options=(--kernel 'softmax.*,linear.*,na2d.*' --seq 16,64 --window 3
@@ -173,5 +165,4 @@ for signal in INT TERM; do
 done
 
 echo "$middle of $kills kills left a run in the middle"
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

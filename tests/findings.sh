@@ -1,21 +1,13 @@
 #!/bin/bash
 # tests/findings.sh PROGRAM [quick] - `attnbench findings`: each verdict from a
 # small ledger, ledgers with mistakes, models that are not there.
+. "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-passed=0 failed=0
-check() {
-    if [ "$2" = 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-        sed 's/^/    /' err
-    fi
-}
+log=err
 # findings OPTION...: status, out, err
 findings() {
     "$program" findings --claims claims.json --out found "$@" >out 2>err </dev/null
@@ -148,5 +140,4 @@ status=$?
 [ $status = 2 ] && grep -q "did you mean 'aft'" err
 check "--only of an unknown claim: $status" $?
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+finish

@@ -2,19 +2,12 @@
 # papi.sh PROGRAM - hardware counters from end to end on a machine that may have
 # none: tests/papi/pmu.c takes the place of libpapi and plays a processor that
 # counts two events at a time.  BUILD: where it was compiled.
+. "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
 work=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-papi.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
 
-check() { # what status
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-        tail -3 "$work/err" | sed 's/^/    | /'
-    fi
-}
+log=$work/err
 
 library=$(ldd "$program" | grep -oE '^\s*libpapi\.so[.0-9]*' | xargs)
 [ -n "$library" ]
@@ -123,5 +116,4 @@ check "list counters shows the event" $?
 check "PAPI is used against its rules, see above" $?
 cat "$PMU_LOG" 2>/dev/null
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+finish

@@ -1,7 +1,8 @@
 #!/bin/bash
 # tests/peers.sh PROGRAM - rows that harness/peers/peers.py writes are read by table
 # and compare.  A loop of Python stands in for torch.
-program=$1 passed=0 failed=0
+. "$(dirname "$0")/check.sh"
+program=$1
 if ! command -v python3 >/dev/null; then
     echo "SKIP peers.py: there is no python3"
     echo "0 passed, 0 failed, 1 skipped"
@@ -9,14 +10,6 @@ if ! command -v python3 >/dev/null; then
 fi
 dir=$(mktemp -d) || exit 3
 trap 'rm -rf "$dir"' EXIT
-
-check() { # what status
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-    fi
-}
 
 python3 harness/peers/peers.py --program "$program" --fake --quick \
     --time 0.02 --out "$dir" > "$dir/summary.md"
@@ -33,5 +26,4 @@ python3 harness/peers/peers.py --fake --only nothing 2>"$dir/error"
 [ $? = 2 ] && grep -q 'matches nothing' "$dir/error"
 check "an unknown peer is named" $?
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+finish

@@ -1,19 +1,12 @@
 #!/bin/bash
 # plugin.sh PROGRAM [quick] - tests/plugin/example.c as a user would build and use
 # it; kernels that crash, hang, eat memory or are wrong; files that are no plugin.
+. "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
 work=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-plugin.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0 skipped=0
 
-check() { # what status
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-        head -3 "$work/err" | sed 's/^/    | /'
-    fi
-}
+log=$work/err
 
 # run STATUS ARGUMENT...: output in $work/out and err.
 run() {
@@ -124,5 +117,4 @@ run 3 --plugin "$plugin" --plugin "$plugin" list
 grep -q "'average' exists already" "$work/err"
 check "the same plugin twice is told" $?
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

@@ -1,26 +1,14 @@
 #!/bin/bash
 # tests/slurm.sh PROGRAM - harness/slurm on a Slurm of one node, started here for the
 # test alone (Debian: slurm-wlm, munge; root), on ports and in folders of its own.
+. "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
 submit=harness/slurm/submit
-passed=0 failed=0 skipped=0
 out=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-slurm-XXXXXX")
 daemons=()
 trap 'for p in "${daemons[@]}"; do kill "$p"; done 2>/dev/null; wait; rm -rf "$out"' EXIT
 
-check() {
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-        head -3 "$out/log" | sed 's/^/    | /'
-    fi
-}
-finish() {
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" = 0 ]
-    exit
-}
+log=$out/log
 skip() {
     echo "skip Slurm: $1"
     skipped=$((skipped + 1))

@@ -1,6 +1,7 @@
 #!/bin/bash
 # tests/training_cli.sh PROGRAM [quick] - `attnbench train` that is killed, finds
 # the disk full, or is given what it cannot use.
+. "$(dirname "$0")/check.sh"
 cd "$(dirname "$0")/.." || exit 1
 program=$(realpath "$1")
 kills=$([ "$2" = quick ] && echo 2 || echo 6)
@@ -8,16 +9,7 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-passed=0 failed=0
-check() {
-    if [ "$2" = 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-        sed 's/^/    /' err
-    fi
-}
+log=err
 
 # Small, but long enough to be killed in.
 export OMP_WAIT_POLICY=passive
@@ -133,5 +125,4 @@ one 2 "empty folder" 'no PNG files'
 [ ! -e x ]
 check "a failed training leaves a file" $?
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+finish

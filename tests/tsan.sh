@@ -6,18 +6,10 @@
 #
 # tests/plugin/race.c holds a kernel that does race and one that does not, so that
 # silence means something.
+. "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
 work=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-tsan.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-
-check() { # what status
-    if [ "$2" = 0 ]; then passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-    fi
-}
 
 # Libraries that are not compiled with it (OpenMP itself, a BLAS) are not judged.
 export OMP_TOOL_LIBRARIES=libarcher.so ARCHER_OPTIONS=verbose=1
@@ -83,5 +75,4 @@ check "a sweep ends with $?" $?
 [ "$(reports)" = 0 ]
 check "a sweep with two threads is reported" $?
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+finish

@@ -1,0 +1,20 @@
+# tests/check.sh - what the shell tests share; they read it first.  $log, if set, is
+# the file that tells why something failed.
+passed=0 failed=0 skipped=0 log=
+
+check() { # what status
+    if [ "$2" = 0 ]; then
+        passed=$((passed + 1))
+        return
+    fi
+    failed=$((failed + 1))
+    echo "FAIL $1"
+    if [ -n "$log" ] && [ -s "$log" ]; then tail -3 "$log" | sed 's/^/    | /'; fi
+}
+
+# The closing line, which tests/run adds up.
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ]
+    exit
+}
