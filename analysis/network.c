@@ -203,6 +203,18 @@ int net_merge(network *n, int from)
     return last(n);
 }
 
+int net_slice(network *n, int from, int first, int channels)
+{
+    net_op *op = add(n, NET_SLICE, NET_SHARE_OTHER, from);
+    if (!op) return -1;
+    if (first < 0 || channels < 1 || first > op->channels - channels)
+        return fail(n, "channels %d to %d are not there: operation %d has %d",
+                    first, first + channels - 1, from, op->channels);
+    op->first = first;
+    op->channels = channels;
+    return last(n);
+}
+
 /* A mechanism from tokens x channels to the same, without parameters. */
 int net_gelu(network *n, int from, bool tanh_form)
 {

@@ -29,6 +29,7 @@ enum net_kind {
     NET_CONV,      /* cross-correlation        weight [out][in/groups][k][k] */
     NET_PATCH,     /* p x p patches side by side: [channel][y][x]           */
     NET_MERGE,     /* 2 x 2 tokens side by side (Swin's order)              */
+    NET_SLICE,     /* some of the channels                                  */
     NET_MECHANISM, /* attention, a normalisation, or GELU                   */
     NET_RELU,
     NET_ADD,       /* x + scale * y, scale [channels] or absent             */
@@ -64,6 +65,7 @@ typedef struct net_op {
     int tokens, channels;    /* of the output                               */
     int weight, bias;        /* tensors; -1: none                           */
     int kernel, stride, pad, groups; /* NET_CONV, NET_PATCH                  */
+    int first;               /* channel, of NET_SLICE                        */
     const att_mechanism *mechanism;
     const char *kernel_name; /* of kernels/, or NULL: the first fast one     */
     att_problem problem;     /* for batch 1                                  */
@@ -95,6 +97,8 @@ int net_conv(network *n, int from, int out, int kernel, int stride, int pad,
              int groups, bool bias, const char *name);
 int net_patch(network *n, int from, int side);
 int net_merge(network *n, int from);
+/* Channels [first, first + channels). */
+int net_slice(network *n, int from, int first, int channels);
 int net_gelu(network *n, int from, bool tanh_form);
 int net_relu(network *n, int from);
 /* scale: name of a [channels] tensor started at `start`, or NULL. */

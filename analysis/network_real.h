@@ -449,9 +449,12 @@ static void forward_conv(RUN *r, const net_op *op, op_state *s)
 }
 #endif
 
-/* Index, in the input's map, of one element of a patch or merged token. */
+/* Index, in the input's map, of one element of a patch, a merged token or a
+ * slice. */
 static size_t gathered(const net_op *op, const net_op *from, int t, int c)
 {
+    if (op->kind == NET_SLICE)
+        return (size_t)t * (size_t)from->channels + (size_t)(op->first + c);
     const int ty = t / op->width, tx = t % op->width;
     int y, x, channel;
     if (op->kind == NET_PATCH) {
@@ -731,7 +734,8 @@ static void forward_op(RUN *r, const net_op *op, op_state *s)
     case NET_LINEAR: forward_linear(r, op, s); break;
     case NET_CONV: forward_conv(r, op, s); break;
     case NET_PATCH:
-    case NET_MERGE: gather(r, op, s, false); break;
+    case NET_MERGE:
+    case NET_SLICE: gather(r, op, s, false); break;
     case NET_MECHANISM: forward_mechanism(r, op, s); break;
     case NET_RELU: relu(r, op, s, false); break;
     case NET_ADD: forward_add(r, op, s); break;
@@ -763,7 +767,8 @@ static void backward_op(RUN *r, const net_op *op, op_state *s, real *gradient)
     case NET_CONV: break;
     case NET_LINEAR: backward_linear(r, op, s, gradient); break;
     case NET_PATCH:
-    case NET_MERGE: gather(r, op, s, true); break;
+    case NET_MERGE:
+    case NET_SLICE: gather(r, op, s, true); break;
     case NET_MECHANISM: backward_mechanism(r, op, s, gradient); break;
     case NET_RELU: relu(r, op, s, true); break;
     case NET_ADD: backward_add(r, op, s, gradient); break;

@@ -95,7 +95,7 @@ static int options_of(const builder *b, const json *list, const char *mechanism,
         const char *key = json_key(j);
         char text[ATT_TEXT];
         if (!strcmp(key, "mechanism") || !strcmp(key, "sr") ||
-            !strcmp(key, "heads"))
+            !strcmp(key, "heads") || !strcmp(key, "lepe"))
             continue;
         const int f = att_field_find(key);
         if (json_text(j)) snprintf(text, sizeof text, "%s", json_text(j));
@@ -123,6 +123,30 @@ static int reduced_keys(builder *b, int x, int sr, int width, int dim,
     return net_linear(b->n, x, width, b->qkv_bias, name);
 }
 
+static int depthwise(builder *b, int x, int channels, int side,
+                     const char *name)
+{
+    att_problem p = att_problem_default;
+    p.window = (att_list){ 1, { side } };
+    p.head_dim = channels;
+    x = net_attention(b->n, x, -1, "dwconv", &p, name);
+    if (x >= 0) b->n->ops[x].share = NET_SHARE_CONV;
+    return x;
+}
+
+/* a + the depthwise convolution of v, the last of q | k | v: CSWin's position
+ * encoding where the window is the map. */
+static int add_lepe(builder *b, const json *kind, int a, int qkv, int dim,
+                    const char *block)
+{
+    char name[80];
+    const int side = integer(b, kind, "lepe", 1, 255);
+    if (side < 0) return -1;
+    snprintf(name, sizeof name, "%s.attn.get_v", block);
+    const int v = net_slice(b->n, qkv, 2 * dim, dim);
+    return net_add(b->n, a, depthwise(b, v, dim, side, name), NULL, 0);
+}
+
 static int attention(builder *b, const json *kind, int x, int dim, int heads,
                      const char *block)
 {
@@ -142,6 +166,8 @@ static int attention(builder *b, const json *kind, int x, int dim, int heads,
                          why);
     int a;
     const json *sr = json_get(kind, "sr");
+    if (sr && json_get(kind, "lepe"))
+        return wrong(b, "lepe", "needs q, k and v in one: not with \"sr\"");
     if (sr) {
         snprintf(name, sizeof name, "%s.attn.q", block);
         const int q = net_linear(b->n, x, dim, b->qkv_bias, name);
@@ -154,6 +180,7 @@ static int attention(builder *b, const json *kind, int x, int dim, int heads,
         const int qkv = net_linear(b->n, x, width, b->qkv_bias, name);
         snprintf(name, sizeof name, "%s.attn", block);
         a = net_attention(b->n, qkv, -1, mechanism, &p, name);
+        if (json_get(kind, "lepe")) a = add_lepe(b, kind, a, qkv, dim, block);
     }
     snprintf(name, sizeof name, "%s.attn.proj", block);
     return net_linear(b->n, a, dim, true, name);
@@ -165,17 +192,6 @@ static int add(builder *b, int x, int y, const char *block, const char *scale)
     snprintf(name, sizeof name, "%s.%s", block, scale);
     return net_add(b->n, x, y, b->layer_scale > 0 ? name : NULL,
                    b->layer_scale);
-}
-
-static int depthwise(builder *b, int x, int channels, int side,
-                     const char *name)
-{
-    att_problem p = att_problem_default;
-    p.window = (att_list){ 1, { side } };
-    p.head_dim = channels;
-    x = net_attention(b->n, x, -1, "dwconv", &p, name);
-    if (x >= 0) b->n->ops[x].share = NET_SHARE_CONV;
-    return x;
 }
 
 static int mlp(builder *b, int x, int dim, int hidden, const char *block)

@@ -142,8 +142,9 @@ static int add_case(sweep_cases *out, const sweep_block *b, int group,
                             "sweeps",
                          MOST_CASES);
     att_case_name(entry, &c.problem, c.threads, c.pass, c.name);
-    if (out->count % 256 == 0)
-        out->of = sure(realloc(out->of, (size_t)(out->count + 256) *
+    if ((out->count & (out->count - 1)) == 0) /* full at powers of two */
+        out->of = sure(realloc(out->of, (size_t)(out->count ? 2 * out->count
+                                                            : 1) *
                                             sizeof *out->of));
     out->of[out->count++] = c;
     return 0;

@@ -129,6 +129,26 @@ static void full_windows_are_softmax(void **state)
     same("pairwise", "grid=11 heads=2", "softmax", "grid=11 heads=2");
 }
 
+/* Without LePE a stripe is a window, and one as wide as the map is the map. */
+static void stripes_are_windows(void **state)
+{
+    (void)state;
+    static const char *const pairs[][3] = {
+        { "grid=4x6 heads=2 window=6", "softmax", "grid=24 heads=2" },
+        { "grid=3x3 heads=3 window=9", "swin", "grid=3x3 heads=3 window=3" },
+        { "grid=3x12 window=4", "na2d", "grid=3x12 window=3x4 stride=3x4" },
+    };
+    for (int i = 0; i < 3; i++) {
+        check_values a = made("cswin", pairs[i][0]);
+        check_values b = made(pairs[i][1], pairs[i][2]);
+        set_parameter(&a, "lepe_w", 0);
+        set_parameter(&a, "lepe_b", 0);
+        agree(&a, &b, 1e-11);
+        check_values_free(&a);
+        check_values_free(&b);
+    }
+}
+
 static void masks_of_ones_are_softmax(void **state)
 {
     (void)state;
@@ -644,6 +664,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_windows_are_softmax),
+        cmocka_unit_test(stripes_are_windows),
         cmocka_unit_test(masks_of_ones_are_softmax),
         cmocka_unit_test(masked_rows_are_zero),
         cmocka_unit_test(bands_agree),

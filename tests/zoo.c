@@ -95,7 +95,9 @@ static bool is_exception(const char *name)
     return !strcmp(name, "deit_b") || !strcmp(name, "dinat_large") ||
            !strcmp(name, "dinat_large_384_k11") ||
            !strcmp(name, "pvt_v2_b0") || !strcmp(name, "pvt_v2_b1") ||
-           !strcmp(name, "flatten_pvt_v2_b2");
+           !strcmp(name, "flatten_pvt_v2_b2") || !strcmp(name, "cswin_t") ||
+           !strcmp(name, "cswin_s") || !strcmp(name, "cswin_b") ||
+           !strcmp(name, "cswin_b_384") || !strcmp(name, "flatten_cswin_s");
 }
 
 static void printed_figures(void **state)
@@ -414,6 +416,7 @@ int main(int argc, char **argv)
         "flatten_swin_t", "slab_swin_t",   "deit_ti",    "vit_rpb_s",
         "flatten_deit_t", "slab_deit_t",   "aft_full_t", "aft_conv_t_h32",
         "pvt_t",          "flatten_pvt_t", "slab_pvt_t",     "pvt_v2",
+        "cswin_t",        "flatten_cswin_t", "slab_cswin_t",
     };
     enum { SMALL = sizeof small / sizeof *small, OTHERS = 7 };
     static char paths[SMALL][64];

@@ -116,6 +116,32 @@ def swin_sdpa(axes, t):
                                                        v[None])[0])
 
 
+def cswin(axes, t):
+    """Upright stripes for the first half of the heads, lying ones for the
+    second, and a convolution of v in each: Dong et al. 2022."""
+    (h, w), k = grid(axes), int(axes["window"])
+    heads, n, d = t["q"].shape
+    half = heads // 2
+
+    def branch(first, a, b):
+        part = [t[x][first:first + half] for x in "qkv"]
+        weight = t["lepe_w"][first * d:(first + half) * d, None]
+        bias = t["lepe_b"][first * d:(first + half) * d]
+
+        def run():
+            q, k, v = (x.view(half, h // a, a, w // b, b, d).permute(
+                1, 3, 0, 2, 4, 5).reshape(-1, half, a * b, d) for x in part)
+            maps = v.transpose(2, 3).reshape(-1, half * d, a, b)
+            lepe = F.conv2d(maps, weight, bias, padding=1, groups=half * d)
+            out = F.scaled_dot_product_attention(q, k, v)
+            out = out + lepe.view(-1, half, d, a * b).transpose(2, 3)
+            out = out.view(h // a, w // b, half, a, b, d)
+            return out.permute(2, 0, 3, 1, 4, 5).reshape(half, n, d)
+        return run
+    upright, lying = branch(0, h, k), branch(half, k, w)
+    return lambda: torch.cat((upright(), lying()))
+
+
 def halo(axes, t):
     """Blocks of queries; unfold copies each block's keys with their halo."""
     (h, w), b, r = grid(axes), int(axes["block"]), int(axes["halo"])
@@ -254,6 +280,7 @@ PEERS = {
                 "torch.matmul": matmul_softmax},
     "na2d": {"torch.na2d_flex": na2d_flex, "torch.na2d_gather": na2d_gather},
     "swin": {"torch.swin_sdpa": swin_sdpa, "torch.swin_matmul": swin},
+    "cswin": {"torch.cswin_sdpa": cswin},
     "halo": {"torch.halo_unfold": halo},
     "linear": {"torch.linear_einsum": linear_einsum,
                "torch.linear_matmul": linear_matmul},
@@ -283,6 +310,9 @@ def tensors(axes):
         k = int(axes.get("conv", 5))
         t.update(pos=torch.randn(heads, n, d), dwc_w=torch.randn(d, k, k),
                  dwc_b=torch.randn(d))
+    if mechanism == "cswin":
+        t.update(lepe_w=torch.randn(heads * d, 3, 3),
+                 lepe_b=torch.randn(heads * d))
     if mechanism == "focused_linear":
         t["scale"] = torch.randn(heads, d)
     if mechanism == "dwconv":

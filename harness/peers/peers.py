@@ -37,6 +37,7 @@ GROUPS += [
     group("na2d.tiled", "14x14,28x28,56x56", head_dim=32, heads=2, window=7),
     group("na2d.tiled", "28x28,56x56", head_dim=64, heads=2, window=13),
     group("swin.tiled", "14x14,28x28,56x56", head_dim=32, heads=2, window=7),
+    group("cswin.tiled", "14x14,28x28,56x56", head_dim=32, heads=2, window=7),
     group("halo.tiled", "14x14,28x28,56x56", head_dim=32, heads=2, block=7,
           halo=3),
     group("dwconv.tiled", "14x14,28x28,56x56", head_dim=64, window=7),

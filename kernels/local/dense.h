@@ -1,5 +1,5 @@
 /* dense.h - softmax attention of one block of queries over one list of keys: the
- * tiled kernels of swin and halo.
+ * tiled kernels of swin, cswin and halo.
  *
  * Blocks are small (49 to 196 keys), so that S of a group of queries stays in the
  * first two caches and the softmax needs no running state:
@@ -47,6 +47,11 @@ typedef struct dense {
      * multiplied by the scale of the logits later.  NULL: no bias gradient. */
     void (*bias_back)(const struct dense *x, size_t first, size_t lanes,
                       const float *ds, float *dq);
+    /* Adds to the outputs of queries [first, first + n), out[query][pitch],
+     * before they are stored; v[key][d] are the gathered values.  NULL: nothing
+     * to add. */
+    void (*finish)(const struct dense *x, const float *v, size_t first,
+                   size_t n, float *out, size_t pitch);
     const void *geometry;    /* the kernel's own                              */
 
     /* The group's queries times `scale`, for the two functions. */
@@ -234,6 +239,7 @@ static inline void dense_forward_group(dense *x, dense_scratch w,
             v_store(w.ot + c * lanes + l,
                     v_load(w.ot + c * lanes + l) * inverse[l / VL]);
     planar_turn(w.ot, lanes, x->d, x->d, lanes, w.out, pitch);
+    if (x->finish) x->finish(x, w.v, first, n, w.out, pitch);
     dense_put(x->dtype, w.out, pitch, x->query + first, n, x->d, x->o);
 }
 
@@ -251,6 +257,7 @@ static inline void dense_forward_row(dense *x, dense_scratch w, size_t i)
     const float sum = soften(w.s, x->keys, &max);
     tile_gemm(1, d, x->keys, w.s, 1, 1, w.v, d, w.out, d, false);
     for (size_t c = 0; c < d; c++) w.out[c] /= sum;
+    if (x->finish) x->finish(x, w.v, i, 1, w.out, d);
     dense_put(x->dtype, w.out, d, x->query + i, 1, d, x->o);
     if (x->lse) x->lse[token] = max + log2f(sum);
 }
