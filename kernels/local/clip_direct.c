@@ -59,8 +59,9 @@ static void list(const direct *x, size_t map, size_t i, direct_row *row)
                        rel_w[row->tag[t] % m->side[1]];
 }
 
-static void inverse(const direct *x, size_t j, direct_row *row)
+static void inverse(const direct *x, size_t map, size_t j, direct_row *row)
 {
+    (void)map;
     const clip *m = x->geometry;
     const clip_axis *y = &m->axis[0], *w = &m->axis[1];
     const int u = (int)(j / (size_t)w->length);

@@ -197,7 +197,8 @@ typedef struct direct {
     void (*list)(const struct direct *, size_t map, size_t i, direct_row *row);
     /* Queries that see key j: row->key, and in row->tag the place of j among
      * the pairs of each. */
-    void (*inverse)(const struct direct *, size_t j, direct_row *row);
+    void (*inverse)(const struct direct *, size_t map, size_t j,
+                    direct_row *row);
     /* Adds what dS of query i gives to the bias gradient `sum` and, if not NULL,
      * to dq[d].  NULL: no bias parameters. */
     void (*relate)(const struct direct *, size_t map, size_t i,
@@ -324,7 +325,7 @@ static inline void direct_key(const direct *x, direct_pairs a, size_t map,
 {
     const att_call *c = x->call;
     const size_t d = x->d, at = map * x->m + j;
-    x->inverse(x, j, row);
+    x->inverse(x, map, j, row);
     if (x->grad->dv) {
         for (size_t t = 0; t < row->keys; t++)
             w[t] = a.p[direct_at(x, (size_t)row->key[t]) +

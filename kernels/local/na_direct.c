@@ -19,8 +19,9 @@ static void list(const direct *x, size_t map, size_t i, direct_row *row)
     for (size_t t = 0; t < row->keys; t++) row->bias[t] = rpb[row->tag[t]];
 }
 
-static void inverse(const direct *x, size_t j, direct_row *row)
+static void inverse(const direct *x, size_t map, size_t j, direct_row *row)
 {
+    (void)map;
     row->keys = na_queries(x->geometry, j, row->key, row->tag);
 }
 

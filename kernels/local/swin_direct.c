@@ -54,8 +54,9 @@ static void list(const direct *x, size_t map, size_t i, direct_row *row)
     row->pads = n - row->keys;
 }
 
-static void inverse(const direct *x, size_t j, direct_row *row)
+static void inverse(const direct *x, size_t map, size_t j, direct_row *row)
 {
+    (void)map;
     const windows *m = x->geometry;
     const windows_axis *y = &m->axis[0], *w = &m->axis[1];
     const place at = place_of(m, j);

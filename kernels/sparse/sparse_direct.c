@@ -81,8 +81,9 @@ static void list(const direct *x, size_t map, size_t i, direct_row *row)
     memcpy(row->key, l->key + l->row[i], row->keys * sizeof *row->key);
 }
 
-static void inverse(const direct *x, size_t j, direct_row *row)
+static void inverse(const direct *x, size_t map, size_t j, direct_row *row)
 {
+    (void)map;
     const lists *l = x->geometry;
     row->keys = l->column[j + 1] - l->column[j];
     memcpy(row->key, l->query + l->column[j], row->keys * sizeof *row->key);
