@@ -230,6 +230,23 @@ int net_relu(network *n, int from)
     return add(n, NET_RELU, NET_SHARE_OTHER, from) ? last(n) : -1;
 }
 
+int net_maxpool(network *n, int from, int kernel, int stride, int pad)
+{
+    net_op *op = add(n, NET_MAXPOOL, NET_SHARE_OTHER, from);
+    if (!op) return -1;
+    if (!is_map(op) || kernel < 1 || stride < 1 || pad < 0 || 2 * pad > kernel ||
+        op->height + 2 * pad < kernel || op->width + 2 * pad < kernel)
+        return fail(n, "a pool of %dx%d does not fit a %dx%d map", kernel,
+                    kernel, op->height, op->width);
+    op->kernel = kernel;
+    op->stride = stride;
+    op->pad = pad;
+    op->height = (op->height + 2 * pad - kernel) / stride + 1;
+    op->width = (op->width + 2 * pad - kernel) / stride + 1;
+    op->tokens = op->height * op->width;
+    return last(n);
+}
+
 int net_add(network *n, int from, int other, const char *scale, double start)
 {
     net_op *op = add(n, NET_ADD, NET_SHARE_OTHER, from);

@@ -32,6 +32,7 @@ enum net_kind {
     NET_SLICE,     /* some of the channels                                  */
     NET_MECHANISM, /* attention, a normalisation, or GELU                   */
     NET_RELU,
+    NET_MAXPOOL,   /* largest of a window, borders left out                 */
     NET_ADD,       /* x + scale * y, scale [channels] or absent             */
     NET_TOKEN,     /* a learned token in front                              */
     NET_POSITION,  /* + a learned [tokens][channels]                        */
@@ -64,7 +65,7 @@ typedef struct net_op {
                                 it, height x width does not                 */
     int tokens, channels;    /* of the output                               */
     int weight, bias;        /* tensors; -1: none                           */
-    int kernel, stride, pad, groups; /* NET_CONV, NET_PATCH                  */
+    int kernel, stride, pad, groups; /* NET_CONV, NET_PATCH, NET_MAXPOOL     */
     int first;               /* channel, of NET_SLICE                        */
     const att_mechanism *mechanism;
     const char *kernel_name; /* of kernels/, or NULL: the first fast one     */
@@ -101,6 +102,7 @@ int net_merge(network *n, int from);
 int net_slice(network *n, int from, int first, int channels);
 int net_gelu(network *n, int from, bool tanh_form);
 int net_relu(network *n, int from);
+int net_maxpool(network *n, int from, int kernel, int stride, int pad);
 /* scale: name of a [channels] tensor started at `start`, or NULL. */
 int net_add(network *n, int from, int other, const char *scale, double start);
 int net_token(network *n, int from, const char *name);

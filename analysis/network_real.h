@@ -597,6 +597,30 @@ static void relu(RUN *r, const net_op *op, op_state *s, bool back)
         else s->out[i] = x->out[i] > 0 ? x->out[i] : 0;
 }
 
+static void maxpool(RUN *r, const net_op *op, op_state *s)
+{
+    const net_op *from = &r->n->ops[op->input];
+    const real *x = r->ops[op->input].out;
+    const size_t width = (size_t)op->channels;
+    PARALLEL
+    for (size_t at = 0; at < s->rows; at++) {
+        const int b = (int)at / op->tokens, t = (int)at % op->tokens;
+        const int y0 = t / op->width * op->stride - op->pad;
+        const int x0 = t % op->width * op->stride - op->pad;
+        real *out = s->out + at * width;
+        for (size_t c = 0; c < width; c++) out[c] = -(real)INFINITY;
+        for (int y = y0; y < y0 + op->kernel; y++)
+            for (int z = x0; z < x0 + op->kernel; z++) {
+                if (y < 0 || y >= from->height || z < 0 || z >= from->width)
+                    continue;
+                const real *pixel =
+                    x + (size_t)(b * from->tokens + y * from->width + z) * width;
+                for (size_t c = 0; c < width; c++)
+                    out[c] = pixel[c] > out[c] ? pixel[c] : out[c];
+            }
+    }
+}
+
 /* ---- the run ------------------------------------------------------------------------ */
 
 /* Without training an activation's memory is handed on after its last reader. */
@@ -663,10 +687,10 @@ static int open_op(RUN *r, int i, spare *pool_, int *spares, error *e)
     s->rows = (size_t)r->batch * (size_t)op->tokens;
     s->elements = s->rows * (size_t)op->channels;
     s->out = activation(r, pool_, spares, i);
+    if (r->training && (op->kind == NET_CONV || op->kind == NET_MAXPOOL))
+        return error_set(e, "a network with convolutions cannot be trained "
+                            "here: they have no backward");
     if (op->kind == NET_CONV) {
-        if (r->training)
-            return error_set(e, "a network with convolutions cannot be "
-                                "trained here: they have no backward");
 #ifdef NET_FLOAT
         s->columns = numbers(r, s->rows * r->n->tensors[op->weight].elements /
                                     (size_t)op->channels);
@@ -738,6 +762,7 @@ static void forward_op(RUN *r, const net_op *op, op_state *s)
     case NET_SLICE: gather(r, op, s, false); break;
     case NET_MECHANISM: forward_mechanism(r, op, s); break;
     case NET_RELU: relu(r, op, s, false); break;
+    case NET_MAXPOOL: maxpool(r, op, s); break;
     case NET_ADD: forward_add(r, op, s); break;
     case NET_TOKEN:
     case NET_POSITION:
@@ -764,7 +789,8 @@ static void backward_op(RUN *r, const net_op *op, op_state *s, real *gradient)
 {
     switch (op->kind) {
     case NET_INPUT:
-    case NET_CONV: break;
+    case NET_CONV:
+    case NET_MAXPOOL: break;
     case NET_LINEAR: backward_linear(r, op, s, gradient); break;
     case NET_PATCH:
     case NET_MERGE:

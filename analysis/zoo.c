@@ -7,6 +7,10 @@
 
 enum { MOST_DEPTH = 256, MOST_LEVELS = 16 };
 
+static const char *const block_names[] = { "transformer", "convnext",
+                                           "halonet" };
+enum block { TRANSFORMER, CONVNEXT, HALONET, BLOCKS };
+
 /* What is the same for all blocks of a model. */
 typedef struct builder {
     network *n;
@@ -16,7 +20,8 @@ typedef struct builder {
     att_problem norm_options;
     double layer_scale; /* 0: none                                           */
     int mlp_conv;       /* side of its depthwise convolution; 0: none         */
-    bool qkv_bias, convnext;
+    enum block block;
+    bool qkv_bias;
     error *e;
 } builder;
 
@@ -66,9 +71,14 @@ static int step(builder *b, const json *s, int x, int dim, const char *name)
         snprintf(prefix, sizeof prefix, "%s.reduction", name);
         return net_linear(b->n, x, out, bias, prefix);
     }
-    const int kernel = integer(b, s, "conv", 0, 64);
+    if (json_true(json_get(s, "relu"))) return net_relu(b->n, x);
+    const bool pool = json_get(s, "maxpool");
+    const int kernel = integer(b, s, pool ? "maxpool" : "conv", 0, 64);
     const int stride = integer(b, s, "stride", 1, 64);
     if (kernel < 0 || stride < 0) return -1;
+    if (pool)
+        return net_maxpool(b->n, x, kernel, stride,
+                           (int)json_number(json_get(s, "pad"), 0));
     snprintf(prefix, sizeof prefix, "%s.conv", name);
     return net_conv(b->n, x, out, kernel, stride,
                     (int)json_number(json_get(s, "pad"), 0),
@@ -231,29 +241,75 @@ static int convnext(builder *b, int x, int dim, int hidden, const char *block)
     return add(b, x, y, block, "gamma");
 }
 
+/* relu(x + norm(expand(relu(norm(attn(relu(norm(reduce x)))))))): the bottleneck
+ * of residual networks with attention in the convolution's place
+ * [vaswani2021halonet].  stride: one query for stride x stride keys. */
+static int halonet(builder *b, const json *kind, int x, int dim, int heads,
+                   int stride, const char *block)
+{
+    char name[80];
+    att_problem p = att_problem_default;
+    const char *mechanism = json_text(json_get(kind, "mechanism"));
+    if (!mechanism) return wrong(b, "attention", "needs a \"mechanism\"");
+    if (options_of(b, kind, mechanism, &p)) return -1;
+    p.heads = heads;
+    p.head_dim = dim / heads;
+    p.stride = (att_list){ 1, { stride } };
+
+    int shortcut = x;
+    if (stride > 1 || b->n->ops[x].channels != dim) {
+        snprintf(name, sizeof name, "%s.shortcut.conv", block);
+        shortcut = net_conv(b->n, x, dim, 1, stride, 0, 1, false, name);
+        snprintf(name, sizeof name, "%s.shortcut.bn", block);
+        shortcut = norm(b, shortcut, name);
+    }
+    snprintf(name, sizeof name, "%s.conv1.conv", block);
+    x = net_linear(b->n, x, dim, false, name);
+    snprintf(name, sizeof name, "%s.conv1.bn", block);
+    x = net_relu(b->n, norm(b, x, name));
+    snprintf(name, sizeof name, "%s.attn.q", block);
+    const int q = stride > 1
+                      ? net_conv(b->n, x, dim, 1, stride, 0, 1, false, name)
+                      : net_linear(b->n, x, dim, false, name);
+    snprintf(name, sizeof name, "%s.attn.kv", block);
+    const int kv = net_linear(b->n, x, 2 * dim, false, name);
+    snprintf(name, sizeof name, "%s.attn", block);
+    x = net_attention(b->n, q, kv, mechanism, &p, name);
+    snprintf(name, sizeof name, "%s.post_attn", block);
+    x = net_relu(b->n, norm(b, x, name));
+    snprintf(name, sizeof name, "%s.conv3.conv", block);
+    x = net_linear(b->n, x, dim, false, name);
+    snprintf(name, sizeof name, "%s.conv3.bn", block);
+    return net_relu(b->n, net_add(b->n, shortcut, norm(b, x, name), NULL, 0));
+}
+
 static int level(builder *b, const json *l, int number, int x)
 {
     char name[64];
     const int depth = integer(b, l, "depth", 0, MOST_DEPTH);
     const int dim = integer(b, l, "dim", 0, 1 << 16);
     const int heads = integer(b, l, "heads", 1, 1 << 12);
+    const int stride = integer(b, l, "stride", 1, 64);
     const double ratio = json_number(json_get(l, "mlp"), 4);
     const json *kinds = json_get(l, "attention");
-    if (depth < 0 || dim < 0 || heads < 0) return -1;
+    if (depth < 0 || dim < 0 || heads < 0 || stride < 0) return -1;
     if (dim % heads) return wrong(b, "heads", "does not divide \"dim\"");
     if (!(ratio > 0 && ratio <= 64)) return wrong(b, "mlp", "is not a ratio");
-    if (!b->convnext && json_size(kinds) < 1)
+    if (b->block != CONVNEXT && json_size(kinds) < 1)
         return wrong(b, "attention", "is not a list of mechanisms");
 
     for (int i = 0; i < depth && x >= 0 && !b->n->failed; i++) {
         snprintf(name, sizeof name, "levels.%d.blocks.%d", number, i);
         const int hidden = (int)(ratio * dim + 0.5);
-        const json *kind = b->convnext ? NULL
-                                       : json_at(kinds, i % json_size(kinds));
-        x = b->convnext ? convnext(b, x, dim, hidden, name)
-                        : transformer(b, kind, x, dim,
-                                      integer(b, kind, "heads", heads, 1 << 12),
-                                      hidden, name);
+        if (b->block == CONVNEXT) {
+            x = convnext(b, x, dim, hidden, name);
+            continue;
+        }
+        const json *kind = json_at(kinds, i % json_size(kinds));
+        const int own = integer(b, kind, "heads", heads, 1 << 12);
+        x = b->block == HALONET
+                ? halonet(b, kind, x, dim, own, i ? 1 : stride, name)
+                : transformer(b, kind, x, dim, own, hidden, name);
     }
     return x;
 }
@@ -339,8 +395,11 @@ int zoo_read(zoo_model *m, const char *path, int image, const char *norm_name,
     b.layer_scale = json_number(json_get(m->file, "layer_scale"), 0);
     b.mlp_conv = (int)json_number(json_get(m->file, "mlp_conv"), 0);
     b.qkv_bias = flag(m->file, "qkv_bias", true);
-    b.convnext = block && !strcmp(block, "convnext");
-    if (build(&b, m, image) == 0) return 0;
+    while (block && b.block < BLOCKS && strcmp(block, block_names[b.block]))
+        b.block++;
+    if (b.block == BLOCKS)
+        wrong(&b, "block", "is none of transformer, convnext, halonet");
+    else if (build(&b, m, image) == 0) return 0;
     zoo_free(m);
     return -1;
 }

@@ -7,7 +7,7 @@
  *                 {"conv": 3, "stride": 2, "pad": 1, "out": 64}, {"norm": true}],
  *   "downsampler": [{"conv": 3, "stride": 2, "pad": 1, "bias": false},
  *                   {"norm": true}],
- *   "block": "transformer",                    or "convnext"
+ *   "block": "transformer",                    or "convnext", "halonet"
  *   "norm": "layernorm", "norm_eps": 1e-5, "layer_scale": 1e-5, "qkv_bias": true,
  *   "mlp_conv": 3,                             depthwise, before the GELU (PVTv2)
  *   "levels": [{"depth": 3, "dim": 64, "heads": 2, "mlp": 3,
@@ -20,8 +20,9 @@
  * }
  *
  * A step of the tokenizer or downsampler is a convolution, {"merge": true} (2x2
- * tokens side by side), {"linear": true} (to the level's width) or a norm; "out"
- * defaults to the level's width.  "attention" lists the mechanisms of a level's
+ * tokens side by side), {"linear": true} (to the level's width), {"maxpool": 3}
+ * with stride and pad, {"relu": true} or a norm; "out" defaults to the level's
+ * width.  "stride" of a level is that of its first block (halonet).  "attention" lists the mechanisms of a level's
  * blocks, taken in turn; members other than "mechanism", "heads", "sr" (keys and
  * values from a map reduced by sr, as in PVT) and "lepe" (side of a depthwise
  * convolution of v that is added, as in CSWin) are fields of the problem.  A

@@ -97,7 +97,7 @@ static bool is_exception(const char *name)
            !strcmp(name, "pvt_v2_b0") || !strcmp(name, "pvt_v2_b1") ||
            !strcmp(name, "flatten_pvt_v2_b2") || !strcmp(name, "cswin_t") ||
            !strcmp(name, "cswin_s") || !strcmp(name, "cswin_b") ||
-           !strcmp(name, "cswin_b_384") || !strcmp(name, "flatten_cswin_s");
+           !strcmp(name, "cswin_b_384") || !strcmp(name, "halonet_h1") || !strcmp(name, "flatten_cswin_s");
 }
 
 static void printed_figures(void **state)
@@ -321,6 +321,14 @@ static void wrong_files(void **state)
     says("{" TOKENS ", \"norm\": \"nonorm\", \"levels\": [{\"depth\": 1, "
          "\"dim\": 8, \"attention\": [{\"mechanism\": \"softmax\"}]}]}",
          "nonorm");
+    says("{" TOKENS ", \"block\": \"halonett\", \"levels\": [{\"depth\": 1}]}",
+         "\"block\"");
+    says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8, \"attention\": "
+         "[{\"mechanism\": \"sla\", \"sr\": 1, \"lepe\": 3}]}]}",
+         "\"lepe\"");
+    says("{\"tokenizer\": [{\"maxpool\": 3, \"pad\": 2}], \"levels\": "
+         "[{\"depth\": 1, \"dim\": 8}]}",
+         "a pool of 3x3");
     says("{\"tokenizer\": [{\"conv\": 0}], \"levels\": [{\"depth\": 1, "
          "\"dim\": 8}]}",
          "\"conv\"");
@@ -416,7 +424,7 @@ int main(int argc, char **argv)
         "flatten_swin_t", "slab_swin_t",   "deit_ti",    "vit_rpb_s",
         "flatten_deit_t", "slab_deit_t",   "aft_full_t", "aft_conv_t_h32",
         "pvt_t",          "flatten_pvt_t", "slab_pvt_t",     "pvt_v2",
-        "cswin_t",        "flatten_cswin_t", "slab_cswin_t",
+        "cswin_t",        "flatten_cswin_t", "slab_cswin_t", "halonet_h1",
     };
     enum { SMALL = sizeof small / sizeof *small, OTHERS = 7 };
     static char paths[SMALL][64];

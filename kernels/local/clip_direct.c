@@ -189,12 +189,20 @@ static void backward(const att_call *c, const att_grad *g, const clip *m)
 CLIP(sasa)
 CLIP(halo)
 
+static const char *reject(const att_problem *p, enum att_pass pass)
+{
+    (void)pass;
+    if (p->dtype != ATT_F32) return "float32 storage only";
+    return att_at(&p->stride, 0, 1) != 1 ? "one query for each key only" : NULL;
+}
+
 #define KERNEL(mech)                                                           \
     {                                                                          \
         .name = #mech ".direct",                                               \
         .mechanism = #mech,                                                    \
         .brief = "one query at a time, row dot products",                      \
         .plain = true,                                                         \
+        .reject = reject,                                                      \
         .sizes = mech##_sizes,                                                 \
         .prepare = clip_prepare_##mech,                                        \
         .forward = mech##_forward,                                             \

@@ -18,7 +18,9 @@ typedef struct halo {
     clip m;
     const att_call *call;
     const att_grad *grad;
-    size_t maps, block, rows, columns; /* rows and columns of blocks         */
+    size_t maps, rows, columns;        /* rows and columns of blocks         */
+    size_t block, own, keys;           /* keys and queries along the side of
+                                          a block; keys of a map             */
     size_t side, queries;              /* of a window, in a block             */
     size_t used;                       /* rows of an embedding that are read  */
 } halo;
@@ -30,11 +32,14 @@ static halo halo_of(const att_call *c, const att_grad *g)
                .grad = g,
                .maps = (size_t)c->p->batch * (size_t)c->p->heads,
                .block = (size_t)c->p->block };
-    x.rows = (size_t)c->p->grid.v[0] / x.block;
-    x.columns = (size_t)c->p->grid.v[1] / x.block;
+    const size_t stride = (size_t)att_at(&c->p->stride, 0, 1);
+    x.own = x.block / stride;
+    x.keys = x.m.n * stride * stride;
+    x.rows = (size_t)c->p->grid.v[0] / x.own;
+    x.columns = (size_t)c->p->grid.v[1] / x.own;
     x.side = (size_t)x.m.side[0];
-    x.queries = x.block * x.block;
-    x.used = x.side + x.block - 1;
+    x.queries = x.own * x.own;
+    x.used = x.side + x.own - 1;
     return x;
 }
 
@@ -42,13 +47,13 @@ static halo halo_of(const att_call *c, const att_grad *g)
  * query of a block: distance 0 below. */
 static size_t first_row(const halo *x)
 {
-    return x->side - x->block;
+    return x->side - x->own;
 }
 
 /* Distance of window position 0 along an axis from query i of a block. */
 static size_t distance(const halo *x, size_t i, int a)
 {
-    return x->block - 1 - (a ? i % x->block : i / x->block);
+    return x->own - 1 - (a ? i % x->own : i / x->own);
 }
 
 /* ---- one block -------------------------------------------------------------------- */
@@ -64,11 +69,14 @@ typedef struct place {
 
 static void open_block(const halo *x, size_t row, size_t column, place *b)
 {
-    const int height = x->m.axis[0].length, width = x->m.axis[1].length;
+    const int height = (int)(x->rows * x->block);
+    const int width = (int)(x->columns * x->block);
     const int y0 = (int)(row * x->block), x0 = (int)(column * x->block);
-    const int ring = x->call->p->halo, block = (int)x->block;
-    for (int i = 0; i < block * block; i++)
-        b->query[i] = (y0 + i / block) * width + x0 + i % block;
+    const int ring = x->call->p->halo;
+    for (size_t i = 0; i < x->queries; i++)
+        b->query[i] = (int32_t)((row * x->own + i / x->own) * x->columns *
+                                    x->own +
+                                column * x->own + i % x->own);
     b->keys = 0;
     for (int u = 0; u < (int)x->side; u++)
         for (int v = 0; v < (int)x->side; v++) {
@@ -192,6 +200,7 @@ static void run_row(const halo *x, size_t map, size_t row, float *work,
     const att_call *c = x->call;
     const att_grad *g = x->grad;
     const size_t base = map * x->m.n * x->m.d, keys = x->side * x->side;
+    const size_t base_k = map * x->keys * x->m.d;
     place b = { .x = x, .query = (int32_t *)work, .drel = drel };
     b.key = b.query + direct_up(x->queries);
     b.position = b.key + direct_up(keys);
@@ -205,8 +214,8 @@ static void run_row(const halo *x, size_t map, size_t row, float *work,
                 .key = b.key,
                 .dtype = c->p->dtype,
                 .q = dense_at(c->p->dtype, c->q, base),
-                .k = dense_at(c->p->dtype, c->k, base),
-                .v = dense_at(c->p->dtype, c->v, base),
+                .k = dense_at(c->p->dtype, c->k, base_k),
+                .v = dense_at(c->p->dtype, c->v, base_k),
                 .o = dense_at(c->p->dtype, c->o, base),
                 .lse = c->save ? (float *)c->save + map * x->m.n : NULL,
                 .bias = x->m.biased ? add_bias : NULL,
@@ -214,8 +223,8 @@ static void run_row(const halo *x, size_t map, size_t row, float *work,
     if (g) {
         d.g = g->dout + base;
         d.dq = g->dq ? g->dq + base : NULL;
-        d.dk = g->dk ? g->dk + base : NULL;
-        d.dv = g->dv ? g->dv + base : NULL;
+        d.dk = g->dk ? g->dk + base_k : NULL;
+        d.dv = g->dv ? g->dv + base_k : NULL;
         d.bias_back = x->m.biased ? back_bias : NULL;
         memset(drel, 0, drel_floats(x) * sizeof *drel);
     }
@@ -256,7 +265,7 @@ static void backward(const att_call *c, const att_grad *g)
     const halo x = halo_of(c, g);
     float *const drel =
         (float *)c->work + (size_t)c->threads * thread_floats(&x, true);
-    const size_t bytes = x.maps * x.m.n * x.m.d * sizeof(float);
+    const size_t bytes = x.maps * x.keys * x.m.d * sizeof(float);
     const size_t sets = (x.side + x.block - 1) / x.block;
     if (g->dk) memset(g->dk, 0, bytes);
     if (g->dv) memset(g->dv, 0, bytes);
