@@ -8,18 +8,21 @@
 
 enum { OPTIONS = 160 };
 
-/* What argp itself adds. */
+/* What argp itself adds; the last is not in its help, but makes the beginning
+ * of a name ambiguous. */
 static const struct argp_option added[] = {
     { "help", '?', NULL, 0, NULL, 0 },
     { "usage", 0, NULL, 0, NULL, 0 },
     { "version", 'V', NULL, 0, NULL, 0 },
+    { "program-name", 0, "NAME", 0, NULL, 0 },
 };
+enum { ADDED = sizeof added / sizeof *added };
 
 static int list_of(const struct argp_option *all,
                    const struct argp_option **list)
 {
     int n = 0;
-    for (int i = 0; i < 3; i++) list[n++] = &added[i];
+    for (int i = 0; i < ADDED; i++) list[n++] = &added[i];
     for (; all && (all->name || all->doc || all->key) && n < OPTIONS; all++)
         if (all->name || all->key) list[n++] = all;
     return n;
