@@ -148,27 +148,35 @@ static bool is_map(const net_op *op)
     return op->tokens == op->height * op->width;
 }
 
+/* A window that moves over the map: false if it does not fit. */
+static bool slide(net_op *op, int kernel, int stride, int pad)
+{
+    if (!is_map(op) || kernel < 1 || stride < 1 || pad < 0 ||
+        op->height + 2 * pad < kernel || op->width + 2 * pad < kernel)
+        return false;
+    op->kernel = kernel;
+    op->stride = stride;
+    op->pad = pad;
+    op->height = (op->height + 2 * pad - kernel) / stride + 1;
+    op->width = (op->width + 2 * pad - kernel) / stride + 1;
+    op->tokens = op->height * op->width;
+    return true;
+}
+
 int net_conv(network *n, int from, int out, int kernel, int stride, int pad,
              int groups, bool bias, const char *name)
 {
     net_op *op = add(n, NET_CONV, NET_SHARE_CONV, from);
     if (!op) return -1;
-    if (!is_map(op) || groups < 1 || op->channels % groups || out % groups ||
-        kernel < 1 || stride < 1 || op->height + 2 * pad < kernel ||
-        op->width + 2 * pad < kernel)
+    if (groups < 1 || op->channels % groups || out % groups ||
+        !slide(op, kernel, stride, pad))
         return fail(n,
                     "%s: a %dx%d convolution in %d groups does not fit a "
                     "%dx%d map of %d channels",
                     name, kernel, kernel, groups, op->height, op->width,
                     op->channels);
     const int dim[4] = { out, op->channels / groups, kernel, kernel };
-    op->kernel = kernel;
-    op->stride = stride;
-    op->pad = pad;
     op->groups = groups;
-    op->height = (op->height + 2 * pad - kernel) / stride + 1;
-    op->width = (op->width + 2 * pad - kernel) / stride + 1;
-    op->tokens = op->height * op->width;
     op->channels = out;
     weight_and_bias(n, 4, dim, bias, name);
     return last(n);
@@ -234,16 +242,9 @@ int net_maxpool(network *n, int from, int kernel, int stride, int pad)
 {
     net_op *op = add(n, NET_MAXPOOL, NET_SHARE_OTHER, from);
     if (!op) return -1;
-    if (!is_map(op) || kernel < 1 || stride < 1 || pad < 0 || 2 * pad > kernel ||
-        op->height + 2 * pad < kernel || op->width + 2 * pad < kernel)
+    if (2 * pad > kernel || !slide(op, kernel, stride, pad))
         return fail(n, "a pool of %dx%d does not fit a %dx%d map", kernel,
                     kernel, op->height, op->width);
-    op->kernel = kernel;
-    op->stride = stride;
-    op->pad = pad;
-    op->height = (op->height + 2 * pad - kernel) / stride + 1;
-    op->width = (op->width + 2 * pad - kernel) / stride + 1;
-    op->tokens = op->height * op->width;
     return last(n);
 }
 
