@@ -2,7 +2,7 @@
  * the heads and lying for the second, and a convolution of v inside each stripe.
  *
  *     S = scale q.k,   o = softmax(S) v + LePE(v) + b in each stripe
- *                                             [dong2022cswin, eq. 3, 4 and 8]
+ *                                             [dong2022cswin, section 3.2]
  *
  * A stripe is `window` columns (or rows) wide and as long as the map.  LePE, the
  * locally enhanced position encoding, is a depthwise cross-correlation of side
