@@ -76,13 +76,12 @@ static int step(builder *b, const json *s, int x, int dim, const char *name)
     const int kernel = integer(b, s, pool ? "maxpool" : "conv", 0, 64);
     const int stride = integer(b, s, "stride", 1, 64);
     if (kernel < 0 || stride < 0) return -1;
-    if (pool)
-        return net_maxpool(b->n, x, kernel, stride,
-                           (int)json_number(json_get(s, "pad"), 0));
+    const int pad = json_get(s, "pad") ? integer(b, s, "pad", 0, 64) : 0;
+    const int groups = integer(b, s, "groups", 1, 1 << 16);
+    if (pad < 0 || groups < 0) return -1;
+    if (pool) return net_maxpool(b->n, x, kernel, stride, pad);
     snprintf(prefix, sizeof prefix, "%s.conv", name);
-    return net_conv(b->n, x, out, kernel, stride,
-                    (int)json_number(json_get(s, "pad"), 0),
-                    (int)json_number(json_get(s, "groups"), 1), bias, prefix);
+    return net_conv(b->n, x, out, kernel, stride, pad, groups, bias, prefix);
 }
 
 static int steps(builder *b, const json *list, int x, int dim, const char *name)
@@ -116,6 +115,19 @@ static int options_of(const builder *b, const json *list, const char *mechanism,
                              key, text);
     }
     return 0;
+}
+
+/* The mechanism that a block names, and its problem; NULL if that is wrong. */
+static const char *problem_of(const builder *b, const json *kind, int dim,
+                              int heads, att_problem *p)
+{
+    const char *mechanism = json_text(json_get(kind, "mechanism"));
+    *p = att_problem_default;
+    if (!mechanism) wrong(b, "attention", "needs a \"mechanism\"");
+    if (!mechanism || options_of(b, kind, mechanism, p)) return NULL;
+    p->heads = heads;
+    p->head_dim = dim / heads;
+    return mechanism;
 }
 
 /* k | v of a map reduced by sr: a convolution of sr x sr, a norm, a linear. */
@@ -161,13 +173,10 @@ static int attention(builder *b, const json *kind, int x, int dim, int heads,
                      const char *block)
 {
     char name[80];
-    const char *mechanism = json_text(json_get(kind, "mechanism")), *why;
-    att_problem p = att_problem_default;
-    if (!mechanism) return wrong(b, "attention", "needs a \"mechanism\"");
-    if (options_of(b, kind, mechanism, &p)) return -1;
-    p.heads = heads;
-    p.head_dim = dim / heads;
-    if (b->n->failed) return -1;
+    const char *why;
+    att_problem p;
+    const char *mechanism = problem_of(b, kind, dim, heads, &p);
+    if (!mechanism || b->n->failed) return -1;
     const net_op *op = &b->n->ops[x];
     const int width = net_attention_width(mechanism, &p, op->height, op->width,
                                           op->tokens, &why);
@@ -181,8 +190,9 @@ static int attention(builder *b, const json *kind, int x, int dim, int heads,
     if (sr) {
         snprintf(name, sizeof name, "%s.attn.q", block);
         const int q = net_linear(b->n, x, dim, b->qkv_bias, name);
-        const int kv = reduced_keys(b, x, (int)json_number(sr, 1), 2 * dim, dim,
-                                    block);
+        const int ratio = integer(b, kind, "sr", 1, 1 << 10);
+        if (ratio < 0) return -1;
+        const int kv = reduced_keys(b, x, ratio, 2 * dim, dim, block);
         snprintf(name, sizeof name, "%s.attn", block);
         a = net_attention(b->n, q, kv, mechanism, &p, name);
     } else {
@@ -248,12 +258,9 @@ static int halonet(builder *b, const json *kind, int x, int dim, int heads,
                    int stride, const char *block)
 {
     char name[80];
-    att_problem p = att_problem_default;
-    const char *mechanism = json_text(json_get(kind, "mechanism"));
-    if (!mechanism) return wrong(b, "attention", "needs a \"mechanism\"");
-    if (options_of(b, kind, mechanism, &p)) return -1;
-    p.heads = heads;
-    p.head_dim = dim / heads;
+    att_problem p;
+    const char *mechanism = problem_of(b, kind, dim, heads, &p);
+    if (!mechanism) return -1;
     p.stride = (att_list){ 1, { stride } };
 
     int shortcut = x;
@@ -393,13 +400,14 @@ int zoo_read(zoo_model *m, const char *path, int image, const char *norm_name,
     b.norm_options.ln_eps = b.norm_options.eps;
     b.norm_options.mode = ATT_MODE_EVAL;
     b.layer_scale = json_number(json_get(m->file, "layer_scale"), 0);
-    b.mlp_conv = (int)json_number(json_get(m->file, "mlp_conv"), 0);
     b.qkv_bias = flag(m->file, "qkv_bias", true);
     while (block && b.block < BLOCKS && strcmp(block, block_names[b.block]))
         b.block++;
+    if (json_get(m->file, "mlp_conv"))
+        b.mlp_conv = integer(&b, m->file, "mlp_conv", 0, 255);
     if (b.block == BLOCKS)
         wrong(&b, "block", "is none of transformer, convnext, halonet");
-    else if (build(&b, m, image) == 0) return 0;
+    else if (b.mlp_conv >= 0 && build(&b, m, image) == 0) return 0;
     zoo_free(m);
     return -1;
 }

@@ -19,17 +19,18 @@
  *   "expected": {"parameters": 19984174, "macs": 2694812672, ...}
  * }
  *
- * A step of the tokenizer or downsampler is a convolution, {"merge": true} (2x2
- * tokens side by side), {"linear": true} (to the level's width), {"maxpool": 3}
- * with stride and pad, {"relu": true} or a norm; "out" defaults to the level's
- * width.  "stride" of a level is that of its first block (halonet).  "attention" lists the mechanisms of a level's
- * blocks, taken in turn; members other than "mechanism", "heads", "sr" (keys and
- * values from a map reduced by sr, as in PVT) and "lepe" (side of a depthwise
- * convolution of v that is added, as in CSWin) are fields of the problem.  A
- * level may have "class_token" and "positions" of its own, before its blocks;
- * "assumption" says what a published count needs and no paper states,
- * "timm" how a checkpoint names tensors (zooweights.h), "unused_parameters" how
- * many more parameters official code declares.
+ * A step of the tokenizer or downsampler is a convolution, {"merge": true}
+ * (2x2 tokens side by side), {"linear": true} (to the level's width),
+ * {"maxpool": 3} with stride and pad, {"relu": true} or a norm; "out" defaults
+ * to the level's width.  "stride" of a level is that of its first block
+ * (halonet).  "attention" lists the mechanisms of a level's blocks, taken in
+ * turn; members other than "mechanism", "heads", "sr" (keys and values from a
+ * map reduced by sr, as in PVT) and "lepe" (side of a depthwise convolution of
+ * v that is added, as in CSWin) are fields of the problem.  A level may have
+ * "class_token" and "positions" of its own, before its blocks; "assumption"
+ * says what a published count needs and no paper states, "timm" how a
+ * checkpoint names tensors (zooweights.h), "unused_parameters" how many more
+ * parameters official code declares.
  */
 #ifndef ZOO_H
 #define ZOO_H

@@ -18,6 +18,14 @@ double ref_dot(const double *a, const double *b, size_t n)
     return sum;
 }
 
+double ref_taps(int n, int side)
+{
+    double taps = 0;
+    for (int t = -(side / 2); t <= side / 2; t++)
+        taps += n > abs(t) ? n - abs(t) : 0;
+    return taps;
+}
+
 /* ---- softmax over visible pairs ------------------------------------------------- */
 
 typedef struct row {

@@ -22,6 +22,10 @@ double *ref_new(size_t n);
 
 double ref_dot(const double *a, const double *b, size_t n);
 
+/* Taps of a centred filter of odd side that meet a line of n, over all its
+ * positions. */
+double ref_taps(int n, int side);
+
 /* One key in the sight of a query.  key < 0: a padding position with k = v = 0
  * that takes part in the softmax. */
 typedef struct ref_pair {

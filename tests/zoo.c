@@ -329,6 +329,9 @@ static void wrong_files(void **state)
     says("{\"tokenizer\": [{\"maxpool\": 3, \"pad\": 2}], \"levels\": "
          "[{\"depth\": 1, \"dim\": 8}]}",
          "a pool of 3x3");
+    says("{\"tokenizer\": [{\"conv\": 3, \"pad\": 1e99}], \"levels\": "
+         "[{\"depth\": 1, \"dim\": 8}]}",
+         "\"pad\"");
     says("{\"tokenizer\": [{\"conv\": 0}], \"levels\": [{\"depth\": 1, "
          "\"dim\": 8}]}",
          "\"conv\"");

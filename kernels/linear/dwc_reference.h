@@ -35,20 +35,11 @@ static inline void dwc_parameters(const att_problem *p, att_tensor *w,
                        .std = 1 / (sqrt(3) * k) };
 }
 
-/* Taps of a filter of side k that meet a line of n tokens, over all positions.
- *  */
-static inline double dwc_taps_line(int n, int k)
-{
-    double taps = 0;
-    for (int t = -(k / 2); t <= k / 2; t++) taps += n > abs(t) ? n - abs(t) : 0;
-    return taps;
-}
-
 /* Taps of one channel. */
 static inline double dwc_taps(const att_problem *p)
 {
-    return dwc_taps_line(att_height(p), dwc_side(p)) *
-           dwc_taps_line(att_width(p), dwc_side(p));
+    return ref_taps(att_height(p), dwc_side(p)) *
+           ref_taps(att_width(p), dwc_side(p));
 }
 
 /* Adds the operations and the traffic of the parameters. */

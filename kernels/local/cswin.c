@@ -15,7 +15,6 @@
 #include "../reference.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { WEIGHT, BIAS };
@@ -149,14 +148,6 @@ static int parameters(const att_problem *p, att_tensor *out)
     return 2;
 }
 
-/* Taps of a filter of side k that stay on a line of n, over all its positions. */
-static double taps_on_line(int n, int k)
-{
-    double taps = 0;
-    for (int t = -(k / 2); t <= k / 2; t++) taps += n > abs(t) ? n - abs(t) : 0;
-    return taps;
-}
-
 /* Pairs and taps of one head whose stripes cut an axis of `across` tokens. */
 static void stripes(const att_problem *p, int across, int along, double *pairs,
                     double *taps)
@@ -165,8 +156,8 @@ static void stripes(const att_problem *p, int across, int along, double *pairs,
     const int whole = across / w, rest = across % w;
     *pairs = (double)along * along *
              ((double)whole * w * w + (double)rest * rest);
-    *taps = taps_on_line(along, k) *
-            (whole * taps_on_line(w, k) + taps_on_line(rest, k));
+    *taps = ref_taps(along, k) *
+            (whole * ref_taps(w, k) + ref_taps(rest, k));
 }
 
 static void cost(const att_problem *p, enum att_pass pass, att_cost *out)

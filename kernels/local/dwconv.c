@@ -51,23 +51,13 @@ static int parameters(const att_problem *p, att_tensor *out)
     return 2;
 }
 
-/* Taps that lie on the map, summed over the outputs of an axis. */
-static double inside(int length, int window)
-{
-    double sum = 0;
-    for (int i = 0; i < length; i++)
-        for (int t = i - window / 2; t <= i + window / 2; t++)
-            sum += t >= 0 && t < length;
-    return sum;
-}
-
 static void cost(const att_problem *p, enum att_pass pass, att_cost *out)
 {
     const double channels = (double)p->heads * p->head_dim;
     const double values = channels * p->batch * (double)att_tokens(p);
     const double taps = channels * p->batch *
-                        inside(p->grid.v[0], side(p, 0)) *
-                        inside(p->grid.v[1], side(p, 1));
+                        ref_taps(p->grid.v[0], side(p, 0)) *
+                        ref_taps(p->grid.v[1], side(p, 1));
     const double learned =
         channels * ((double)side(p, 0) * side(p, 1) + 1);
     if (pass == ATT_FORWARD)
