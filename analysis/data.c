@@ -15,7 +15,7 @@
 #include "generate.h"
 
 /* Largest file that is read into memory. */
-#define MOST_BYTES ((size_t)4 << 30)
+#define MOST_BYTES ((size_t)1 << (sizeof(size_t) > 4 ? 32 : 31))
 
 enum { STRIPES, LEAVES, CLOUDS, DOCUMENTS, GENERATORS };
 static const char *const generators[GENERATORS] = { "stripes", "leaves",

@@ -88,7 +88,7 @@ static const att_entry *choose(const net_op *op, const att_problem *p,
 {
     const att_entry *list, *plain = NULL;
     const size_t n = att_entries(&list);
-    *why = "has no kernel for this machine";
+    *why = att_level_none() ? att_level_none() : "has no kernel for this machine";
     for (size_t i = 0; i < n; i++) {
         const att_entry *e = &list[i];
         att_plan dry;

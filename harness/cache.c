@@ -1,6 +1,7 @@
 /* cache.c - `attnbench cache`: misses of the cases of a sweep in simulated
  * caches, where no hardware counter is to be had. */
 #include <argp.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -429,17 +430,22 @@ static int run_cases(run *r)
     return 0;
 }
 
+/* In TMPDIR or /tmp, or else beside the results. */
 static int make_folder(run *r)
 {
     const char *parent = getenv("TMPDIR");
-    char *whole = realpath(parent && *parent ? parent : "/tmp", NULL);
-    r->folder = path_join(whole ? whole : "/tmp", "attnbench-cache-XXXXXX");
-    free(whole);
-    if (mkdtemp(r->folder)) return 0;
-    error_set(&r->o.error, "%s: cannot make a temporary folder; set TMPDIR",
-              r->folder);
-    free(r->folder);
+    const char *const places[] = { parent && *parent ? parent : "/tmp",
+                                   r->o.out };
+    for (int i = 0; i < 2; i++) {
+        char *whole = realpath(places[i], NULL);
+        r->folder = path_join(whole ? whole : places[i], "attnbench-cache-XXXXXX");
+        free(whole);
+        if (mkdtemp(r->folder)) return 0;
+        free(r->folder);
+    }
     r->folder = NULL;
+    error_set(&r->o.error, "%s: cannot make a temporary folder there, nor in %s: %s",
+              places[0], places[1], strerror(errno));
     return sweep_fail(&r->o, EXIT_MISSING);
 }
 
@@ -496,8 +502,10 @@ static void run_all(run *r)
  * time for it. */
 static void set_defaults(sweep_options *o)
 {
-    const char *level = att_level_parse("v2") >= 0 &&
-                                att_level_best() >= ATT_V2 ? "v2" : "best";
+    const char *level = "best";
+    for (int l = ATT_V4; l >= ATT_V2; l--)
+        if (!att_level_reject((enum att_level)l))
+            level = att_level_name((enum att_level)l);
     if (!o->axes.of[AXIS_LEVEL].count)
         axes_set(&o->axes, AXIS_LEVEL, level, NULL, &o->error);
     if (!o->axes.of[AXIS_THREADS].count)

@@ -178,6 +178,23 @@ void check_reference(check_values *v, att_cost tally[2])
     att_reference_backward(v->mechanism, &r);
 }
 
+int check_reference_sane(const check_values *v, error *e)
+{
+    for (int i = 0; i < v->outputs; i++) {
+        const check_output *w = &v->output[i];
+        const bool extra = i > 0 && !w->gradient;
+        for (size_t j = 0; j < w->elements; j++)
+            if (isnan(w->value[j]) || (!extra && isinf(w->value[j])))
+                return error_set(e,
+                                 "the reference of '%s' gives %s in %s on finite "
+                                 "inputs: mend its %s()",
+                                 v->mechanism->name,
+                                 isnan(w->value[j]) ? "nan" : "inf", w->name,
+                                 w->gradient ? "backward" : "forward");
+    }
+    return 0;
+}
+
 /* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
  * larger half of the floats and 2^-25 of the others. */
 static void jitter(double *to, const double *from, size_t n, uint64_t *seed)
@@ -457,6 +474,10 @@ int check_kernel(const att_entry *entry, const att_problem *p, int threads,
         goto out;
     }
     check_reference(&want, NULL);
+    if (check_reference_sane(&want, e)) {
+        rc = 1;
+        goto out;
+    }
     const double tol = check_tolerance(p, ATT_FORWARD);
     const double tol_grad = check_tolerance(p, ATT_BACKWARD);
     check_compare(&got, &want, tol, tol_grad, out);

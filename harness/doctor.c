@@ -63,17 +63,21 @@ static void say_cpu(const json *machine)
              json_number(json_get(topology, "usable_cores"), 0),
              json_number(json_get(topology, "cores"), 0));
     say(YES, "processor", text, NULL);
-    const json *l = json_first(json_get(cpu, "levels"));
-    for (; l; l = json_next(l)) {
-        const size_t at = strlen(levels);
-        snprintf(levels + at, sizeof levels - at, "%s%s", at ? " " : "",
-                 text_of(l, "?"));
+    if (att_level_none()) {
+        say(NO, "kernel levels", att_level_none(), NULL);
+        return;
     }
+    for (int l = 0; l < ATT_LEVELS; l++)
+        if (!att_level_reject((enum att_level)l)) {
+            const size_t at = strlen(levels);
+            snprintf(levels + at, sizeof levels - at, "%s%s", at ? " " : "",
+                     att_level_name((enum att_level)l));
+        }
     say(YES, "kernel levels", levels, NULL);
-    if (att_level_best() == ATT_V3)
-        say(NO, "level v4", "this processor has no AVX-512", NULL);
-    if (att_level_best() == ATT_V2)
-        say(NO, "levels v3, v4", "this processor has no AVX2 with FMA", NULL);
+    for (int l = (int)att_level_best() + 1; l < ATT_LEVELS; l++) {
+        snprintf(text, sizeof text, "level %s", att_level_name((enum att_level)l));
+        say(NO, text, att_level_reject((enum att_level)l), NULL);
+    }
 }
 
 static void say_caches(const json *machine)
@@ -337,5 +341,5 @@ int command_doctor(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &as_json);
     if (as_json) print_json(machine_describe(), counters_describe());
     else print_text(machine_describe(), counters_describe());
-    return EXIT_OK;
+    return att_level_none() ? EXIT_MISSING : EXIT_OK;
 }

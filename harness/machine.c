@@ -284,8 +284,8 @@ static json *describe_cpu(void)
     put_field(j, "family", x86 ? "cpu family" : "CPU architecture");
     put_field(j, "model", x86 ? "model" : "CPU part");
     put_field(j, "stepping", x86 ? "stepping" : "CPU revision");
-    for (int l = 0; l <= (int)att_level_best(); l++)
-        if ((l == ATT_BASE) == (att_level_best() == ATT_BASE))
+    for (int l = 0; l <= (int)att_level_cpu(); l++)
+        if ((l == ATT_BASE) == (att_level_cpu() == ATT_BASE))
             json_push_text(levels, att_level_name((enum att_level)l));
     json_put(j, "levels", levels);
     return j;
@@ -661,7 +661,7 @@ static void warn_blas(json *list)
                                         "SapphireRapids", "Zen4", "Zen5" };
     char text[256];
     const char *core = ask("openblas_get_corename");
-    if (!core || att_level_best() != ATT_V4) return;
+    if (!core || att_level_cpu() != ATT_V4) return;
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
         if (!strcasecmp(core, wide[i])) return;
     const char *forced = getenv("OPENBLAS_CORETYPE");

@@ -130,8 +130,7 @@ static void add_probe(bench *b, enum kind kind, enum att_level level,
 
 static bool level_is_here(enum att_level level)
 {
-    const enum att_level best = att_level_best();
-    return peaks[level] && level <= best;
+    return peaks[level] && level <= att_level_cpu();
 }
 
 static void add_probes(bench *b, const int *threads, int count)
@@ -235,16 +234,15 @@ static double slot(const bench *b, probe *p, double *rate, bool *clean)
     #pragma omp parallel num_threads(p->threads)                               \
         reduction(+ : done, lost) reduction(max : at)
     {
+        const bool first = omp_get_thread_num() == 0;
         at = p->at; /* the same for all threads, before and after */
         work(b, p, omp_get_thread_num(), warm_calls(p), &at);
         #pragma omp barrier
         const long before = interruptions();
-        #pragma omp master
-        begin = now();
+        if (first) begin = now();
         done += work(b, p, omp_get_thread_num(), p->calls, &at);
         #pragma omp barrier
-        #pragma omp master
-        end = now();
+        if (first) end = now();
         lost += interruptions() - before;
     }
     p->at = at;

@@ -337,6 +337,7 @@ int sweep_options_read_as(sweep_options *o, const sweep_command *as, int argc,
                           char **argv)
 {
     const struct argp_option *options = all_options(as);
+    const att_entry *any;
     const struct argp argp = { options, parse, "", as ? as->doc : doc,
                                NULL,    NULL,  NULL };
     *o = (sweep_options){
@@ -354,6 +355,10 @@ int sweep_options_read_as(sweep_options *o, const sweep_command *as, int argc,
     }
     argp_parse(&argp, argc, argv, 0, NULL, &(reader){ o, as });
     check_together(o);
+    if (att_entries(&any) == 0) {
+        error_set(&o->error, "%s", att_level_none());
+        o->status = EXIT_MISSING;
+    }
     if (!o->pairs) o->pairs = 200;
     return o->status;
 }

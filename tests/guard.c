@@ -3,7 +3,6 @@
 
 #include "../kernels/att.h"
 
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,31 +22,6 @@ typedef struct guarded {
 } guarded;
 
 static guarded list[BLOCKS];
-static const char *pattern;
-
-/* Threads that spin at barriers starve each other on a busy machine; OpenMP reads
- * its environment only at the start. */
-static void wait_passively(char **argv)
-{
-    if (getenv("OMP_WAIT_POLICY")) return;
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv);
-}
-
-bool test_arguments(int argc, char **argv)
-{
-    bool quick = false;
-    wait_passively(argv);
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "quick")) quick = true;
-        else cmocka_set_test_filter(pattern = argv[i]);
-    return quick;
-}
-
-bool test_selected(const char *name)
-{
-    return !pattern || !fnmatch(pattern, name, 0);
-}
 
 static guarded *find(const void *block)
 {

@@ -3,11 +3,7 @@
 # and compare.  A loop of Python stands in for torch.
 . "$(dirname "$0")/check.sh"
 program=$1
-if ! command -v python3 >/dev/null; then
-    echo "SKIP peers.py: there is no python3"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
-fi
+needs python3 peers.py || finish
 dir=$(mktemp -d) || exit 3
 trap 'rm -rf "$dir"' EXIT
 

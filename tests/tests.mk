@@ -2,15 +2,18 @@
 # the closing line "N passed, N failed, N skipped".
 
 TEST_PROGRAMS := problem files numbers training evidence counters corpus zoo matrix models simd properties references kernels
-TEST_SCRIPTS := golden readme cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
+TEST_SCRIPTS := build golden readme cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
 TEST_BUILT := $(TEST_PROGRAMS:%=$(B)/tests/%)
 
-$(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/guard.o $(TEST_OBJECTS)
+# What every test program shares.
+TEST_SHARED := $(B)/tests/test.o $(B)/tests/guard.o
+
+$(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(TEST_SHARED) $(TEST_OBJECTS)
 	$(call say,link,$@)
-	$(Q)$(CC) $(COMMON) $(SANITIZE) -rdynamic $(filter %.o,$^) $(LDLIBS) -lcmocka -o $@
+	$(Q)$(LINK) $(filter %.o,$^) $(LDLIBS) $(shell $(PKG_CONFIG) --libs cmocka) -o $@
 # The vector vocabulary is compiled like kernels, once per level.
 $(B)/tests/simd: $(LEVELS:%=$(B)/tests/simd_level.%.o)
 -include $(LEVELS:%=$(B)/tests/simd_level.%.d)
@@ -19,7 +22,7 @@ PMU := $(B)/tests/papi/pmu
 $(B)/tests/counters: $(PMU).o
 $(PMU).so: $(PMU).o
 	$(call say,link,$@)
-	$(Q)$(CC) $(COMMON) $(SANITIZE) -shared $< -o $@
+	$(Q)$(CC) $(COMMON) $(LDFLAGS) -shared $< -o $@
 -include $(PMU).d
 # What the fuzzer feeds, played back.  It takes over argp's ways to end the program.
 FUZZ_TARGETS := suite journal casefile safetensors model npy png data options
@@ -28,17 +31,18 @@ FUZZ_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/fuzz/*.c))
 $(B)/tests/corpus: $(FUZZ_OBJECTS)
 $(B)/tests/corpus: LDLIBS += $(FUZZ_LDFLAGS)
 -include $(FUZZ_OBJECTS:.o=.d)
-.SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/guard.o
--include $(TEST_BUILT:%=%.d) $(B)/tests/guard.d
+.SECONDARY: $(TEST_BUILT:%=%.o) $(TEST_SHARED)
+-include $(TEST_BUILT:%=%.d) $(TEST_SHARED:.o=.d)
 
-.PHONY: test test-quick tests asan tsan
+.PHONY: test test-quick tests asan tsan distros
 tests: all $(TEST_BUILT) $(PMU).so
 
 test: deps
 	@$(MAKE) --no-print-directory $(JOBS) tests
 	@tests/run $(B) $(PROGRAM) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
-test-quick: tests
+test-quick:
+	@$(MAKE) --no-print-directory $(JOBS) tests
 	@QUICK=1 tests/run $(B) $(PROGRAM) $(TEST_QUICK)
 
 # Address and undefined behaviour; a leak is a failure too.
@@ -82,9 +86,14 @@ fuzz: fuzz-tools
 fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.alone.o $(FUZZ_LINKED)
 	$(call say,link,$@)
-	$(Q)$(CC) $(COMMON) -fsanitize=fuzzer,address,undefined -rdynamic $(filter %.o,$^) $(LDLIBS) $(FUZZ_LDFLAGS) -o $@
+	$(Q)$(LINK) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(LDLIBS) $(FUZZ_LDFLAGS) -o $@
 $(B)/tests/fuzz/%.alone.o: tests/fuzz/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,$(CC),$@)
 	$(Q)$(CC) $(PLAIN) $(PKG_CFLAGS) -DFUZZ_ALONE -MMD -MP -c $< -o $@
 -include $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%.alone.d)
+
+# The README's two commands in fresh systems; half an hour for each of them.
+DISTROS ?= bookworm trixie testing
+distros:
+	@tests/distros.sh $(DISTROS)

@@ -1,0 +1,72 @@
+/* test.c - arguments, running and counting of a test program. */
+#define TEST_C
+#include "test.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+size_t test_skips;
+
+static const char *pattern;
+
+/* Threads that spin at barriers starve each other on a busy machine; OpenMP reads
+ * its environment only at the start. */
+static void wait_passively(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY")) return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv);
+}
+
+bool test_arguments(int argc, char **argv)
+{
+    bool quick = false;
+    wait_passively(argv);
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "quick")) quick = true;
+        else cmocka_set_test_filter(pattern = argv[i]);
+    return quick;
+}
+
+bool test_selected(const char *name)
+{
+    return !pattern || !fnmatch(pattern, name, 0);
+}
+
+/* ---- counts ---------------------------------------------------------------------- */
+
+static size_t begun, ended;
+
+/* Stands for a test: its state is the test itself.  One that fails or is skipped
+ * does not come back. */
+static void counted(void **state)
+{
+    const struct CMUnitTest *test = *state;
+    void *own = test->initial_state;
+    begun++;
+    test->test_func(&own);
+    ended++;
+}
+
+int test_run(const char *name, const struct CMUnitTest *tests, size_t count,
+             CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    struct CMUnitTest *list = calloc(count + 1, sizeof *list);
+    if (!list) return 1;
+    for (size_t i = 0; i < count; i++) {
+        if (tests[i].setup_func || tests[i].teardown_func) abort();
+        list[i].name = tests[i].name;
+        list[i].test_func = counted;
+        list[i].initial_state = (void *)(uintptr_t)&tests[i];
+    }
+    const int status = _cmocka_run_group_tests(name, list, count, setup, teardown);
+    size_t failed = begun - ended - test_skips;
+    if (status && !failed) failed = 1; /* of the group: its setup or teardown */
+    fflush(NULL);
+    printf("%zu passed, %zu failed, %zu skipped\n", ended, failed, test_skips);
+    free(list);
+    return failed > 0;
+}
