@@ -36,8 +36,10 @@ LDLIBS = $(shell $(PKG_CONFIG) --libs $(filter-out cmocka,$(PACKAGES))) \
 # gives the numbers their meaning comes after them.
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wno-unknown-pragmas
+# gcc's frames for use after return are aligned to less than a vector of AVX-512.
 SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined \
-	-fno-omit-frame-pointer
+	-fno-omit-frame-pointer \
+	$(if $(filter asan,$(FLAVOUR)),$(shell $(CC) -Werror --param=asan-use-after-return=0 -fsyntax-only -x c /dev/null 2>/dev/null && echo --param=asan-use-after-return=0))
 SANITIZE_tsan := -fsanitize=thread -fno-omit-frame-pointer
 SANITIZE := $(SANITIZE_$(FLAVOUR))
 COMMON := $(CPPFLAGS) $(CFLAGS) -std=gnu17 -fopenmp -fPIC $(SANITIZE) $(WERROR)

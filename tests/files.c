@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/attnbench-files-XXXXXX";
+static char folder[200];
 
 static const char *in_folder(const char *name)
 {
@@ -32,6 +32,7 @@ static const char *in_folder(const char *name)
 static int make_folder(void **state)
 {
     (void)state;
+    snprintf(folder, sizeof folder, "%s/attnbench-files-XXXXXX", test_tmp());
     return mkdtemp(folder) ? 0 : -1;
 }
 

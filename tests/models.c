@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/attnbench-models-XXXXXX";
+static char folder[200];
 
 /* "FOLDER/name"; four at a time. */
 static const char *made(const char *name)
@@ -466,6 +466,7 @@ static void bad_checkpoints(void **state)
 static int make_folder(void **state)
 {
     (void)state;
+    snprintf(folder, sizeof folder, "%s/attnbench-models-XXXXXX", test_tmp());
     return mkdtemp(folder) ? 0 : -1;
 }
 

@@ -543,7 +543,7 @@ static void described(void **state)
     for (int i = 0; i < s.count; i++) {
         att_tensor t[ATT_PARAMS];
         const int n = att_parameters(m, &s.item[i].problem, t);
-        assert_in_range(n, 0, ATT_PARAMS);
+        assert_true(n >= 0 && n <= ATT_PARAMS);
         for (int a = 0; a < n; a++) {
             if (!t[a].name || !*t[a].name)
                 fail_msg("%s: parameter %d has no name",

@@ -36,6 +36,12 @@ bool test_selected(const char *name)
     return !pattern || !fnmatch(pattern, name, 0);
 }
 
+const char *test_tmp(void)
+{
+    const char *folder = getenv("TMPDIR");
+    return folder && *folder && strlen(folder) < 150 ? folder : "/tmp";
+}
+
 /* ---- counts ---------------------------------------------------------------------- */
 
 static size_t begun, ended;

@@ -15,6 +15,9 @@
 bool test_arguments(int argc, char **argv);
 bool test_selected(const char *name);
 
+/* The folder for temporary files: TMPDIR, or /tmp. */
+const char *test_tmp(void);
+
 /* Runs a group of tests as cmocka does, and closes with the line "N passed, N failed,
  * N skipped" that tests/run adds up: our own counts, since what cmocka prints follows
  * its version.  Returns the status for main().  cmocka's own ways to run a group and

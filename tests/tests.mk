@@ -2,7 +2,7 @@
 # the closing line "N passed, N failed, N skipped".
 
 TEST_PROGRAMS := problem files numbers training evidence counters corpus zoo matrix models simd properties references kernels
-TEST_SCRIPTS := build golden readme cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
+TEST_SCRIPTS := build golden readme figures cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
@@ -56,7 +56,7 @@ tsan-tools:
 	@mkdir -p build; printf '%s\n' 'int main(void) {' 'int n = 0;' \
 	    '#pragma omp parallel reduction(+ : n)' 'n++;' 'return n == 0; }' >build/tsan-try.c; \
 	if ! $(TSAN_CC) -fsanitize=thread -fopenmp build/tsan-try.c -o build/tsan-try 2>build/tsan-try.log || \
-	    ! OMP_TOOL_LIBRARIES=libarcher.so ARCHER_OPTIONS=verbose=1 TSAN_OPTIONS= build/tsan-try 2>&1 | \
+	    ! OMP_TOOL_LIBRARIES="$$($(TSAN_CC) -print-file-name=libarcher.so)" ARCHER_OPTIONS=verbose=1 TSAN_OPTIONS= build/tsan-try 2>&1 | \
 	    grep -q 'Archer detected'; then \
 	    echo "make tsan needs clang with ThreadSanitizer and its OpenMP with Archer;"; \
 	    echo "as root: apt-get install clang libomp-dev"; exit 3; fi

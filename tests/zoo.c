@@ -284,10 +284,10 @@ static void folded_norms(void **state)
 
 static void says(const char *text, const char *key)
 {
-    char path[64];
+    char path[200];
     zoo_model m;
     error e;
-    snprintf(path, sizeof path, "/tmp/zoo-%d.json", (int)getpid());
+    snprintf(path, sizeof path, "%s/zoo-%d.json", test_tmp(), (int)getpid());
     assert_int_equal(file_write(path, text, strlen(text), &e), 0);
     const int rc = zoo_read(&m, path, 0, NULL, &e);
     unlink(path);
@@ -387,7 +387,7 @@ static int write_checkpoint(const char *path, const network *n, const float *w,
 static void checkpoints(void **state)
 {
     (void)state;
-    char path[64];
+    char path[200];
     zoo_model m;
     error e;
     open_model(&m, "tests/zoo/swin_t.json", NULL);
@@ -395,7 +395,8 @@ static void checkpoints(void **state)
     float *w = random_weights(n);
     float *got = calloc(n->elements, sizeof *got);
     assert_non_null(got);
-    snprintf(path, sizeof path, "/tmp/zoo-%d.safetensors", (int)getpid());
+    snprintf(path, sizeof path, "%s/zoo-%d.safetensors", test_tmp(),
+             (int)getpid());
     assert_int_equal(write_checkpoint(path, n, w, n->tensor_count), 0);
     if (zoo_weights(&m, path, got, &e)) fail_msg("%s", e.text);
     assert_memory_equal(w, got, n->elements * sizeof *w);
