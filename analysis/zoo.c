@@ -327,7 +327,7 @@ static int embeddings(builder *b, const json *where, int x, const char *prefix)
     char name[64];
     snprintf(name, sizeof name, "%scls_token", prefix);
     if (x >= 0 && flag(where, "class_token", false))
-        x = net_token(b->n, x, name);
+        x = net_token(b->n, x, 1, name);
     snprintf(name, sizeof name, "%spos_embed", prefix);
     if (x >= 0 && flag(where, "positions", false))
         x = net_position(b->n, x, name);
