@@ -84,24 +84,10 @@ static int check_others(const archive *a, error *e)
 
 /* ---- what is said, and what is not --------------------------------------------------- */
 
-static const char *const arch_names[] = { "vit|image|images|picture|deit",
-                                          "sequence|frames", "bytes|text" };
-static const char *const pool_names[] = { "token|cls|class|cls_token|first",
-                                          "mean|avg|average|gap", "none|" };
+static const char *const arch_names[] = { "vit", "sequence", "bytes" };
+static const char *const pool_names[] = { "token", "mean", "none" };
 static const char *const norm_names[] = { "pre", "post" };
-static const char *const gelu_names[] = {
-    "erf|gelu|exact", "tanh|gelu_tanh|gelu_new|gelu_pytorch_tanh"
-};
-
-/* The first of the spellings of a word. */
-static const char *ours(const char *words)
-{
-    static char word[4][16];
-    static int turn;
-    char *out = word[turn++ % 4];
-    snprintf(out, sizeof word[0], "%.*s", (int)strcspn(words, "|"), words);
-    return out;
-}
+static const char *const gelu_names[] = { "erf", "tanh" };
 
 /* Where a key is said, it must be what the tensors make it. */
 static int agrees(const model_keys *k, const char *key, int value, error *e)
@@ -246,6 +232,7 @@ static int read_frames(model_keys *k, vit_config *c, error *e)
 {
     c->features = extent(k->file, "patch_embed.proj.weight", 1);
     if (agrees(k, "features", c->features, e)) return -1;
+    model_key_done(k, "features");
     const int said = model_key_integer(k, "frames", 1, 1 << 20, &c->frames, e);
     if (said < 0) return -1;
     if (!said) {
@@ -289,7 +276,10 @@ static int read_channels(const model_keys *k, const char *key,
     int n;
     const int said = model_key_numbers(k, key, 3, out, &n, e);
     if (said != 1) return said;
-    if (n != 1 && n != c->channels)
+    bool spare = n == 3; /* of older files: three, whatever the channels      */
+    for (int i = c->channels; i < n; i++)
+        spare &= out[i] == 0 || out[i] == 1 || out[i] == out[0];
+    if (n != 1 && n != c->channels && !(spare && c->channels < 3))
         return model_key_wrong(k, key, e, "has %d values for %d channels", n,
                                c->channels);
     for (int i = 1; n == 1 && i < 3; i++) out[i] = out[0];
@@ -354,7 +344,7 @@ static int read_pool(model_keys *k, vit_config *c, error *e)
     model_assume(k, "pool", token ? "there is a class token"
                             : c->pooled_norm ? "there is fc_norm"
                                              : "there is no class token",
-                 "%s", ours(pool_names[c->pool]));
+                 "%s", pool_names[c->pool]);
     return 0;
 }
 
@@ -514,11 +504,14 @@ static int check_all_used(const archive *a, const network *n, error *e)
     return 0;
 }
 
-static int load(model *m, const archive *a, error *e)
+static int load(model *m, const archive *a, const model_keys *k, error *e)
 {
     if (vit_build(&m->network, &m->config, e)) {
         error inner = *e;
-        return error_set(e, "%s: %s", a->path, inner.text);
+        char *said = model_key_list(k);
+        error_set(e, "%s: %s%s", a->path, inner.text, said);
+        free(said);
+        return -1;
     }
     const network *n = &m->network;
     if (check_sizes(a, n, e)) return -1;
@@ -566,7 +559,7 @@ int model_read(model *m, const char *path, const model_option *options,
     if (rc == 0) rc = model_keys_read(&keys, &a, options, count, e);
     if (rc == 0) rc = read_config(&keys, c, e);
     if (rc == 0) rc = check_options(m, options, count, e);
-    if (rc == 0) rc = load(m, &a, e);
+    if (rc == 0) rc = load(m, &a, &keys, e);
     m->assumed = keys.assumed;
     if (rc == 0 && !model_key(&keys, "mean")) {
         m->unread_input = keys.unread;
@@ -608,9 +601,17 @@ static void note(notes *n, const char *key, const char *format, ...)
     n->count++;
 }
 
+static void note_channels(notes *n, const char *key, const vit_config *c,
+                          const double x[3])
+{
+    if (c->channels == 3)
+        note(n, key, "%.12g,%.12g,%.12g", x[0], x[1], x[2]);
+    else note(n, key, "%.12g", x[0]);
+}
+
 static void describe(const vit_config *c, notes *n)
 {
-    note(n, "arch", "%s", ours(arch_names[c->arch]));
+    note(n, "arch", "%s", arch_names[c->arch]);
     note(n, "attention", "%s", c->attention);
     note(n, "heads", "%d", c->heads);
     note(n, "head_dim", "%d", c->head_dim);
@@ -620,14 +621,13 @@ static void describe(const vit_config *c, notes *n)
         else note(n, "image", "%d", c->image);
         note(n, "patch", "%d", c->patch);
         note(n, "channels", "%d", c->channels);
-        note(n, "mean", "%.12g,%.12g,%.12g", c->mean[0], c->mean[1], c->mean[2]);
-        note(n, "std", "%.12g,%.12g,%.12g", c->deviation[0], c->deviation[1],
-             c->deviation[2]);
+        note_channels(n, "mean", c, c->mean);
+        note_channels(n, "std", c, c->deviation);
     } else {
         note(n, "frames", "%d", c->frames);
         note(n, "features", "%d", c->features);
     }
-    note(n, "pool", "%s", ours(pool_names[c->pool]));
+    note(n, "pool", "%s", pool_names[c->pool]);
     note(n, "norm", "%s", c->post_norm ? "post" : "pre");
     note(n, "norm_kind", "%s", c->norm);
     note(n, "ln_eps", "%g", c->ln_eps);
@@ -643,7 +643,9 @@ static void describe(const vit_config *c, notes *n)
             att_is_default(&c->options, (enum att_field)f))
             continue;
         att_get(&c->options, (enum att_field)f, value);
-        note(n, att_fields[f].name, "%s", value);
+        /* of sequences, features are those of the input */
+        note(n, f == ATT_FIELD_features && c->arch != VIT_IMAGE
+                    ? "random_features" : att_fields[f].name, "%s", value);
     }
 }
 

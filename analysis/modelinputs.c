@@ -2,6 +2,7 @@
 #include "modelinputs.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,6 +138,18 @@ static size_t inputs_in(const array *a, const model *m)
                : 0;
 }
 
+/* "[n, 3, 32, 32]" */
+static const char *wanted_shape(const model *m)
+{
+    static char text[80];
+    const vit_config *c = &m->config;
+    if (c->arch == VIT_IMAGE)
+        snprintf(text, sizeof text, "[n, %d, %d, %d]", c->channels,
+                 m->network.ops[0].height, c->image);
+    else snprintf(text, sizeof text, "[n, %d, %d]", c->frames, c->features);
+    return text;
+}
+
 static const array *choose_tensor(const archive *a, const model *m,
                                   const char *tensor, error *e)
 {
@@ -144,8 +157,8 @@ static const array *choose_tensor(const archive *a, const model *m,
     if (tensor && !found)
         error_set(e, "%s: has no tensor '%s'", a->path, tensor);
     else if (tensor && !inputs_in(found, m)) {
-        error_set(e, "%s: tensor '%s' has not the shape of this model's inputs",
-                  a->path, tensor);
+        error_set(e, "%s: tensor '%s' has not the shape of this model's inputs, "
+                     "%s", a->path, tensor, wanted_shape(m));
         found = NULL;
     }
     for (int i = 0; !tensor && i < a->count; i++) {
@@ -160,8 +173,8 @@ static const array *choose_tensor(const archive *a, const model *m,
         found = &a->items[i];
     }
     if (!tensor && !found)
-        error_set(e, "%s: no tensor has the shape of this model's inputs",
-                  a->path);
+        error_set(e, "%s: no tensor has the shape of this model's inputs, %s",
+                  a->path, wanted_shape(m));
     return found;
 }
 

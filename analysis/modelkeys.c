@@ -54,8 +54,21 @@ static const char *const known[] = {
     "block|block_size",
     "halo|halo_size",
     "bias|rel_pos_bias",
+    "random_features|nb_features",
 };
 enum { KNOWN = sizeof known / sizeof *known };
+
+/* Values that are words, likewise. */
+static const struct { const char *key, *value; } spellings[] = {
+    { "arch", "vit|image|images|picture|deit" },
+    { "arch", "sequence|frames" },
+    { "arch", "bytes|text" },
+    { "pool", "token|cls|class|cls_token|first" },
+    { "pool", "mean|avg|average|gap" },
+    { "pool", "none|" },
+    { "gelu", "erf|gelu|exact" },
+    { "gelu", "tanh|gelu_tanh|gelu_new|gelu_pytorch_tanh" },
+};
 
 /* What does not say how to run a model.  Also everything that begins with
  * train_ or note. */
@@ -200,6 +213,20 @@ static int elements(const char *list)
     int n = *list != 0;
     for (; *list; list++) n += *list == ',';
     return n;
+}
+
+/* Words in our spelling; names of mechanisms in small letters. */
+static void unify(const char *key, char **value)
+{
+    for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++) {
+        const char *list = spellings[i].value;
+        if (strcmp(key, spellings[i].key) || !among(list, *value)) continue;
+        free(*value);
+        *value = sure(strndup(list, strcspn(list, "|")));
+        return;
+    }
+    if (!strcmp(key, "attention") || !strcmp(key, "norm_kind"))
+        for (char *s = *value; *s; s++) *s = (char)tolower((unsigned char)*s);
 }
 
 /* Whether two values mean the same: 0.5 and 0.5,0.50,0.5 do. */
@@ -364,6 +391,7 @@ static int take(model_keys *k, const char *typed, const char *as,
     if (!o && !strcmp(typed, "input")) return say_input(k, as, e);
     if (!key) return unknown(k->file, o, typed, as, e);
     char *value = plain(as);
+    unify(key, &value);
     const char *name = o ? o->option : typed;
     if (strcmp(key, "normalize"))
         return say(k, key, value, name, as, o != NULL, e);
@@ -382,6 +410,10 @@ int model_keys_read(model_keys *k, const archive *file,
         rc = take(k, file->metadata[i].key, file->metadata[i].value, NULL, e);
     for (int i = 0; rc == 0 && i < count; i++)
         rc = take(k, options[i].key, options[i].value, &options[i], e);
+    const model_said *mean = find(k, "mean");
+    if (rc == 0 && k->unread && mean && !mean->option)
+        rc = error_set(e, "%s: metadata input='%s' cannot be computed, beside "
+                          "mean='%s'", file->path, k->unread, mean->as);
     if (rc) model_keys_free(k);
     return rc ? -1 : 0;
 }
@@ -405,6 +437,17 @@ const char *model_key(const model_keys *k, const char *key)
     return s ? s->value : NULL;
 }
 
+void model_key_done(model_keys *k, const char *key)
+{
+    for (int i = 0; i < k->count; i++) {
+        if (strcmp(k->said[i].key, key)) continue;
+        free((char *)k->said[i].key);
+        free(k->said[i].value);
+        k->said[i] = k->said[--k->count];
+        return;
+    }
+}
+
 int model_key_wrong(const model_keys *k, const char *key, error *e,
                     const char *format, ...)
 {
@@ -426,12 +469,12 @@ int model_key_word(const model_keys *k, const char *key,
     char all[256] = "";
     if (!value) return 0;
     for (int i = 0; i < count; i++) {
-        if (among(words[i], value)) {
+        if (!strcasecmp(words[i], value)) {
             *out = i;
             return 1;
         }
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%.*s",
-                 i ? ", " : "", (int)strcspn(words[i], "|"), words[i]);
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s",
+                 i ? ", " : "", words[i]);
     }
     return model_key_wrong(k, key, e, "is none of %s", all);
 }
@@ -459,25 +502,26 @@ int model_key_integers(const model_keys *k, const char *key, int least,
                        int most, int room, int *out, int *n, error *e)
 {
     double x[8];
-    const int said = model_key_numbers(k, key, room < 8 ? room : 8, x, n, e);
-    if (said != 1) return said;
-    for (int i = 0; i < *n; i++) {
-        if (!(x[i] >= least && x[i] <= most && x[i] == floor(x[i])))
-            return model_key_wrong(k, key, e, "is not an integer from %d to %d",
-                                   least, most);
-        out[i] = (int)x[i];
+    const int said = model_key_numbers(k, key, room < 8 ? room : 8, x, n, NULL);
+    bool good = said == 1;
+    for (int i = 0; good && i < *n; i++) {
+        good = x[i] >= least && x[i] <= most && x[i] == floor(x[i]);
+        if (good) out[i] = (int)x[i];
     }
-    return 1;
+    if (good || said == 0) return said;
+    return model_key_wrong(k, key, e, "is not an integer from %d to %d%s", least,
+                           most, room > 1 ? ", nor a few of them as in 2x8" : "");
 }
 
 int model_key_integer(const model_keys *k, const char *key, int least, int most,
                       int *out, error *e)
 {
     int n, list[2];
-    const int said = model_key_integers(k, key, least, most, 2, list, &n, e);
-    if (said != 1) return said;
-    if (n == 2 && list[0] != list[1])
-        return model_key_wrong(k, key, e, "is not one integer");
+    const int said = model_key_integers(k, key, least, most, 2, list, &n, NULL);
+    if (said == 0) return 0;
+    if (said < 0 || (n == 2 && list[0] != list[1]))
+        return model_key_wrong(k, key, e, "is not an integer from %d to %d",
+                               least, most);
     *out = list[0];
     return 1;
 }
@@ -486,6 +530,7 @@ int model_key_integer(const model_keys *k, const char *key, int least, int most,
 
 static bool is_field(enum att_field f, const char *key)
 {
+    if (f == ATT_FIELD_features && !strcmp(key, "random_features")) return true;
     return !strcmp(key, att_fields[f].name) ||
            !strcmp(key, att_fields[f].other_name);
 }
@@ -528,6 +573,7 @@ static int spare(model_keys *k, const model_said *s, const att_mechanism *m,
             set(&p, (enum att_field)f, s->value) &&
             att_is_default(&p, (enum att_field)f))
             return 0;
+    if (is_note(s->key)) return 0;
     if (strcmp(s->key, "eps") && strcmp(s->key, "feature_map"))
         return model_key_wrong(k, s->key, e, "cannot be used: %s has no %s",
                                m->name, s->key);
@@ -557,6 +603,22 @@ int model_key_fields(model_keys *k, const att_mechanism *m, att_problem *p,
         if (spare(k, s, m, e)) return -1;
     }
     return 0;
+}
+
+char *model_key_list(const model_keys *k)
+{
+    char *out = sure(calloc((size_t)k->count * 2 * MODEL_VALUE + 4, 1));
+    char *at = out;
+    for (int i = 0; i < k->count; i++)
+        for (int f = 0; f < ATT_FIELD_COUNT; f++) {
+            const model_said *s = &k->said[i];
+            if (is_ours(s->key) || !is_field((enum att_field)f, s->key)) continue;
+            at += sprintf(at, "%s%.30s='%.60s'", at > out ? ", " : " (",
+                          s->typed, s->as);
+            break;
+        }
+    if (at > out) strcpy(at, ")");
+    return out;
 }
 
 /* ---- assuming ----------------------------------------------------------- */

@@ -56,6 +56,14 @@ void model_keys_free(model_keys *k);
 /* What is said of a key, plain, or NULL. */
 const char *model_key(const model_keys *k, const char *key);
 
+/* The key is read and means nothing else: a mechanism's field of the same name
+ * is not meant. */
+void model_key_done(model_keys *k, const char *key);
+
+/* " (causal='2', window='3')": what is said that is not the model's own; "" if
+ * nothing.  Allocated. */
+char *model_key_list(const model_keys *k);
+
 /* "FILE: metadata num_heads='x' WHAT", or "FILE: --heads 'x' WHAT", of a key that
  * is said.  -1. */
 __attribute__((format(printf, 4, 5)))
@@ -63,8 +71,7 @@ int model_key_wrong(const model_keys *k, const char *key, error *e,
                     const char *format, ...);
 
 /* Each returns 1 if the key is said and *out is set, 0 if it is not said, -1 with
- * e if the value cannot be read.
- * words: spellings of value i are separated by "|", the first is ours. */
+ * e if the value cannot be read. */
 int model_key_word(const model_keys *k, const char *key,
                    const char *const *words, int count, int *out, error *e);
 int model_key_integer(const model_keys *k, const char *key, int least, int most,
