@@ -214,11 +214,10 @@ static int add_png(data *d, const char *path, int label, error *e)
     picture p;
     if (png_read_picture(path, &p, e)) return -1;
     if (p.width < d->side || p.height < d->side) {
-        error_set(e, "%s: %d x %d pixels; crops of %d x %d are taken from it, "
-                     "so it must not be smaller", path, p.width, p.height,
-                  d->side, d->side);
         picture_free(&p);
-        return -1;
+        return error_set(e, "%s: %d x %d pixels; crops of %d x %d are taken from "
+                            "it, so it must be larger", path, p.width, p.height,
+                         d->side, d->side);
     }
     d->pictures = realloc(d->pictures, (d->count + 1) * sizeof *d->pictures);
     d->labels = realloc(d->labels, d->count + 1);

@@ -568,4 +568,10 @@ void mapset_print(const mapset *s, FILE *out)
     metrics_print_head(out, wide);
     for (int i = 0; i < s->count; i++)
         metrics_print(out, wide, s->item[i].stem, &s->item[i].m);
+    int heads = 0;
+    for (int i = 0; i < s->count; i++) heads += is_first(s, i);
+    if (s->options->formats && heads > MAPFIGURE_PANELS)
+        fprintf(out, "%s-maps shows the first %d of %d heads; every head has its "
+                     ".png and .npy\n",
+                s->values.mechanism->name, MAPFIGURE_PANELS, heads);
 }
