@@ -523,7 +523,13 @@ static json *mapset_json(const mapset *s)
         if (is_first(s, i)) json_push(heads, head_json(s, i));
     json_push(layers, heads);
     json_put(j, "layers", layers);
-    json_put(j, "how", metrics_how());
+    json *how = metrics_how(s->options->divisor);
+    if (matrix_has(m, ATT_PART_TOTAL)) {
+        json_put_text(how, "conv", "the same numbers of the convolution beside "
+                                   "the attention");
+        json_put_text(how, "eff", "the same numbers of A plus the convolution");
+    }
+    json_put(j, "how", how);
     return j;
 }
 

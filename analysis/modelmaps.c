@@ -525,8 +525,9 @@ static json *about_inputs(const modelmaps *s)
     json *j = json_object();
     json_put_text(j, "name", s->inputs.name);
     json_put_number(j, "count", s->inputs.count);
-    json_put_text(j, "metrics", "means over all inputs; matrices and pictures "
-                                "in files are of the first");
+    json_put_text(j, "metrics", "means over the inputs where a number exists, "
+                                "also of largest and smallest values; matrices "
+                                "and pictures in files are of the first");
     return j;
 }
 
@@ -590,6 +591,8 @@ static json *metrics_file(const modelmaps *s)
         json_put_number(j, "total_of_channel", s->options->channel);
     }
     json_put_number(j, "query", s->query);
+    json_put_text(j, "relmap_divisor",
+                  s->options->divisor == METRICS_VALID ? "valid" : "all");
     for (int i = 0; i < s->count; i++) {
         if (i == 0 || s->item[i].layer != s->item[i - 1].layer) {
             heads = json_array();
@@ -598,10 +601,17 @@ static json *metrics_file(const modelmaps *s)
         json_push(heads, item_json(s, &s->item[i]));
     }
     json_put(j, "layers", layers);
-    json *how = metrics_how();
+    json *how = metrics_how(s->options->divisor);
     json_put_text(how, "output_change",
                   "||o' - o|| / ||o||, o: the head's output in the model, o': "
                   "that of `as` from the same q, k, v; mean over inputs");
+    json_put_text(how, "rank_f64_min", "smallest rank_f64 of an input");
+    json_put_text(how, "rank_f64_max", "largest rank_f64 of an input");
+    if (s->parts == 2) {
+        json_put_text(how, "conv", "the same numbers of the convolution beside "
+                                   "the attention, which no input changes");
+        json_put_text(how, "eff", "the same numbers of A plus the convolution");
+    }
     json_put(j, "how", how);
     return j;
 }
