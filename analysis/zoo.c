@@ -49,9 +49,26 @@ static bool flag(const json *object, const char *key, bool absent)
     return j ? json_true(j) : absent;
 }
 
+static bool keeps_statistics(const char *norm)
+{
+    const att_mechanism *m = att_find_mechanism(norm);
+    return m && att_uses(m, ATT_FIELD_mode);
+}
+
 static int norm(builder *b, int x, const char *name)
 {
     return net_norm(b->n, x, b->norm, &b->norm_options, name);
+}
+
+/* With an eps of its own, if where[key] says one.  Norms that keep statistics
+ * have one eps everywhere: the exceptions of papers' models are LayerNorms. */
+static int norm_with(builder *b, int x, const json *where, const char *key,
+                     const char *name)
+{
+    att_problem options = b->norm_options;
+    options.ln_eps = json_number(json_get(where, key), options.ln_eps);
+    if (!keeps_statistics(b->norm)) options.eps = options.ln_eps;
+    return net_norm(b->n, x, b->norm, &options, name);
 }
 
 /* ---- tokenizers and downsamplers ------------------------------------------------ */
@@ -64,7 +81,7 @@ static int step(builder *b, const json *s, int x, int dim, const char *name)
     if (json_true(json_get(s, "merge"))) return net_merge(b->n, x);
     if (json_true(json_get(s, "norm"))) {
         snprintf(prefix, sizeof prefix, "%s.norm", name);
-        return norm(b, x, prefix);
+        return norm_with(b, x, s, "eps", prefix);
     }
     const bool bias = flag(s, "bias", true);
     if (json_true(json_get(s, "linear"))) {
@@ -139,7 +156,7 @@ static int reduced_keys(builder *b, int x, int sr, int width, int dim,
         snprintf(name, sizeof name, "%s.attn.sr", block);
         x = net_conv(b->n, x, dim, sr, sr, 0, 1, true, name);
         snprintf(name, sizeof name, "%s.attn.norm", block);
-        x = norm(b, x, name);
+        x = norm_with(b, x, b->file, "sr_norm_eps", name);
     }
     snprintf(name, sizeof name, "%s.attn.kv", block);
     return net_linear(b->n, x, width, b->qkv_bias, name);
@@ -396,8 +413,13 @@ int zoo_read(zoo_model *m, const char *path, int image, const char *norm_name,
     const char *own = json_text(json_get(m->file, "norm"));
     const char *block = json_text(json_get(m->file, "block"));
     b.norm = norm_name ? norm_name : own ? own : "layernorm";
-    b.norm_options.eps = json_number(json_get(m->file, "norm_eps"), 1e-5);
-    b.norm_options.ln_eps = b.norm_options.eps;
+    const double eps = json_number(json_get(m->file, "norm_eps"), 1e-5);
+    const double ln_eps = json_number(json_get(m->file, "ln_eps"), eps);
+    /* of another norm than the file's: PyTorch's where statistics are kept */
+    const bool replaced = norm_name && strcmp(norm_name, own ? own : "layernorm");
+    b.norm_options.ln_eps = ln_eps;
+    b.norm_options.eps = !replaced ? eps
+                         : keeps_statistics(norm_name) ? 1e-5 : ln_eps;
     b.norm_options.mode = ATT_MODE_EVAL;
     b.layer_scale = json_number(json_get(m->file, "layer_scale"), 0);
     b.qkv_bias = flag(m->file, "qkv_bias", true);
