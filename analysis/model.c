@@ -265,6 +265,10 @@ static int read_heads(model_keys *k, vit_config *c, error *e)
             return model_key_wrong(k, "heads", e, "does not divide %d channels",
                                    c->dim);
         c->head_dim = c->dim / c->heads;
+    } else if (c->heads * c->head_dim != c->dim &&
+               extent(k->file, "blocks.0.attn.qkv.weight", 0) == 3 * c->dim) {
+        return model_key_wrong(k, "head_dim", e, "times %d heads is not the %d "
+                               "channels of the tensors", c->heads, c->dim);
     }
     return 0;
 }
