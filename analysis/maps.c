@@ -452,6 +452,23 @@ static bool wanted(const request *r, const att_mechanism *m)
     return false;
 }
 
+/* With several mechanisms each axis is for those that have it; one that changes
+ * none of them is a mistake. */
+static int check_axes_of_some(const request *r, error *e)
+{
+    const att_mechanism *const *all;
+    const size_t n = att_mechanisms(&all);
+    for (int f = 0; f < ATT_FIELD_COUNT; f++) {
+        bool used = !r->axes.of[f].count || f == ATT_FIELD_seed;
+        for (size_t k = 0; k < n && !used; k++)
+            used = wanted(r, all[k]) && att_uses(all[k], (enum att_field)f);
+        if (!used)
+            return error_set(e, "--%s changes none of these mechanisms",
+                             axes_name(f));
+    }
+    return 0;
+}
+
 static int check_names(const request *r, error *e)
 {
     const att_mechanism *const *all;
@@ -592,7 +609,8 @@ static int map_named(request *r, error *e)
 
     const bool single = r->count == 1 && !strpbrk(r->names[0], "*?[");
     if (!single) {
-        if (check_names(r, e) < 0) return EXIT_USAGE;
+        if (check_names(r, e) < 0 || check_axes_of_some(r, e) < 0)
+            return EXIT_USAGE;
         return map_many(r, r->out ? r->out : "results/maps", e);
     }
     const att_mechanism *m = names_mechanism(r->names[0], e);

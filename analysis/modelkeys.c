@@ -169,7 +169,7 @@ static bool separates(const char *start, const char *s)
            isdigit((unsigned char)s[-1]) && isdigit((unsigned char)s[1]);
 }
 
-/* "[7, 7]" -> "7,7", "'softmax'" -> "softmax", " True " -> "1"; allocated. */
+/* "[7, 7]" -> "7,7", "'tanh'" -> "tanh", " True " -> "1"; allocated. */
 static char *plain(const char *text)
 {
     static const char *const pairs[] = { "\"\"", "''", "()", "[]" };

@@ -2,7 +2,7 @@
  * command, and what has to be assumed where neither says it.
  *
  * Values are read as Python, JSON and configuration files of papers write them:
- * True, [7, 7], (7,7), 7x7, "softmax", None; keys also by other people's names
+ * True, [7, 7], (7,7), 7x7, "tanh", None; keys also by other people's names
  * (num_heads, patch_size ...).  Nothing is passed over in silence: a key that is
  * not known, a value that cannot be read and two that contradict each other are
  * errors that name file, key, value and remedy.
@@ -34,7 +34,7 @@ typedef struct model_assumptions {
 
 typedef struct model_said {
     const char *key;     /* in our spelling                                  */
-    char *value;         /* plain: "7x7", "1", "softmax"                     */
+    char *value;         /* plain: "7,7", "1", "tanh"                        */
     const char *typed, *as; /* as written: "num_heads", "(7, 7)"             */
     bool option;         /* said by an option, not by the file               */
 } model_said;
