@@ -86,7 +86,7 @@ grep -rnE "\"($(cat "$work/regex"))\"" harness analysis plots --include='*.[ch]'
     grep -vE '^analysis/(model|modelkeys|network|train|vit|zoo)\.[ch]:.*"(softmax|layernorm|gelu)"' |
     grep -vE '^analysis/zoo\.[ch]:.*"(dwconv|na2d)"' |
     grep -vE '^analysis/[a-z]*\.[ch]:.*"linear"' |
-    grep -vE '^(analysis/trainer?|harness/casefile)\.c:.*"masked"' |
+    grep -vE '^(analysis/train(er)?|harness/casefile)\.c:.*"masked"' |
     grep -vE '^(plots/panels|harness/sweep_fits)\.c:.*baseline\[\] = "softmax"' |
     none "C code names a kernel or mechanism"
 
