@@ -26,6 +26,7 @@ typedef struct request {
     axes axes;
     const char *mechanism, *data, *test, *task, *norm, *out;
     int checkpoint, items, frames;
+    bool given_patch, given_context, given_masked;
     int argc;
     char **argv;
     error failure;
@@ -137,6 +138,9 @@ static int read_real(const char *option, const char *text, double *out,
 
 static int set_option(request *r, int key, const char *text, error *e)
 {
+    r->given_patch |= key == KEY_NUMBER + NUMBER_patch;
+    r->given_context |= key == KEY_NUMBER + NUMBER_context;
+    r->given_masked |= key == KEY_REAL + REAL_masked;
     switch (key) {
 #define CASE(name, ...)                                                        \
     case KEY_WORD + WORD_##name: r->name = text; return 0;
@@ -173,6 +177,34 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 /* ---- the command ------------------------------------------------------------------ */
 
+/* Whether an axis says something of the model: of its attention, or of what all
+ * models have. */
+static bool changes(const request *r, int f)
+{
+    const att_mechanism *m = att_find_mechanism(r->mechanism);
+    return f == ATT_FIELD_seed || f == ATT_FIELD_heads ||
+           f == ATT_FIELD_head_dim || f == ATT_FIELD_gelu ||
+           f == ATT_FIELD_ln_eps || !m || att_uses(m, (enum att_field)f);
+}
+
+/* An option that changes nothing is a mistake. */
+static int check_options(const request *r, error *e)
+{
+    const enum train_task task = r->options.task;
+    for (int f = 0; f < ATT_FIELD_COUNT; f++)
+        if (r->axes.of[f].count && !changes(r, f))
+            return error_set(e, "--%s does not change %s: see `attnbench explain "
+                                "%s`",
+                             axes_name(f), r->mechanism, r->mechanism);
+    const char *of = r->given_masked && task != TRAIN_MASKED    ? "masked"
+                     : r->given_context && task != TRAIN_NEXT   ? "context"
+                     : r->given_patch && task == TRAIN_NEXT     ? "patch"
+                                                                : NULL;
+    return of ? error_set(e, "--%s means nothing to the task '%s'", of,
+                          train_task_name[task])
+              : 0;
+}
+
 /* Axes and words into the model. */
 static int complete(request *r, error *e)
 {
@@ -180,6 +212,8 @@ static int complete(request *r, error *e)
     vit_config *c = &r->options.model;
     axes_pick(&r->axes, 0, &point);
     c->options = point.problem;
+    if (r->axes.of[ATT_FIELD_ln_eps].count) c->ln_eps = point.problem.ln_eps;
+    if (r->axes.of[ATT_FIELD_gelu].count) c->tanh_gelu = point.problem.gelu;
     if (r->axes.of[ATT_FIELD_heads].count) c->heads = point.problem.heads;
     c->head_dim = r->axes.of[ATT_FIELD_head_dim].count
                       ? point.problem.head_dim
@@ -327,7 +361,7 @@ static int train(request *r, error *e)
 {
     trainer t;
     char checkpoint[1024];
-    if (complete(r, e)) return EXIT_USAGE;
+    if (complete(r, e) || check_options(r, e)) return EXIT_USAGE;
     if (make_folder_of(r->out, e)) return EXIT_MISSING;
     if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", r->out);

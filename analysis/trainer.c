@@ -654,6 +654,10 @@ static void fingerprint(const trainer *t, char *out, size_t size)
         n += snprintf(out + n, size - (size_t)n, " %s %s", att_fields[f].name,
                       text);
     }
+    if (c->ln_eps != vit_default.ln_eps && n < (int)size)
+        n += snprintf(out + n, size - (size_t)n, " norms' eps %.9g", c->ln_eps);
+    if (c->tanh_gelu && n < (int)size)
+        snprintf(out + n, size - (size_t)n, " tanh");
 }
 
 static const char *const checkpoint_tensors[] = { "weights", "first", "second" };

@@ -199,6 +199,7 @@ static int read_tensors(archive *a, const json *header, const char *data,
         if (!strcmp(json_key(x), "__metadata__")) {
             if (a->metadata)
                 return error_set(e, "%s: two __metadata__ objects", a->path);
+            if (json_is_null(x)) continue; /* as without it */
             if (read_metadata(a, x, e) < 0) return -1;
             continue;
         }

@@ -83,10 +83,10 @@ grep -rnE '\b(popen|execvp?|execlp?|posix_spawnp?)\(' kernels harness analysis p
 # something else there: a linear layer or scale of colours, a masked task or
 # tensor.  Ratios and crossings are those against softmax, the field's baseline.
 grep -rnE "\"($(cat "$work/regex"))\"" harness analysis plots --include='*.[ch]' |
-    grep -vE '^analysis/(model|network|train|vit|zoo)\.[ch]:.*"(softmax|layernorm|gelu)"' |
+    grep -vE '^analysis/(model|modelkeys|network|train|vit|zoo)\.[ch]:.*"(softmax|layernorm|gelu)"' |
     grep -vE '^analysis/zoo\.[ch]:.*"(dwconv|na2d)"' |
     grep -vE '^analysis/[a-z]*\.[ch]:.*"linear"' |
-    grep -vE '^(analysis/trainer|harness/casefile)\.c:.*"masked"' |
+    grep -vE '^(analysis/train(er)?|harness/casefile)\.c:.*"masked"' |
     grep -vE '^(plots/panels|harness/sweep_fits)\.c:.*baseline\[\] = "softmax"' |
     none "C code names a kernel or mechanism"
 
