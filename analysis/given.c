@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "../harness/array.h"
-#include "../plots/png.h"
+#include "picture.h"
 
 /* "196 x 196" */
 static const char *shape_text(int dims, const size_t *dim, char *out, size_t size)
@@ -54,10 +54,10 @@ static int from_npy(const char *file, const att_tensor *t, double *to, error *e)
 static int from_png(const char *file, const att_tensor *t, double *to, error *e)
 {
     picture p;
-    if (png_read_picture(file, &p, e) < 0) return -1;
+    if (picture_read(file, &p, e) < 0) return -1;
     const size_t dim[] = { (size_t)p.height, (size_t)p.width };
     const int rc = check_shape(file, t, 2, dim, e);
-    const int colours = p.channels > 2 ? 3 : 1;
+    const int colours = p.channels;
     for (size_t i = 0; rc == 0 && i < att_elements(t); i++) {
         double light = 0;
         for (int c = 0; c < colours; c++)
