@@ -8,6 +8,7 @@
 #include "../harness/commands.h"
 #include "../harness/file.h"
 #include "../harness/journal.h"
+#include "../harness/machine.h"
 #include "../harness/spelling.h"
 #include "../harness/sweep_env.h"
 #include "../harness/text.h"
@@ -262,6 +263,11 @@ static int run_models(const request *r, error *e)
     for (int i = 0; i < r->count && code == EXIT_OK; i++)
         if (model_spec_read(&specs[i], r->names[i], e)) code = EXIT_USAGE;
     const bool together = r->interleave && r->count > 1;
+    if (code == EXIT_OK) {
+        json *warnings = machine_warnings();
+        machine_tell(warnings);
+        json_free(warnings);
+    }
     if (code == EXIT_OK &&
         model_run(specs, r->count, &r->run, together, results, ratio, e))
         code = EXIT_USAGE;
