@@ -24,27 +24,30 @@ static void put_numbers(FILE *f, const ledger_quantity *q)
     }
 }
 
-/* What stands behind a claim's title: its verdict and what it rests on, how it
- * differs, what is unclear, each with its numbers.  The caller frees. */
-static char *verdict_text(const ledger_claim *c)
+/* What stands behind a claim's title: its verdict, how it differs and what is
+ * unclear; or (effects) the numbers of these rules, or else of the one that the
+ * verdict rests on.  The caller frees. */
+static char *verdict_text(const ledger_claim *c, bool effects)
 {
     char *text;
     size_t size;
     FILE *f = open_memstream(&text, &size);
     if (!f) abort();
-    fputs(ledger_verdicts[c->verdict], f);
-    const char *between = ": ";
+    if (!effects) fputs(ledger_verdicts[c->verdict], f);
+    const char *between = effects ? "" : ": ";
     for (int i = 0; i < c->rules; i++) {
         const ledger_rule *r = &c->rule[i];
-        if (r->outcome != LEDGER_FAILS && r->outcome != LEDGER_OPEN) continue;
-        fprintf(f, "%s%s%s (%s)", between,
-                r->outcome == LEDGER_OPEN ? "intervals too wide to tell: " : "",
-                r->outcome == LEDGER_FAILS ? r->otherwise
-                : r->text                 ? r->text
-                                          : r->condition,
-                r->effect);
+        const bool open = r->outcome == LEDGER_OPEN;
+        if (r->outcome != LEDGER_FAILS && !open) continue;
+        fputs(between, f);
+        if (effects) fputs(r->effect, f);
+        else
+            fprintf(f, "%s%s", open ? "intervals too wide to tell: " : "",
+                    !open ? r->otherwise : r->text ? r->text : r->condition);
         between = "; ";
     }
+    const ledger_rule *r = ledger_deciding(c);
+    if (effects && !*between && r) fputs(r->effect, f);
     fclose(f);
     return text;
 }
@@ -178,13 +181,15 @@ static void md_pictures(FILE *f, const ledger_claim *c, const findings_about *a)
 static void md_claim(FILE *f, const ledger *l, const findings_about *a,
                      const ledger_claim *c, int number)
 {
-    char paper[256], *verdict = verdict_text(c);
+    char paper[256], *verdict = verdict_text(c, false);
+    char *effects = verdict_text(c, true);
     paper_text(c, paper, sizeof paper);
     fprintf(f, "\n## %d. %s\n\n%s, %s.  It says: %s\n\n", number, c->title,
             paper, c->section, c->says);
-    fprintf(f, "**%c%s.**\n\nExperiment: %s\n", verdict[0] - 'a' + 'A',
-            verdict + 1, c->experiment);
+    fprintf(f, "**%c%s.**%s%s\n\nExperiment: %s\n", verdict[0] - 'a' + 'A',
+            verdict + 1, *effects ? "  Measured: " : "", effects, c->experiment);
     free(verdict);
+    free(effects);
     if (c->caution) fprintf(f, "\nCaution: %s\n", c->caution);
     fputs("\n| quantity | measured | how |\n|---|---|---|\n", f);
     for (int i = 0; i < c->quantities; i++) md_quantity(f, &c->quantity[i]);
@@ -269,12 +274,15 @@ static void tex(FILE *f, const ledger *l, const findings_about *a)
     for (int i = 0; i < l->claims; i++) {
         const ledger_claim *c = &l->claim[i];
         if (!c->wanted) continue;
-        char *verdict = verdict_text(c);
+        char *verdict = verdict_text(c, false), *effects = verdict_text(c, true);
         fprintf(f, "%d & ", ++number);
         tex_text(f, c->title);
         fprintf(f, " & \\cite{%s} & ", c->paper);
         tex_text(f, verdict);
+        fputs(*effects ? ": " : "", f);
+        tex_text(f, effects);
         free(verdict);
+        free(effects);
         fputs(" \\\\\n", f);
     }
     fputs("\\bottomrule\n\\end{longtable}\n", f);

@@ -220,7 +220,7 @@ static void walk(const json *from, const char *path, found *out)
         walk_all(from, rest, NULL, out);
         return;
     }
-    const json *x = step(from, path, n);
+    const json *x = n ? step(from, path, n) : from; /* after a * at the end   */
     if (x && *rest) walk(x, rest, out);
     else add(out, from, x);
 }

@@ -103,7 +103,8 @@ int train_record(const char *file, const trainer *t, const train_score *score,
     json_put_text(j, "task", train_task_name[t->options.task]);
     json_put_text(j, "data", t->options.data);
     if (t->train.skipped) json_put(j, "left_out", left_out(&t->train));
-    if (t->test.skipped) json_put(j, "test_left_out", left_out(&t->test));
+    if (t->options.test && t->test.skipped)
+        json_put(j, "test_left_out", left_out(&t->test));
     json_put_number(j, "seed", (double)t->options.seed);
     json_put_number(j, "steps", t->options.steps);
     json_put_number(j, "batch", t->options.batch);

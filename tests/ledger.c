@@ -455,6 +455,13 @@ static void long_lists(void **state)
     json_put(j, "list", list);
     json_put(j, "holes", holes);
     json_put(j, "none", json_array());
+    json *plain = json_array(), *twice = json_array();
+    for (int i = 0; i < 7; i++) {
+        json_push_number(plain, i + 1);
+        json_push_number(twice, 2 * i + 2);
+    }
+    json_put(j, "plain", plain);
+    json_put(j, "double", twice);
     put_run("map", "metrics.json", "{}");
     assert_int_equal(json_write_file(in_folder("map/metrics.json"), j, &e), 0);
     json_free(j);
@@ -464,8 +471,11 @@ static void long_lists(void **state)
                 OF_MAP("none", "[\"list.*.v\",\"none.*.v\"]") ","
                 OF_MAP("name", "[\"list.*.v\",\"list.first.v\"]") ","
                 Q("each", "\"run\":\"map\",\"each\":\"list\",\"path\":\"v\"") ","
+                OF_MAP("plain", "\"plain.*\"") ","
+                Q("turns", "\"run\":\"map\",\"turns\":[\"plain.*\",\"double.*\"]") ","
+                Q("uneven", "\"run\":\"map\",\"turns\":[\"plain.*\",\"list.*.v\"]") ","
                 Q("filter", "\"run\":\"map\",\"path\":\"list.[v=4999].v\""),
-                RULE("whole > 2499", "true"));
+                RULE("turns < 0.6", "true") "," RULE("whole > 2499", "true"));
     ledger_measure(&l, &l.claim[0], folder);
     near(get(&l, "whole")->of->value, (MANY - 1) / 2.0);
     assert_int_equal(get(&l, "holes")->count, 0);
@@ -474,6 +484,10 @@ static void long_lists(void **state)
     assert_int_equal(get(&l, "name")->count, 0);
     assert_int_equal(get(&l, "each")->count, MANY);
     near(get(&l, "filter")->of->value, 4999);
+    near(get(&l, "plain")->of->value, 4);
+    near(get(&l, "turns")->of->value, 0.5);
+    near(get(&l, "turns")->of->hi, 0.5);
+    assert_int_equal(get(&l, "uneven")->count, 0);
     assert_int_equal(l.claim[0].verdict, LEDGER_REPRODUCED);
     ledger_free(&l);
 }
