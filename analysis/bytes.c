@@ -1,4 +1,5 @@
 /* bytes.c - user data: unpacked, and recognised by their first bytes. */
+#define _DEFAULT_SOURCE /* S_ISSOCK */
 #include "bytes.h"
 
 #include <errno.h>

@@ -63,7 +63,7 @@ typedef struct ledger_rule {
     bool key;                   /* the claim stands or falls with it         */
     int at_least;               /* of the values of a list; 0: all           */
     enum ledger_outcome outcome;
-    char effect[160];           /* its two sides in numbers; of lists those
+    char effect[200];           /* its two sides in numbers; of lists those
                                    nearest to failing                        */
 } ledger_rule;
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
 #include "../harness/commands.h"
 #include "../harness/file.h"
 #include "../harness/journal.h"
@@ -150,19 +151,22 @@ static void print_results(const model_result *list, int n,
 static json *time_ns(const model_result *m)
 {
     json *j = json_object(), *processes = json_array();
+    clean_samples c;
+    json_push(processes, json_copy(m->samples));
+    clean_take(processes, &c);
     json_put_number(j, "median", m->ns.median);
     json_put_number(j, "lo", m->ns.lo);
     json_put_number(j, "hi", m->ns.hi);
     json_put_number(j, "min", m->ns.min);
     json_put_number(j, "mad", m->ns.mad);
     json_put_number(j, "n", m->ns.n);
-    json_put_number(j, "touched",
-                    json_size(json_get(m->samples, "ns")) - m->ns.n);
+    json_put_number(j, "touched", c.touched);
+    json_put_bool(j, "unreliable", c.all);
     json_put_number(j, "processes", 1);
     const char *stop = json_text(json_get(m->samples, "stop"));
     json_put_text(j, "stop", stop ? stop : "time");
-    json_push(processes, json_copy(m->samples));
     json_put(j, "samples", processes);
+    clean_free(&c);
     return j;
 }
 

@@ -1,17 +1,20 @@
 /* ledger.c - which samples count, and what claims make of numbers: all on
- * invented ones. */
+ * invented ones; what is told while they are measured. */
 #include "test.h"
 
 #include "../analysis/ledger.h"
 #include "../analysis/ledger_rule.h"
 #include "../harness/clean.h"
 #include "../harness/file.h"
+#include "../harness/progress.h"
 #include "../harness/ratio.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char folder[64];
 
@@ -566,6 +569,39 @@ static void own_ledger(void **state)
     ledger_free(&l);
 }
 
+/* ---- progress ------------------------------------------------------------------------ */
+
+/* What a stage prints where stderr is no terminal: a line with the time left, and
+ * no other for a while. */
+static void progress_without_terminal(void **state)
+{
+    char *text;
+    size_t size;
+    error e;
+    progress bar;
+    (void)state;
+    const int before = dup(STDERR_FILENO);
+    const int file = open(in_folder("stderr"), O_CREAT | O_RDWR, 0666);
+    dup2(file, STDERR_FILENO);
+    progress_begin(&bar, 40);
+    progress_show(&bar, 10, "shown");
+    progress_stage(&bar, 10, "early");
+    bar.start -= 100;
+    bar.told -= 100;
+    progress_stage(&bar, 10, "stage");
+    progress_stage(&bar, 11, "another");
+    bar.told -= 100;
+    progress_stage(&bar, 40, "end");
+    progress_clear(&bar);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    close(file);
+    assert_int_equal(file_read(in_folder("stderr"), 4096, &text, &size, &e), 0);
+    assert_string_equal(text, "10/40  1:40  left ~5:00  stage\n"
+                              "40/40  1:40  left ~0:00  end\n");
+    free(text);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -580,6 +616,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(long_lists),
         cmocka_unit_test(rows_of_a_journal),
         cmocka_unit_test(own_ledger),
+        cmocka_unit_test(progress_without_terminal),
     };
     test_arguments(argc, argv);
     if (!test_folder(folder, sizeof folder, "ledger")) return 1;
