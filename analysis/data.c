@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "../harness/file.h"
 #include "../kernels/plan.h"
@@ -369,7 +370,10 @@ char *data_label(const char *path, char *out)
 
 bool data_note(const data *d, char *out, size_t size)
 {
-    if (!d->skipped) return false;
+    if (d->shadows)
+        snprintf(out, size, "%s: the generated set, not what has that name here: "
+                            "that is ./%s", d->name, d->name);
+    if (!d->skipped) return d->shadows;
     snprintf(out, size, "%s: %d entr%s no PNG picture and left out: %s%s", d->name,
              d->skipped, d->skipped == 1 ? "y is" : "ies are", d->skipped_first,
              d->skipped == 1 ? "" : " ...");
@@ -438,6 +442,7 @@ int data_open(data *d, const char *name, const data *like, error *e)
     for (int i = 0; i < GENERATORS; i++) {
         if (strcmp(name, generators[i])) continue;
         d->generator = i;
+        d->shadows = access(name, F_OK) == 0;
         d->text = i == DOCUMENTS;
         d->side = i == STRIPES ? GENERATE_STRIPES : GENERATE_PICTURE;
         d->classes = i == STRIPES ? GENERATE_CLASSES : 0;

@@ -28,6 +28,7 @@ typedef struct data {
     enum data_kind kind;
     char *name;          /* as given                                        */
     int generator;       /* of DATA_PROCEDURAL                              */
+    bool shadows;        /* a file or folder has the name of the generated set */
     bool text;           /* items are bytes, not pictures                   */
     int side, channels;  /* of pictures: side x side                        */
     int classes;         /* 0: no labels                                    */
@@ -52,7 +53,7 @@ void data_close(data *d);
  * NAME_MAX + 1 bytes.  Returns out. */
 char *data_label(const char *path, char *out);
 
-/* One line on what was left out, for people; false: nothing was. */
+/* One line on what was left out, or not taken, for people; false: nothing. */
 bool data_note(const data *d, char *out, size_t size);
 
 /* Picture `item` of stream `seed`: side x side x channels values.  Procedural

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "../harness/array.h"
 #include "picture.h"
@@ -97,9 +98,9 @@ int given_parameter(check_values *v, const char *text, error *e)
         return error_set(e, "--parameter %s: this problem needs no '%s'; see "
                             "'attnbench explain %s'",
                          text, t->name, v->mechanism->name);
-    if (length > 4 && !strcmp(file + length - 4, ".npy"))
+    if (length > 4 && !strcasecmp(file + length - 4, ".npy"))
         return from_npy(file, t, v->param[i], e);
-    if (length > 4 && !strcmp(file + length - 4, ".png"))
+    if (length > 4 && !strcasecmp(file + length - 4, ".png"))
         return from_png(file, t, v->param[i], e);
     return error_set(e, "%s: neither .npy nor .png", file);
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "../harness/array.h"
 #include "data.h"
@@ -13,7 +14,7 @@ enum { USUAL_COUNT = 16, MOST_COUNT = 1 << 20 };
 static bool ends_with(const char *text, const char *end)
 {
     const size_t n = strlen(text), k = strlen(end);
-    return n >= k && !strcmp(text + n - k, end);
+    return n >= k && !strcasecmp(text + n - k, end);
 }
 
 static int make_room(model_inputs *in, const model *m, int count, error *e)
@@ -326,7 +327,7 @@ int model_inputs_read(model_inputs *in, const model *m, const char *name,
     const char *safetensors = name ? strstr(name, ".safetensors") : NULL;
     const int rc = !name ? make_scene(in, m, seed, e)
                    : safetensors ? read_safetensors(in, m, name, count, e)
-                   : ends_with(name, ".png") || ends_with(name, ".PNG")
+                   : ends_with(name, ".png")
                        ? (m->config.arch == VIT_IMAGE
                               ? read_png(in, m, name, e)
                               : error_set(e, "%s: the model does not see "

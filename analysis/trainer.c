@@ -279,8 +279,8 @@ static int check_task(const trainer *t, error *e)
         return error_set(e, "attention '%s' has no causal form: it would see the "
                             "byte that it shall predict", name);
     if (task == TRAIN_CLASSIFY && d->classes < 2)
-        return error_set(e, "data set '%s' has no labels: use --task masked",
-                         d->name);
+        return error_set(e, "data set '%s' has %s: use --task masked", d->name,
+                         d->classes ? "one class" : "no labels");
     if (task == TRAIN_CLASSIFY && !t->test.classes)
         return error_set(e, "test set '%s' has no labels", t->test.name);
     const size_t context = (size_t)t->options.model.frames;

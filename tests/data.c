@@ -549,6 +549,26 @@ static void scores(void **state)
     assert_non_null(strstr(e.text, "has no labels"));
 }
 
+/* A generated set whose name a folder has, too. */
+static void shadowed(void **state)
+{
+    char note[300], before[256];
+    data d;
+    (void)state;
+    assert_non_null(getcwd(before, sizeof before));
+    opened(&d, "leaves", NULL);
+    assert_false(data_note(&d, note, sizeof note));
+    data_close(&d);
+    make("leaves");
+    assert_int_equal(chdir(folder), 0);
+    opened(&d, "leaves", NULL);
+    assert_int_equal(d.kind, DATA_PROCEDURAL);
+    assert_true(data_note(&d, note, sizeof note));
+    assert_non_null(strstr(note, "./leaves"));
+    data_close(&d);
+    assert_int_equal(chdir(before), 0);
+}
+
 static void labels_of_paths(void **state)
 {
     char out[300];
@@ -568,7 +588,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(wrong_idx),       cmocka_unit_test(forms_of_png),
         cmocka_unit_test(many_classes),    cmocka_unit_test(classes_by_name),
         cmocka_unit_test(what_is_left_out), cmocka_unit_test(scores),
-        cmocka_unit_test(labels_of_paths),
+        cmocka_unit_test(labels_of_paths), cmocka_unit_test(shadowed),
     };
     test_arguments(argc, argv);
     if (!test_folder(folder, sizeof folder, "data")) return 1;
