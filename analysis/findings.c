@@ -320,7 +320,7 @@ static int run_all(ledger *l, const char *dir, bool retrain, error *e)
         }
         if (retrain || !r->ships) done += r->seconds;
         decide_ready(l, dir, &bar);
-        progress_stage(&bar, done, r->brief ? r->brief : r->name);
+        progress_stage(&bar, stderr, done, r->brief ? r->brief : r->name);
     }
     progress_clear(&bar);
     if (!stop_signal) decide_ready(l, dir, &bar);

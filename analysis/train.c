@@ -244,7 +244,7 @@ static int run(trainer *t, const request *r, const char *checkpoint, int *lost,
         progress_show(&bar, t->step, text);
         if (t->step * 10LL / t->options.steps !=
             (t->step - 1) * 10LL / t->options.steps)
-            progress_stage(&bar, t->step, text);
+            progress_stage(&bar, stdout, t->step, text);
         if (r->checkpoint && t->step % r->checkpoint == 0 &&
             t->step < t->options.steps)
             save(t, checkpoint, &bar, lost);

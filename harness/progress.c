@@ -86,7 +86,7 @@ void progress_show(progress *p, double done, const char *text)
     fflush(stderr);
 }
 
-void progress_stage(progress *p, double done, const char *text)
+void progress_stage(progress *p, FILE *f, double done, const char *text)
 {
     char told[448];
     const double t = now();
@@ -94,7 +94,8 @@ void progress_stage(progress *p, double done, const char *text)
     if (p->visible || t - p->told < PROGRESS_LINES) return;
     p->told = t;
     tell(p, t, text, told, sizeof told);
-    fprintf(stderr, "%s\n", told);
+    fprintf(f, "%s\n", told);
+    fflush(f);
 }
 
 void progress_clear(progress *p)

@@ -20,9 +20,9 @@ typedef struct progress {
 void progress_begin(progress *p, double total);
 /* At most ten redraws a second; text says what is being done now. */
 void progress_show(progress *p, double done, const char *text);
-/* A stage is done.  Where no bar is drawn, a plain line on stderr instead, if the
- * last one is ten seconds old: "12/40  1:12  left ~0:46  text". */
-void progress_stage(progress *p, double done, const char *text);
+/* A stage is done.  Where no bar is drawn, a plain line on f instead, if the last
+ * one is ten seconds old: "12/40  1:12  left ~0:46  text". */
+void progress_stage(progress *p, FILE *f, double done, const char *text);
 /* Removes the bar, for a message or at the end. */
 void progress_clear(progress *p);
 

@@ -585,13 +585,13 @@ static void progress_without_terminal(void **state)
     dup2(file, STDERR_FILENO);
     progress_begin(&bar, 40);
     progress_show(&bar, 10, "shown");
-    progress_stage(&bar, 10, "early");
+    progress_stage(&bar, stderr, 10, "early");
     bar.start -= 100;
     bar.told -= 100;
-    progress_stage(&bar, 10, "stage");
-    progress_stage(&bar, 11, "another");
+    progress_stage(&bar, stderr, 10, "stage");
+    progress_stage(&bar, stderr, 11, "another");
     bar.told -= 100;
-    progress_stage(&bar, 40, "end");
+    progress_stage(&bar, stderr, 40, "end");
     progress_clear(&bar);
     dup2(before, STDERR_FILENO);
     close(before);
