@@ -87,6 +87,12 @@ static int read_run(const ledger *l, ledger_run *r, const json *from, error *e)
     return read_words(l, r, json_get(from, "command"), e);
 }
 
+static bool is_reduction(const char *text)
+{
+    return !strcmp(text, "mean") || !strcmp(text, "min") || !strcmp(text, "max") ||
+           !strcmp(text, "median");
+}
+
 static int read_quantity(const ledger *l, const ledger_claim *c,
                          ledger_quantity *q, const json *from, error *e)
 {
@@ -100,6 +106,14 @@ static int read_quantity(const ledger *l, const ledger_claim *c,
         return error_set(e, "%s: %s: quantity \"%s\": a name is up to %d "
                             "small letters, digits and _, and is used once",
                          l->path, c->id, q->name, LEDGER_NAME - 1);
+    const json *bounds = json_get(from, "bounds");
+    const char *reduce = json_text(json_get(from, "reduce"));
+    if (bounds && (!json_is_array(bounds) || json_size(bounds) != 2))
+        return error_set(e, "%s: %s: quantity \"%s\": \"bounds\" are two numbers, "
+                            "or null", l->path, c->id, q->name);
+    if (json_get(from, "reduce") && !(reduce && is_reduction(reduce)))
+        return error_set(e, "%s: %s: quantity \"%s\": \"reduce\" is mean, min, max "
+                            "or median", l->path, c->id, q->name);
     q->text = need(l, from, "text", q->name, e);
     q->unit = json_text(json_get(from, "unit"));
     q->how = json_text(json_get(from, "how"));

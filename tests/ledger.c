@@ -342,6 +342,10 @@ static void bad_ledgers(void **state)
             RULE("a < 2", "true"), "did you mean \"reduce\"");
     refused("{\"name\":\"a\",\"text\":\"t\",\"run\":[\"r\",\"r\"],\"path\":\"x\"}",
             RULE("a < 2", "true"), "named twice");
+    refused("{\"name\":\"a\",\"text\":\"t\",\"run\":\"r\",\"path\":\"x\","
+            "\"reduce\":\"average\"}", RULE("a < 2", "true"), "mean, min, max");
+    refused("{\"name\":\"a\",\"text\":\"t\",\"run\":\"r\",\"path\":\"x\","
+            "\"bounds\":1}", RULE("a < 2", "true"), "two numbers");
     /* a name that would be cut to another's */
     memset(many, 'a', sizeof many);
     many[200] = 0;
