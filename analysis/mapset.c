@@ -46,7 +46,7 @@ static int choose_patch(const picture_grid *g, int wanted)
 static int open_picture(const mapset *s, picture *out, error *e)
 {
     const mapset_options *o = s->options;
-    if (o->image) return png_read_picture(o->image, out, e);
+    if (o->image) return picture_read(o->image, out, e);
     const int width = s->cells.columns * s->patch;
     int height = s->cells.rows * s->patch;
     if (s->cells.rows == 1) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "../harness/array.h"
 #include "data.h"
@@ -14,7 +15,7 @@ enum { USUAL_COUNT = 16, MOST_COUNT = 1 << 20 };
 static bool ends_with(const char *text, const char *end)
 {
     const size_t n = strlen(text), k = strlen(end);
-    return n >= k && !strcmp(text + n - k, end);
+    return n >= k && !strcasecmp(text + n - k, end);
 }
 
 static int make_room(model_inputs *in, const model *m, int count, error *e)
@@ -30,12 +31,11 @@ static int make_room(model_inputs *in, const model *m, int count, error *e)
 
 /* ---- pictures ----------------------------------------------------------- */
 
-/* Rec. 709 luma where a model of grey pictures is given colours. */
+/* A model of grey pictures that is given colours sees their light. */
 static double channel_of(const float *pixel, int colours, int channels, int c)
 {
     if (colours == 1) return pixel[0];
-    if (channels == 1)
-        return .2126 * pixel[0] + .7152 * pixel[1] + .0722 * pixel[2];
+    if (channels == 1) return picture_grey(pixel, colours);
     return pixel[c < 3 ? c : 2];
 }
 
@@ -94,7 +94,7 @@ static int read_png(model_inputs *in, const model *m, const char *path,
                     error *e)
 {
     picture p;
-    if (png_read_picture(path, &p, e) < 0) return -1;
+    if (picture_read(path, &p, e) < 0) return -1;
     const int rc = take_picture(in, m, &p, e);
     picture_free(&p);
     return rc;
@@ -195,17 +195,27 @@ static void take_pixels(model_inputs *in, const vit_config *c, const array *a,
             }
 }
 
-static void take_labels(model_inputs *in, const archive *a)
+/* One whole number for each of the n inputs of the file, if it has labels. */
+static int take_labels(model_inputs *in, const archive *a, size_t n, error *e)
 {
     const array *labels = archive_find(a, "labels");
-    if (!labels || labels->dims != 1 || labels->dim[0] < (size_t)in->count)
-        return;
+    if (!labels) return 0;
+    if (labels->dims != 1 || labels->dim[0] != n)
+        return error_set(e, "%s: 'labels' are not one for each of %zu inputs",
+                         a->path, n);
     double *x = malloc((labels->elements + 1) * sizeof *x);
     in->label = malloc(((size_t)in->count + 1) * sizeof *in->label);
     if (!x || !in->label) abort();
     array_to_double(labels, x);
-    for (int i = 0; i < in->count; i++) in->label[i] = (int)x[i];
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < in->count; i++) {
+        if (!(fabs(x[i]) <= MOST_COUNT) || x[i] != floor(x[i]))
+            rc = error_set(e, "%s: 'labels' %d is %g, not a whole number",
+                           a->path, i, x[i]);
+        else in->label[i] = (int)x[i];
+    }
     free(x);
+    return rc;
 }
 
 static int take_tensor(model_inputs *in, const model *m, const archive *a,
@@ -229,7 +239,7 @@ static int take_tensor(model_inputs *in, const model *m, const archive *a,
     if (m->config.arch == VIT_IMAGE) take_pixels(in, &m->config, t, all);
     else memcpy(in->value, all, (size_t)count * in->each * sizeof *all);
     free(all);
-    take_labels(in, a);
+    if (take_labels(in, a, n, e)) return -1;
     for (size_t i = 0; i < (size_t)count * in->each; i++)
         if (!isfinite(in->value[i]))
             return error_set(e, "%s: tensor '%s', input %zu has values that "
@@ -322,7 +332,13 @@ static int read_data(model_inputs *in, const model *m, const char *name,
                           "%d x %d x %d",
                        name, d.side, d.side, d.channels, c->image,
                        m->network.ops[0].height, c->channels);
+    else if (d.text && d.count && d.count <= (size_t)c->frames)
+        rc = error_set(e, "%s: has %zu bytes; the model sees %d at once", name,
+                       d.count, c->frames);
     else if (!d.text) rc = can_normalise(in, m, e);
+    if (d.kind == DATA_RECORDS && (size_t)(count ? count : USUAL_COUNT) > d.count)
+        count = (int)d.count; /* none twice */
+    data_note(&d, in->note, sizeof in->note);
     if (rc == 0) rc = make_room(in, m, count ? count : USUAL_COUNT, e);
     if (rc == 0)
         rc = d.text ? take_bytes(in, m, &d, seed, e)
@@ -368,7 +384,7 @@ int model_inputs_read(model_inputs *in, const model *m, const char *name,
     const char *safetensors = name ? strstr(name, ".safetensors") : NULL;
     const int rc = !name ? make_scene(in, m, seed, e)
                    : safetensors ? read_safetensors(in, m, name, count, e)
-                   : ends_with(name, ".png") || ends_with(name, ".PNG")
+                   : ends_with(name, ".png")
                        ? (m->config.arch == VIT_IMAGE
                               ? read_png(in, m, name, e)
                               : error_set(e, "%s: the model does not see "

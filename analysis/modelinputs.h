@@ -13,6 +13,7 @@ typedef struct model_inputs {
     size_t each;         /* numbers of one input: [tokens][channels]         */
     double *value;       /* [count][each]                                    */
     int *label;          /* NULL: not known                                  */
+    char note[512];      /* what of a data set was left out, or ""           */
     picture shown;       /* the first input as a picture, its values spread
                             over black to white; no samples where it is none */
 } model_inputs;

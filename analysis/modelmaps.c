@@ -525,6 +525,7 @@ static json *about_inputs(const modelmaps *s)
     json *j = json_object();
     json_put_text(j, "name", s->inputs.name);
     json_put_number(j, "count", s->inputs.count);
+    if (*s->inputs.note) json_put_text(j, "left_out", s->inputs.note);
     json_put_text(j, "metrics", "means over the inputs where a number exists, "
                                 "also of largest and smallest values; matrices "
                                 "and pictures in files are of the first");
@@ -818,6 +819,7 @@ void modelmaps_print(const modelmaps *s, FILE *out)
     for (int i = 0; i < s->count; i++)
         if ((int)strlen(s->item[i].stem) > wide)
             wide = (int)strlen(s->item[i].stem);
+    if (*s->inputs.note) fprintf(out, "! %s\n", s->inputs.note);
     metrics_print_head(out, wide);
     for (int i = 0; i < s->count; i++)
         metrics_print(out, wide, s->item[i].stem, &s->item[i].attention);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "../harness/clean.h"
 #include "../harness/isolate.h"
 #include "../harness/measure.h"
 #include "blas.h"
@@ -300,14 +301,16 @@ static int samples_of(const json *samples, double *x, int room)
     return n;
 }
 
-/* Samples that lost no time to others; all, if those are too few. */
-static int clean_samples(const json *samples, double *x, int room)
+/* Median of the samples that count, of one process. */
+static void summarise(const json *samples, stats_summary *out)
 {
-    int n = 0, index = 0;
-    for (const json *s = json_first(json_get(samples, "ns")); s && n < room;
-         s = json_next(s), index++)
-        if (!json_holds(json_get(samples, "touched"), index)) x[n++] = json_number(s, NAN);
-    return n < STATS_LEAST ? samples_of(samples, x, room) : n;
+    clean_samples c;
+    json *processes = json_array();
+    json_push(processes, json_copy(samples));
+    clean_take(processes, &c);
+    stats_summarise(c.ns, c.n, out);
+    clean_free(&c);
+    json_free(processes);
 }
 
 static double real(const json *one, const char *key)
@@ -317,7 +320,6 @@ static double real(const json *one, const char *key)
 
 static void take(const json *one, const model_spec *s, model_result *out)
 {
-    double ns[MEASURE_SAMPLES];
     const char *title = json_text(json_get(one, "title"));
     *out = (model_result){
         /* published for the norm of the paper, not for another */
@@ -343,8 +345,7 @@ static void take(const json *one, const model_spec *s, model_result *out)
     }
     for (int i = 0; i < out->levels; i++)
         out->level[i] = json_number(json_at(json_get(one, "level"), i), NAN);
-    const int n = clean_samples(out->samples, ns, MEASURE_SAMPLES);
-    stats_summarise(ns, n, &out->ns);
+    summarise(out->samples, &out->ns);
 }
 
 /* Runs `job` in a child; results of its models go to out. */

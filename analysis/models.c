@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
 #include "../harness/commands.h"
 #include "../harness/file.h"
 #include "../harness/journal.h"
+#include "../harness/machine.h"
 #include "../harness/spelling.h"
 #include "../harness/sweep_env.h"
 #include "../harness/text.h"
@@ -177,19 +179,22 @@ static void print_results(const model_result *list, int n,
 static json *time_ns(const model_result *m)
 {
     json *j = json_object(), *processes = json_array();
+    clean_samples c;
+    json_push(processes, json_copy(m->samples));
+    clean_take(processes, &c);
     json_put_number(j, "median", m->ns.median);
     json_put_number(j, "lo", m->ns.lo);
     json_put_number(j, "hi", m->ns.hi);
     json_put_number(j, "min", m->ns.min);
     json_put_number(j, "mad", m->ns.mad);
     json_put_number(j, "n", m->ns.n);
-    json_put_number(j, "touched",
-                    json_size(json_get(m->samples, "ns")) - m->ns.n);
+    json_put_number(j, "touched", c.touched);
+    json_put_bool(j, "unreliable", c.all);
     json_put_number(j, "processes", 1);
     const char *stop = json_text(json_get(m->samples, "stop"));
     json_put_text(j, "stop", stop ? stop : "time");
-    json_push(processes, json_copy(m->samples));
     json_put(j, "samples", processes);
+    clean_free(&c);
     return j;
 }
 
@@ -290,6 +295,11 @@ static int run_models(const request *r, error *e)
     for (int i = 0; i < r->count && code == EXIT_OK; i++)
         if (model_spec_read(&specs[i], r->names[i], e)) code = EXIT_USAGE;
     const bool together = r->interleave && r->count > 1;
+    if (code == EXIT_OK) {
+        json *warnings = machine_warnings();
+        machine_tell(warnings);
+        json_free(warnings);
+    }
     if (code == EXIT_OK &&
         model_run(specs, r->count, &r->run, together, results, ratio, e))
         code = EXIT_USAGE;

@@ -1,6 +1,8 @@
 /* train.c - attnbench train: a small transformer with any mechanism. */
+#define _GNU_SOURCE /* asprintf */
 #include <argp.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,6 +207,13 @@ static int check_options(const request *r, error *e)
               : 0;
 }
 
+/* What a set of pictures left out. */
+static void tell_left_out(const data *d)
+{
+    char text[512];
+    if (data_note(d, text, sizeof text)) fprintf(stderr, "! %s\n", text);
+}
+
 /* Axes and words into the model. */
 static int complete(request *r, error *e)
 {
@@ -267,6 +276,9 @@ static int run(trainer *t, const request *r, const char *checkpoint, int *lost,
         if (trainer_step(t, e)) return -1;
         snprintf(text, sizeof text, "step %d  loss %.4f", t->step, t->loss);
         progress_show(&bar, t->step, text);
+        if (t->step * 10LL / t->options.steps !=
+            (t->step - 1) * 10LL / t->options.steps)
+            progress_stage(&bar, stdout, t->step, text);
         if (r->checkpoint && t->step % r->checkpoint == 0 &&
             t->step < t->options.steps)
             save(t, checkpoint, &bar, lost);
@@ -360,11 +372,13 @@ static int finish(trainer *t, const request *r, const char *checkpoint,
 static int train(request *r, error *e)
 {
     trainer t;
-    char checkpoint[1024];
+    char *checkpoint;
     if (complete(r, e) || check_options(r, e)) return EXIT_USAGE;
     if (make_folder_of(r->out, e)) return EXIT_MISSING;
     if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
-    snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", r->out);
+    tell_left_out(&t.train);
+    if (r->test) tell_left_out(&t.test);
+    if (asprintf(&checkpoint, "%s.checkpoint", r->out) < 0) abort();
     int code = EXIT_OK, lost = 0;
     if (access(checkpoint, F_OK) == 0) {
         if (trainer_resume(&t, checkpoint, e)) code = EXIT_USAGE;
@@ -379,6 +393,7 @@ static int train(request *r, error *e)
                   r->out, lost);
         code = EXIT_SOME_FAILED;
     }
+    free(checkpoint);
     trainer_close(&t);
     return code;
 }
@@ -411,14 +426,15 @@ int command_train(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &r);
     free(options);
 
-    char out[512];
-    const char *name = strrchr(r.data, '/');
-    snprintf(out, sizeof out, "results/models/%s-%s.safetensors",
-             name ? name + 1 : r.data, r.mechanism);
+    char *out, name[NAME_MAX + 1];
+    if (asprintf(&out, "results/models/%s-%s.safetensors",
+                 data_label(r.data, name), r.mechanism) < 0)
+        abort();
     if (!r.out) r.out = out;
     stop_catch();
     const int code = train(&r, &e);
     axes_free(&r.axes);
+    free(out);
     if (code != EXIT_OK && *e.text) fprintf(stderr, "%s: %s\n", argv[0], e.text);
     return code;
 }

@@ -403,6 +403,13 @@ static int read_load(double load[3])
     return running > 1 ? running - 1 : 0;
 }
 
+double machine_load(void)
+{
+    double load[3];
+    read_load(load);
+    return load[0];
+}
+
 static json *describe_load(void)
 {
     double load[3];
@@ -674,7 +681,7 @@ static void warn_blas(json *list)
                 : "set OPENBLAS_CORETYPE=SkylakeX");
 }
 
-static json *describe_warnings(void)
+json *machine_warnings(void)
 {
     char why[COUNTER_WHY], remedy[COUNTER_WHY], text[COUNTER_WHY + 64];
     json *list = json_array();
@@ -687,6 +694,17 @@ static json *describe_warnings(void)
     warn_system(list);
     warn_blas(list);
     return list;
+}
+
+void machine_tell(const json *warnings)
+{
+    for (const json *w = json_first(warnings); w; w = json_next(w)) {
+        const char *text = json_text(json_get(w, "text"));
+        const char *remedy = json_text(json_get(w, "remedy"));
+        if (text)
+            fprintf(stderr, "! %s%s%s\n", text, remedy ? ": " : "",
+                    remedy ? remedy : "");
+    }
 }
 
 /* ---- all ----------------------------------------------------------------- */
@@ -729,6 +747,6 @@ json *machine_describe(void)
     json_put_text(j, "blas_core", ask("openblas_get_corename"));
     json_put(j, "binding", describe_binding());
     json_put(j, "load", describe_load());
-    json_put(j, "warnings", describe_warnings());
+    json_put(j, "warnings", machine_warnings());
     return j;
 }

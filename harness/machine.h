@@ -24,7 +24,15 @@ size_t machine_cache(int level);            /* bytes of L1d, L2, L3; 0: none  */
 
 const char *machine_hypervisor(void);       /* "KVM", or NULL on bare metal   */
 
+double machine_load(void);                    /* over the last minute; or NaN   */
+
 /* Ticks of /proc/stat's steal column; 0 where there is none. */
 unsigned long long machine_steal(void);
+
+/* What keeps times from being what they could be, now: the `warnings` of an env
+ * row.  The caller frees. */
+json *machine_warnings(void);
+/* Prints such a list on stderr, "! text: remedy" a line. */
+void machine_tell(const json *warnings);
 
 #endif

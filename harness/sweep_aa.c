@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ratio.h"
 #include "sweep_run.h"
 
 #define EFFECT 0.03 /* below which compare finds no difference, by default  */
@@ -130,7 +131,7 @@ static int measure(sweep_run *r, int i, int pair, bool first,
         }
     }
     for (int s = 0; s < 2; s++) {
-        if (rc == 0) sweep_samples(o[s].samples, &side[s]);
+        if (rc == 0) ratio_samples_take(o[s].samples, &side[s]);
         sweep_outcome_free(&o[s]);
     }
     return rc;

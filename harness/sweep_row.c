@@ -5,14 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "measure.h"
+#include "clean.h"
 #include "roofline.h"
-
-static void *sure(void *p)
-{
-    if (!p) abort();
-    return p;
-}
 
 /* ---- outcome ------------------------------------------------------------- */
 
@@ -40,42 +34,6 @@ void sweep_outcome_free(sweep_outcome *o)
 
 /* ---- times --------------------------------------------------------------- */
 
-typedef struct pooled {
-    double *ns;   /* clean samples, process after process; all if too few   */
-    int *count;   /* of each process                                        */
-    int processes, n, touched;
-    bool all;     /* touched ones had to be taken too                       */
-} pooled;
-
-static void pool(const json *samples, bool all, pooled *out)
-{
-    const int processes = json_size(samples);
-    out->ns = sure(malloc(((size_t)processes * MEASURE_SAMPLES + 1) *
-                          sizeof *out->ns));
-    out->count = sure(calloc((size_t)processes + 1, sizeof *out->count));
-    out->processes = processes;
-    out->n = out->touched = 0;
-    out->all = all;
-    int p = 0;
-    for (const json *s = json_first(samples); s; s = json_next(s), p++) {
-        int index = 0;
-        for (const json *x = json_first(json_get(s, "ns"));
-             x && index < MEASURE_SAMPLES; x = json_next(x), index++) {
-            const bool touched = json_holds(json_get(s, "touched"), index);
-            out->touched += touched;
-            if (touched && !all) continue;
-            out->ns[out->n++] = json_number(x, NAN);
-            out->count[p]++;
-        }
-    }
-}
-
-static void pool_free(pooled *p)
-{
-    free(p->ns);
-    free(p->count);
-}
-
 /* Why the measurement as a whole ended: when each process was content but they
  * disagree, more samples would not have helped. */
 static const char *stop_of(const json *samples, double width, double ci)
@@ -89,7 +47,7 @@ static const char *stop_of(const json *samples, double width, double ci)
     return stop;
 }
 
-static const char *doubt(const pooled *p)
+static const char *doubt(const clean_samples *p)
 {
     if (p->all)
         return "unreliable: fewer than 3 samples were free of steal and "
@@ -99,40 +57,13 @@ static const char *doubt(const pooled *p)
     return NULL;
 }
 
-/* Clean samples; all of them if fewer than 3 are. */
-static void pool_best(const json *samples, pooled *out)
-{
-    enum { CLEAN = 3 };
-    pool(samples, false, out);
-    if (out->n >= CLEAN) return;
-    pool_free(out);
-    pool(samples, true, out);
-}
-
-void sweep_samples(const json *samples, ratio_samples *out)
-{
-    pooled p;
-    int from = 0;
-    pool_best(samples, &p);
-    out->processes = out->count = 0;
-    for (int k = 0; k < p.processes; from += p.count[k++]) {
-        if (p.count[k] == 0 || out->count + p.count[k] > RATIO_SAMPLES)
-            continue;
-        memcpy(out->ns + out->count, p.ns + from,
-               (size_t)p.count[k] * sizeof *p.ns);
-        out->count += p.count[k];
-        out->per_process[out->processes++] = p.count[k];
-    }
-    pool_free(&p);
-}
-
 static json *times(const sweep_case *c, const json *samples, double *median)
 {
-    pooled p;
+    clean_samples p;
     stats_summary s;
     json *j = json_object();
 
-    pool_best(samples, &p);
+    clean_take(samples, &p);
     stats_processes(p.ns, p.count, p.processes, 1, &s);
     json_put_number(j, "median", *median = s.median);
     json_put_number(j, "lo", s.lo);
@@ -147,7 +78,7 @@ static json *times(const sweep_case *c, const json *samples, double *median)
     json_put_bool(j, "unreliable", p.all);
     json_put_text(j, "reason", doubt(&p));
     json_put(j, "samples", json_copy(samples));
-    pool_free(&p);
+    clean_free(&p);
     return j;
 }
 

@@ -7,7 +7,6 @@
 
 #include "isolate.h"
 #include "journal.h"
-#include "ratio.h"
 #include "stats.h"
 #include "sweep_case.h"
 #include "sweep_env.h"
@@ -23,9 +22,6 @@ typedef struct sweep_outcome {
 /* Takes the result of one process over (and its value). */
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r);
 void sweep_outcome_free(sweep_outcome *o);
-
-/* Clean samples of all processes, as a row's median takes them. */
-void sweep_samples(const json *samples, ratio_samples *out);
 
 /* What rows of that kind say of a case and of where it ran. */
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,

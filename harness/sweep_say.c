@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "file.h"
+#include "machine.h"
 #include "measure.h"
 #include "sweep_run.h"
 
@@ -39,14 +40,7 @@ static void warn_foreign(const sweep_run *r)
 
 void sweep_say_warnings(const sweep_run *r)
 {
-    const json *warnings = json_get(r->env.row, "warnings");
-    for (const json *w = json_first(warnings); w; w = json_next(w)) {
-        const char *text = json_text(json_get(w, "text"));
-        const char *remedy = json_text(json_get(w, "remedy"));
-        if (text)
-            fprintf(stderr, "! %s%s%s\n", text, remedy ? ": " : "",
-                    remedy ? remedy : "");
-    }
+    machine_tell(json_get(r->env.row, "warnings"));
     warn_foreign(r);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
 #include "../harness/file.h"
 
 static void *sure(void *p)
@@ -85,7 +86,7 @@ void caption_note(const results *r, const slice *s, const lines *all,
     if (zero) note_zeros(all, zero, out, size);
     if (any_hollow(all)) {
         snprintf(text, sizeof text, "Hollow: fewer than %d clean samples.",
-                 RESULT_CLEAN);
+                 CLEAN_LEAST);
         append(out, size, " ", text);
     }
     note_failed(s, out, size);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
 #include "../harness/file.h"
 #include "sha256.h"
 
@@ -104,27 +105,6 @@ double result_axis_number(const result *r, const char *axis)
     return equal ? strtod(text, NULL) : NAN;
 }
 
-/* ---- samples ------------------------------------------------------------- */
-
-int result_samples(const result *r, double *ns, int *per_process, int room)
-{
-    int processes = 0, n = 0;
-    for (const json *p = json_first(result_member(r->row, "time_ns/samples"));
-         p && processes < room; p = json_next(p)) {
-        const int before = n;
-        int index = 0;
-        for (const json *x = json_first(json_get(p, "ns")); x && n < room;
-             x = json_next(x), index++) {
-            const double v = json_number(x, 0);
-            if (v > 0 &&
-                (r->unreliable || !json_holds(json_get(p, "touched"), index)))
-                ns[n++] = v;
-        }
-        if (n > before) per_process[processes++] = n - before;
-    }
-    return processes;
-}
-
 /* ---- all rows ------------------------------------------------------------ */
 
 /* The texts that every case row must have. */
@@ -186,7 +166,7 @@ static result look_up(const results *r, const json *row)
         .unreliable =
             timed &&
             (json_true(result_member(row, "time_ns/unreliable")) ||
-             json_number(result_member(row, "time_ns/n"), 0) < RESULT_CLEAN),
+             json_number(result_member(row, "time_ns/n"), 0) < CLEAN_LEAST),
     };
 }
 

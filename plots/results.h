@@ -15,9 +15,6 @@
 #include "../harness/journal.h"
 #include "../harness/json.h"
 
-/* Fewer clean samples than this: the median is not to be relied on. */
-enum { RESULT_CLEAN = 3 };
-
 typedef struct result {
     const json *row;
     const json *env; /* its env row; NULL if the journal lacks it            */
@@ -26,7 +23,7 @@ typedef struct result {
     const char *status, *reason;
     int threads;
     bool ok;         /* status "ok", with a median if it was timed           */
-    bool unreliable; /* fewer than RESULT_CLEAN clean samples                */
+    bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h)       */
 } result;
 
 typedef struct results {
@@ -61,11 +58,6 @@ double result_axis_number(const result *r, const char *axis);
 /* Member by path, "time_ns/median"; NULL if it is not there. */
 const json *result_member(const json *row, const char *path);
 double result_number(const result *r, const char *path); /* NaN if none      */
-
-/* The samples that made the median, in ns, process after process, and how many
- * of each process: the clean ones, or all if those are too few.  Arrays are the
- * caller's, of `room` entries.  Returns the number of processes. */
-int result_samples(const result *r, double *ns, int *per_process, int room);
 
 /* Where the numbers are from, one line each for people: "Zen 5, 2 cores",
  * "gcc 12.2 -O3", "1a2b3c4"; "?" where the journal does not say. */

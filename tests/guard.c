@@ -84,3 +84,20 @@ void guard_seal(void *block)
     guarded *g = find(block);
     if (g->inner_bytes) mprotect(g->inner, g->inner_bytes, PROT_READ);
 }
+
+/* ---- a folder of a test's own ---------------------------------------------------- */
+
+bool test_folder(char *out, size_t size, const char *name)
+{
+    const char *base = getenv("TMPDIR");
+    if (!base || strlen(base) > 30) base = "/tmp";
+    snprintf(out, size, "%s/attnbench-%s-XXXXXX", base, name);
+    return mkdtemp(out) != NULL;
+}
+
+void test_folder_remove(const char *folder)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    if (system(command)) perror(folder);
+}

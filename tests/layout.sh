@@ -34,7 +34,7 @@ grep -rnE '#include "\.\./(kernels|analysis)/' plots |
 # Shared infrastructure: results are read by journal and json, errors and
 # options are told as everywhere, intervals of ratios come from the statistics.
 grep -rnE '#include "\.\./harness/' plots |
-    grep -vE '/(array|commands|error|file|journal|json|progress|ratio|spelling|stats)\.h"' |
+    grep -vE '/(array|clean|commands|error|file|journal|json|progress|ratio|spelling|stats)\.h"' |
     none "plots/ includes of harness/ what reads results, and infrastructure"
 grep -rnE '#include "\.\./(analysis|plots)/' harness |
     none "harness/ includes neither analysis nor plots"
@@ -63,7 +63,7 @@ library sde_lib harness/counters_papi.c
 library png.h plots/png.c
 library lapacke analysis/linalg.c
 library hwloc harness/machine.c
-library zlib analysis/data.c
+library zlib analysis/bytes.c
 # The gemm kernels and the products of models.
 library cblas analysis/blas.c kernels/softmax/gemm.c
 grep -rnE '\b(popen|execvp?|execlp?|posix_spawnp?)\(' kernels harness analysis plots \

@@ -31,6 +31,11 @@ extern size_t test_skips;
 #define skip() (test_skips++, _skip(__FILE__, __LINE__))
 #endif
 
+/* Makes a folder of a test's own (in TMPDIR, or /tmp), and removes it with all that
+ * is in it. */
+bool test_folder(char *out, size_t size, const char *name);
+void test_folder_remove(const char *folder);
+
 /* Memory between pages that fault, aligned to ATT_ALIGN and therefore less than
  * that before the last page; tight: right before it, aligned to nothing.  The
  * bytes between block and page edges are filled and checked on release, which

@@ -250,9 +250,13 @@ def run_peer(a, peer, g, threads, processors):
     return json.loads(done.stdout)
 
 
-def clean(one):
-    return [x for i, x in enumerate(one["ns"])
-            if i not in one["touched"]] or one["ns"]
+def clean(samples):
+    """As harness/clean.h: the clean samples of all rounds, if there are 3; all
+    samples, if fewer are clean.  Rounds left with none are left out."""
+    rounds = [[x for i, x in enumerate(s["ns"]) if i not in s["touched"]]
+              for s in samples]
+    few = sum(map(len, rounds)) < 3
+    return few, [r for r in ([s["ns"] for s in samples] if few else rounds) if r]
 
 
 def interval(draw, count=1000):
@@ -269,14 +273,14 @@ def resampled(rounds):
 
 
 def times(samples):
-    rounds = [clean(s) for s in samples]
+    unreliable, rounds = clean(samples)
     ns = [x for r in rounds for x in r]
     median = statistics.median(ns)
     lo, hi = interval(lambda: resampled(rounds))
     return {"median": median, "lo": lo, "hi": hi, "min": min(ns),
             "mad": statistics.median(abs(x - median) for x in ns),
             "n": len(ns), "touched": sum(len(s["touched"]) for s in samples),
-            "processes": len(samples), "stop": "time", "unreliable": False,
+            "processes": len(samples), "stop": "time", "unreliable": unreliable,
             "reason": None, "samples": samples}
 
 
@@ -334,7 +338,7 @@ def rounds_of(a, g, threads):
 
 
 def summary_line(row, peer, mine, theirs):
-    m, t = [clean(s) for s in mine], [clean(s) for s in theirs]
+    m, t = clean(mine)[1], clean(theirs)[1]
     lo, hi = interval(lambda: resampled(t) / resampled(m))
     x, y = row["time_ns"]["median"], peer["time_ns"]["median"]
     share = row["roofline"].get("fraction")
