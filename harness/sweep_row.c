@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine.h"
 #include "measure.h"
+#include "question.h"
 #include "roofline.h"
 
 static void *sure(void *p)
@@ -163,6 +165,7 @@ static json *noise(const json *samples)
     json_put_number(j, "steal_ticks", steal);
     json_put_number(j, "involuntary_switches", switches);
     json_put_number(j, "clock_ratio", clock);
+    json_put_number(j, "load", machine_load());
     return j;
 }
 
@@ -241,14 +244,14 @@ static json *place(const sweep_case *c, const sweep_env *env, const json *first,
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
                     const sweep_env *env)
 {
-    char binary[SWEEP_ID], when[24];
-    sweep_env_binary(env, &c->entry, binary);
+    char code[SWEEP_ID], when[24];
+    sweep_env_code(&c->entry, code);
     sweep_time(when);
     json_put_text(row, "kind", kind);
     json_put_number(row, "schema", JOURNAL_SCHEMA);
     json_put_text(row, "case", c->name);
     json_put_text(row, "env", env->id);
-    json_put_text(row, "binary", binary);
+    json_put_text(row, "code", code);
     json_put_text(row, "when", when);
     json_put_text(row, "mechanism", c->entry.mechanism->name);
     json_put_text(row, "family", c->entry.mechanism->family);
@@ -277,6 +280,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     sweep_row_head(row, "case", c, env);
     json_put_text(row, "status", o->status);
     json_put_text(row, "reason", *o->reason ? o->reason : NULL);
+    json_put(row, "settings", question_settings(c, env->row));
     json_put(row, "time_ns", ok ? times(c, o->samples, &median) : NULL);
     copy_member(row, o->first, "flop");
     if (json_get(o->first, "executed")) copy_member(row, o->first, "executed");
@@ -298,19 +302,30 @@ static bool has_text(const json *row, const char *key, const char *text)
     return other && !strcmp(other, text);
 }
 
-const json *sweep_row_find(const journal *j, const sweep_env *env,
-                           const sweep_case *c)
+bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
+                     const sweep_case *c)
 {
-    char binary[SWEEP_ID] = "";
-    for (int i = j->count - 1; i >= 0; i--) {
+    char code[SWEEP_ID];
+    if (!has_text(row, "case", c->name)) return false;
+    sweep_env_code(&c->entry, code);
+    return has_text(row, "code", code) &&
+           has_text(journal_env(j, row), "machine_id", env->machine);
+}
+
+const json *sweep_row_find(const journal *j, const sweep_env *env,
+                           const sweep_case *c, char *why, size_t size)
+{
+    const json *found = NULL;
+    json *asked = question_settings(c, env->row);
+    char differs[160];
+    *why = 0;
+    for (int i = j->count - 1; i >= 0 && !found; i--) {
         const json *row = j->rows[i];
-        if (!has_text(row, "kind", "case") || !has_text(row, "case", c->name))
+        if (!has_text(row, "kind", "case") || !sweep_row_is_of(j, row, env, c))
             continue;
-        if (!*binary) sweep_env_binary(env, &c->entry, binary);
-        const json *where = journal_env(j, row);
-        if (has_text(row, "binary", binary) &&
-            has_text(where, "machine_id", env->machine))
-            return row;
+        if (question_answered(row, asked, differs, sizeof differs)) found = row;
+        else if (!*why) snprintf(why, size, "%s", differs);
     }
-    return NULL;
+    json_free(asked);
+    return found;
 }

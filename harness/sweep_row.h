@@ -35,10 +35,14 @@ void sweep_row_head(json *row, const char *kind, const sweep_case *c,
 json *sweep_row(const sweep_case *c, const sweep_env *env,
                 const sweep_outcome *o);
 
-/* The last row of that case, measured by the same code on the same machine, or
- * NULL. */
+/* Whether a row of the journal, of any kind, is of that case, measured by the same
+ * code on the same machine. */
+bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
+                     const sweep_case *c);
+/* The last such row of kind case that answers the same question, or NULL.  why
+ * (size bytes) gets how the last one that does not differs, or "". */
 const json *sweep_row_find(const journal *j, const sweep_env *env,
-                           const sweep_case *c);
+                           const sweep_case *c, char *why, size_t size);
 
 /* Table on a stream: a header, then lines; width is that of the case column. */
 int sweep_table_width(const sweep_case *cases, int count);

@@ -25,6 +25,8 @@ typedef struct sweep_run {
     json *checks;           /* {case name: check object}                     */
     progress bar;           /* counts processes                              */
     int kept;               /* cases that were there already                 */
+    int changed;            /* cases that were, but under other settings     */
+    char change[ATT_NAME + 160]; /* the first of them, and how they differ   */
     int left, done;         /* processes of the others                       */
     const char *doing;
     int width;              /* of the table's first column                   */

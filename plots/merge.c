@@ -223,7 +223,7 @@ static int write_journal(const merged *m, const arguments *a, error *e)
         error_set(e, "%s is there already: choose another folder, or name it "
                      "among the runs, too", path);
         code = EXIT_USAGE;
-    } else if ((there ? journal_open(&lock, a->out, e)
+    } else if ((there ? journal_open(&lock, a->out, NULL, e)
                       : folder_make(a->out, e)) == 0) {
         if (write_rows(m, path, e) == 0) code = EXIT_OK;
         if (there) journal_close(&lock);

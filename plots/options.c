@@ -32,6 +32,13 @@ static int check_patterns(const results *r, const char *patterns, error *e)
         int i = 0;
         while (i < r->count && fnmatch(one, r->item[i].kernel, 0)) i++;
         if (i < r->count) continue;
+        for (i = 0; i < r->left_out; i++)
+            if (fnmatch(one, r->other[i].kernel, 0) == 0)
+                return error_set(e, "%s: cases of a kernel '%s' are there, but "
+                                    "of another machine or of other code than "
+                                    "the newest: --env all, or --env with their "
+                                    "'env', shows them",
+                                 r->journal.path, one);
         const char **names = malloc((size_t)(r->count + 1) * sizeof *names);
         if (!names) abort();
         for (i = 0; i < r->count; i++) names[i] = r->item[i].kernel;
