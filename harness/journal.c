@@ -48,6 +48,14 @@ static int add_row(journal *j, json *row, int line)
     }
     j->line[j->count] = line;
     j->rows[j->count++] = row;
+    if (strcmp(json_text(json_get(row, "kind")), "env")) return 0;
+    const json **env = realloc(j->env, (size_t)(j->envs + 1) * sizeof *env);
+    if (!env) {
+        j->count--; /* the caller frees the row */
+        return -1;
+    }
+    j->env = env;
+    j->env[j->envs++] = row;
     return 0;
 }
 
@@ -167,6 +175,7 @@ void journal_free(journal *j)
     for (int i = 0; i < j->count; i++) json_free(j->rows[i]);
     free(j->rows);
     free(j->line);
+    free(j->env);
     free(j->path);
     *j = (journal){ 0 };
 }
@@ -174,11 +183,9 @@ void journal_free(journal *j)
 const json *journal_env(const journal *j, const json *row)
 {
     const char *id = json_text(json_get(row, "env"));
-    for (int i = 0; id && i < j->count; i++) {
-        const char *kind = json_text(json_get(j->rows[i], "kind"));
-        const char *other = json_text(json_get(j->rows[i], "id"));
-        if (other && !strcmp(kind, "env") && !strcmp(id, other))
-            return j->rows[i];
+    for (int i = 0; id && i < j->envs; i++) {
+        const char *other = json_text(json_get(j->env[i], "id"));
+        if (other && !strcmp(id, other)) return j->env[i];
     }
     return NULL;
 }

@@ -18,6 +18,8 @@ typedef struct journal {
     json **rows;     /* in file order                                       */
     int *line;       /* of each row, from 1                                 */
     int count;
+    const json **env; /* the env rows among them                            */
+    int envs;
     int torn;        /* 1: the last line is the beginning of a row that was
                         never finished; it is left out                      */
     size_t whole;    /* bytes before that beginning                         */

@@ -23,10 +23,11 @@ static bool is_status(const json *row, const char *status)
 static void keep_finished(sweep_run *r)
 {
     char why[160];
+    sweep_index index = sweep_index_make(&r->before);
     for (int i = 0; i < r->cases.count; i++) {
         const sweep_case *c = &r->cases.of[i];
         const json *row =
-            sweep_row_find(&r->before, &r->env, c, why, sizeof why);
+            sweep_row_find(&index, &r->env, c, why, sizeof why);
         if (!row && *why && r->changed++ == 0)
             snprintf(r->change, sizeof r->change, "%s: %.120s", c->name, why);
         if (!row || !json_text(json_get(row, "status")) ||
@@ -38,6 +39,7 @@ static void keep_finished(sweep_run *r)
             r->kept++;
         }
     }
+    free(index.of);
 }
 
 static void tick(void *arg)

@@ -154,13 +154,12 @@ static const json *find_ceilings(const sweep_env *env, const journal *j,
                                  const order *o)
 {
     enum { YOUNG = 3600 };
-    for (int i = j->count - 1; i >= 0; i--) {
-        const json *row = j->rows[i];
+    for (int i = j->envs - 1; i >= 0; i--) {
+        const json *row = j->env[i];
         const json *roofline = json_get(row, "roofline");
         const double age = difftime(
             time(NULL), read_time(json_text(json_get(roofline, "when"))));
-        if (same_text(row, "kind", "env") &&
-            same_text(row, "machine_id", env->machine) &&
+        if (same_text(row, "machine_id", env->machine) &&
             same_text(row, "binary", env->binary) &&
             has_threads(row, o->threads, o->count) && age >= 0 &&
             age < YOUNG && question_same_machine(row, env->row))

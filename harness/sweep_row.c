@@ -312,17 +312,60 @@ bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
            has_text(journal_env(j, row), "machine_id", env->machine);
 }
 
-const json *sweep_row_find(const journal *j, const sweep_env *env,
+typedef struct named {
+    const char *name;
+    const json *row;
+    int place;
+} named;
+
+static int by_name(const void *a, const void *b)
+{
+    const named *x = a, *y = b;
+    const int c = strcmp(x->name, y->name);
+    return c ? c : x->place - y->place;
+}
+
+sweep_index sweep_index_make(const journal *j)
+{
+    sweep_index x = { .journal = j };
+    named *list = sure(malloc((size_t)(j->count + 1) * sizeof *list));
+    for (int i = 0; i < j->count; i++) {
+        const char *name = json_text(json_get(j->rows[i], "case"));
+        if (name && has_text(j->rows[i], "kind", "case"))
+            list[x.count++] = (named){ name, j->rows[i], i };
+    }
+    qsort(list, (size_t)x.count, sizeof *list, by_name);
+    x.of = sure(malloc((size_t)(x.count + 1) * sizeof *x.of));
+    for (int i = 0; i < x.count; i++) x.of[i] = list[i].row;
+    free(list);
+    return x;
+}
+
+/* Where rows with names behind this one begin. */
+static int behind(const sweep_index *x, const char *name)
+{
+    int from = 0, to = x->count;
+    while (from < to) {
+        const int mid = (from + to) / 2;
+        if (strcmp(json_text(json_get(x->of[mid], "case")), name) <= 0)
+            from = mid + 1;
+        else to = mid;
+    }
+    return from;
+}
+
+const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
                            const sweep_case *c, char *why, size_t size)
 {
     const json *found = NULL;
-    json *asked = question_settings(c, env->row);
+    json *asked = NULL;
     char differs[160];
     *why = 0;
-    for (int i = j->count - 1; i >= 0 && !found; i--) {
-        const json *row = j->rows[i];
-        if (!has_text(row, "kind", "case") || !sweep_row_is_of(j, row, env, c))
-            continue;
+    for (int i = behind(x, c->name) - 1; i >= 0 && !found; i--) {
+        const json *row = x->of[i];
+        if (!has_text(row, "case", c->name)) break;
+        if (!sweep_row_is_of(x->journal, row, env, c)) continue;
+        if (!asked) asked = question_settings(c, env->row);
         if (question_answered(row, asked, differs, sizeof differs)) found = row;
         else if (!*why) snprintf(why, size, "%s", differs);
     }

@@ -39,9 +39,17 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
  * code on the same machine. */
 bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
                      const sweep_case *c);
-/* The last such row of kind case that answers the same question, or NULL.  why
- * (size bytes) gets how the last one that does not differs, or "". */
-const json *sweep_row_find(const journal *j, const sweep_env *env,
+/* The case rows of a journal by name; the caller frees `of`. */
+typedef struct sweep_index {
+    const journal *journal;
+    const json **of;
+    int count;
+} sweep_index;
+sweep_index sweep_index_make(const journal *j);
+
+/* The last such row that answers the same question, or NULL.  why (size bytes)
+ * gets how the last one that does not differs, or "". */
+const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
                            const sweep_case *c, char *why, size_t size);
 
 /* Table on a stream: a header, then lines; width is that of the case column. */

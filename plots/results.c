@@ -166,18 +166,16 @@ static bool has_code(const json *env, const json *row)
 static const char *env_group(const journal *j, const json *row, bool of_program)
 {
     const json *env = journal_env(j, row), *newest = env;
-    for (int i = j->count - 1; env && !of_program && i >= 0; i--)
-        if (is_kind(j->rows[i], "env") &&
-            same_text(j->rows[i], env, "machine_id") &&
-            has_code(j->rows[i], row)) {
-            newest = j->rows[i];
+    for (int i = j->envs - 1; env && !of_program && i >= 0; i--)
+        if (same_text(j->env[i], env, "machine_id") &&
+            has_code(j->env[i], row)) {
+            newest = j->env[i];
             break;
         }
-    for (int i = 0; env && i < j->count; i++)
-        if (is_kind(j->rows[i], "env") &&
-            same_text(j->rows[i], newest, "machine_id") &&
-            same_text(j->rows[i], newest, "binary"))
-            return text_or(json_get(j->rows[i], "id"), "");
+    for (int i = 0; env && i < j->envs; i++)
+        if (same_text(j->env[i], newest, "machine_id") &&
+            same_text(j->env[i], newest, "binary"))
+            return text_or(json_get(j->env[i], "id"), "");
     return text_or(json_get(row, "env"), "");
 }
 
