@@ -297,27 +297,6 @@ static int run(sweep_run *r)
     return r->o->status;
 }
 
-/* ---- --dry-run ----------------------------------------------------------- */
-
-static int list_only(sweep_run *r)
-{
-    const isolate_limits limits = { .seconds = 60 };
-    const int width = sweep_table_width(r->cases.of, r->cases.count);
-    sweep_list_header(stdout, width);
-    for (int i = 0; i < r->cases.count; i++) {
-        isolate_result result;
-        sweep_job job = { .what = &r->cases.of[i],
-                          .max_memory = memory_limit(r),
-                          .describe_only = true };
-        if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error))
-            return sweep_fail(r->o, EXIT_MISSING);
-        sweep_list_line(stdout, width, &r->cases.of[i], &result);
-        json_free(result.value);
-    }
-    printf("%d case%s\n", r->cases.count, r->cases.count == 1 ? "" : "s");
-    return 0;
-}
-
 int command_sweep(int argc, char **argv)
 {
     sweep_options o;
@@ -325,7 +304,7 @@ int command_sweep(int argc, char **argv)
     sweep_options_read(&o, argc, argv);
     if (o.status == 0) sweep_options_cases(&o, &r.suite, &r.cases);
     if (o.status == 0) {
-        if (o.dry_run) list_only(&r);
+        if (o.dry_run) sweep_dry_run(&r);
         else run(&r);
     }
     if (*o.error.text && o.status != EXIT_INTERRUPTED)

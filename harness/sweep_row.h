@@ -57,12 +57,6 @@ int sweep_table_width(const sweep_case *cases, int count);
 void sweep_table_header(FILE *f, int width);
 void sweep_table_line(FILE *f, int width, const json *row);
 
-/* The same for --dry-run: memory and operations of a case that was only
- * described. */
-void sweep_list_header(FILE *f, int width);
-void sweep_list_line(FILE *f, int width, const sweep_case *c,
-                     const isolate_result *r);
-
 /* Fits of time over tokens for every series of the rows that differ in nothing
  * else: [{kernel, series, regime, ..., exponent, lo, hi, points, ...}], as in
  * the end row: of all lengths ("all"), and of those that one level of memory

@@ -39,6 +39,10 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o);
 int sweep_aa_left(const sweep_run *r);
 int sweep_aa(sweep_run *r);
 
+/* --dry-run: the cases with their memory and operations, and how long they will
+ * take.  0 or -1. */
+int sweep_dry_run(sweep_run *r);
+
 /* Whether a case row means that something went wrong. */
 bool sweep_is_failure(const json *row);
 int sweep_exit_code(const sweep_run *r);
