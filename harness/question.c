@@ -40,6 +40,7 @@ static const struct setting {
     { "turbo", ALWAYS, NULL, MACHINE, { "turbo", NULL } },
     { "smt", ALWAYS, NULL, MACHINE, { "smt", NULL } },
     { "thp", ALWAYS, NULL, MACHINE, { "thp", NULL } },
+    { "quota", ALWAYS, NULL, MACHINE, { "limits", "processors" } },
 };
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
