@@ -30,6 +30,9 @@ typedef struct att_entry {
     const att_kernel *kernel;
     const att_mechanism *mechanism;
     enum att_level level;
+    uint64_t code; /* hash of what it is made of: compiled code of the kernel's
+                      file, of its mechanism's, and of what every kernel runs
+                      in; of a plugin's, the shared object                   */
 } att_entry;
 
 /* All mechanisms, sorted by name.  *out is valid for the life of the program,
@@ -113,7 +116,7 @@ typedef struct att_plan {
     const att_entry *entry;
     att_problem problem;
     att_sizes sizes;
-    att_cost cost[2];        /* by pass: the definition's                    */
+    att_cost cost[2];        /* by pass: the definition's; backward with grad */
     att_cost executed[2];    /* by pass: the kernel's own                    */
     int parameters, extras;
     att_tensor parameter[ATT_PARAMS];
