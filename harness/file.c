@@ -159,10 +159,10 @@ int folder_make(const char *path, error *e)
         const char saved = *c;
         if (saved && saved != '/') continue;
         *c = 0;
-        if (mkdir(part, 0777) < 0 && !is_folder(part)) {
-            if (errno == EEXIST) errno = ENOTDIR;
+        const int why = mkdir(part, 0777) < 0 ? errno : 0;
+        if (why && !is_folder(part)) {
             error_set(e, "%s: cannot make this folder: %s", part,
-                      strerror(errno));
+                      strerror(why == EEXIST ? ENOTDIR : why));
             free(part);
             return -1;
         }

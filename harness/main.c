@@ -10,6 +10,7 @@
 #include "../kernels/plan.h"
 #include "commands.h"
 #include "error.h"
+#include "process.h"
 #include "progress.h"
 #include "text.h"
 
@@ -139,6 +140,7 @@ static int load_plugin(const char *path)
         return complain(EXIT_USAGE, &e);
     }
     const char *why = att_load_plugin(path);
+    process_plain_numbers(); /* its constructors may have chosen a locale */
     if (!why) return EXIT_OK;
     error_set(&e, "%s", why);
     return complain(EXIT_MISSING, &e);
@@ -224,6 +226,7 @@ static void check_output(int status, void *unused)
 int main(int argc, char **argv)
 {
     int at, status;
+    process_begin();
     on_exit(check_output, NULL);
     if (read_options(argc, argv, &at, &status))
         status = run_typed(argc - at, argv + at);

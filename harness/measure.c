@@ -2,6 +2,7 @@
 #include "measure.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -68,13 +69,30 @@ static double involuntary_switches(void)
     return (double)use.ru_nivcsw;
 }
 
+static volatile sig_atomic_t continued; /* how often we had been stopped    */
+
+static void on_continue(int number)
+{
+    (void)number;
+    continued++;
+}
+
+/* Time in which the process was stopped (Ctrl-Z) is not the kernel's: then the
+ * calls are timed again. */
 static double timed(sampler *s, int calls)
 {
-    const double start = measure_now();
-    for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
-    const double seconds = measure_now() - start;
-    s->kernel += seconds;
-    return seconds;
+    for (;;) {
+        const sig_atomic_t before = continued;
+        const double start = measure_now();
+        for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
+        const double seconds = measure_now() - start;
+        if (continued == before) {
+            s->kernel += seconds;
+            return seconds;
+        }
+        s->start += seconds;
+        s->sampling += seconds;
+    }
 }
 
 /* What costs less than about 1 % of a sample does not spoil it: a tick of steal
@@ -196,8 +214,11 @@ static json *describe(const sampler *s, const char *stop, double clock)
 
 json *measure_samples(const measure_job *job)
 {
+    const struct sigaction counting = { .sa_handler = on_continue,
+                                        .sa_flags = SA_RESTART };
     sampler s = { .job = job, .start = measure_now() };
     const char *stop;
+    sigaction(SIGCONT, &counting, NULL);
     calibrate(&s, warm_up(&s));
     const double before = measure_clock();
     s.sampling = measure_now();
