@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "../harness/bind.h"
 #include "../harness/isolate.h"
 #include "../harness/measure.h"
 #include "blas.h"
@@ -199,11 +200,24 @@ static json *failure(const error *e)
     return j;
 }
 
+/* Before anything else uses OpenMP; NULL if the threads run as asked. */
+static json *threads_refused(const order *job)
+{
+    error e;
+    isolate_stage("starting its threads");
+    const char *why = bind_refusal(job->o->threads);
+    if (!why) return NULL;
+    error_set(&e, "%s", why);
+    return failure(&e);
+}
+
 static json *alone(void *arg)
 {
     const order *job = arg;
     runner r;
     error e;
+    json *refused = threads_refused(job);
+    if (refused) return refused;
     isolate_stage("building the model");
     if (open_runner(&r, job->specs, job->o, &e)) {
         close_runner(&r);
@@ -258,7 +272,7 @@ static json *in_turn(void *arg)
     const order *job = arg;
     runner *r = sure(calloc((size_t)job->count, sizeof *r));
     double(*ns)[MOST_TURNS] = sure(calloc((size_t)job->count, sizeof *ns));
-    json *all = NULL;
+    json *all = threads_refused(job);
     error e;
 
     isolate_stage("building the models");

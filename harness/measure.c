@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "cgroup.h"
 #include "machine.h"
 #include "stats.h"
 
@@ -56,7 +57,7 @@ typedef struct sampler {
     double ns[MEASURE_SAMPLES];
     bool touched[MEASURE_SAMPLES];
     double kept[MEASURE_SAMPLES]; /* the clean ones                         */
-    double steal, switches;       /* in all                                 */
+    double steal, switches, throttled; /* in all                            */
     double kernel;                /* seconds inside the kernel, all calls   */
     double width_before;          /* half width at the last doubling        */
     int stuck;                    /* doublings that did not narrow it       */
@@ -95,24 +96,34 @@ static double timed(sampler *s, int calls)
     }
 }
 
+/* Seconds so far in which threads stood still for want of quota. */
+static double throttled(void)
+{
+    return cgroup_has_quota() ? cgroup_throttled("") : 0;
+}
+
 /* What costs less than about 1 % of a sample does not spoil it: a tick of steal
  * is 10 ms, a switch to another process about 3 ms. */
-static bool spoilt(double seconds, double steal, double switches)
+static bool spoilt(double seconds, double steal, double switches, double stood)
 {
-    return steal > floor(seconds / 1.0) || switches > floor(seconds / 0.3);
+    return steal > floor(seconds / 1.0) || switches > floor(seconds / 0.3) ||
+           stood > 0.01 * seconds;
 }
 
 static void sample(sampler *s)
 {
     const double steal = (double)machine_steal();
     const double switches = involuntary_switches();
+    const double stood = throttled();
     const double seconds = timed(s, s->calls);
+    const double stands = throttled() - stood;
     const double switched = involuntary_switches() - switches;
     const double stolen = (double)machine_steal() - steal;
     const int i = s->count++;
 
     s->ns[i] = 1e9 * seconds / s->calls;
-    s->touched[i] = spoilt(seconds, stolen, switched);
+    s->touched[i] = spoilt(seconds, stolen, switched, stands);
+    s->throttled += stands;
     s->steal += stolen;
     s->switches += switched;
     if (!s->touched[i]) s->kept[s->clean++] = s->ns[i];
@@ -130,7 +141,7 @@ static double warm_up(sampler *s)
     double last = 1e-9 * s->ns[0];
     if (last > s->job->seconds) return last;
     s->count = s->clean = 0;
-    s->steal = s->switches = 0;
+    s->steal = s->switches = s->throttled = 0;
     for (int i = 1; i < WARM_CALLS; i++) {
         if (measure_now() - s->start > s->job->seconds / 4) break;
         const double t = timed(s, 1);
@@ -208,6 +219,7 @@ static json *describe(const sampler *s, const char *stop, double clock)
     json_put_number(j, "kernel_s", s->kernel);
     json_put_number(j, "steal_ticks", s->steal);
     json_put_number(j, "involuntary_switches", s->switches);
+    json_put_number(j, "throttled_s", s->throttled);
     json_put_number(j, "clock_ratio", clock / s->job->clock);
     return j;
 }

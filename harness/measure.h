@@ -25,8 +25,9 @@ typedef struct measure_job {
 /* Samples as JSON, for a parent to read:
  *     calls, ns [per call], touched [indices], stop "ci" | "time" | "noise",
  *     kernel_s [seconds inside the kernel, warming up included], steal_ticks,
- *     involuntary_switches, clock_ratio
- * touched: the sample lost time to another guest (steal) or process. */
+ *     involuntary_switches, throttled_s [for want of quota], clock_ratio
+ * touched: the sample lost time to another guest (steal) or process, or to the
+ * quota of a control group. */
 json *measure_samples(const measure_job *job);
 
 /* Multiplications a second of a chain in which each waits for the one before:

@@ -308,11 +308,17 @@ static json *measure(const sweep_job *job, json *out)
     if (c->threads > 1) timing.run(&r); /* a BLAS makes its threads */
     json *binding = bind_team(job->bind, c->threads);
     json_put(out, "samples", measure_samples(&timing));
-    bind_verify(binding, c->threads);
+    const bool held = bind_verify(binding, c->threads);
     json_put(out, "binding", binding);
+    if (!held)
+        return verdict(out, "threads", "a thread was not on its processor when "
+                                       "its last sample was taken");
     put_bytes(out, "peak_rss", status_bytes("VmHWM:"));
     if (job->first) json_put(out, "counters", count_events(&r, job, &timing));
-    return verdict(out, "ok", NULL); /* nothing freed: the process ends here */
+    return verdict(out, "ok", bind_has_room(c->threads)
+                                  ? NULL
+                                  : "more threads than processors");
+    /* nothing freed: the process ends here */
 }
 
 /* ---- all of it ----------------------------------------------------------- */
@@ -344,6 +350,13 @@ json *sweep_case_run(void *arg)
         return verdict(out, "memory", why);
     }
     if (job->describe_only) return verdict(out, "ok", NULL);
+    if (job->bind != SWEEP_FREE && !bind_has_room(c->threads))
+        return verdict(out, "unsupported",
+                       "more threads than processors (--bind none lets them "
+                       "share)");
+    isolate_stage("starting its threads");
+    refused = bind_refusal(c->threads);
+    if (refused) return verdict(out, "threads", refused);
     if (job->first && !check(job, out)) return out;
     return measure(job, out);
 }

@@ -62,6 +62,8 @@ static void identify_machine(sweep_env *env)
         const json *member = json_get(env->row, lasting[i]);
         if (member) hash = hash_json(hash, member);
     }
+    const json *quota = json_get(json_get(env->row, "limits"), "processors");
+    if (quota && !json_is_null(quota)) hash = hash_json(hash, quota);
     hex(hash, env->machine);
 }
 

@@ -92,8 +92,8 @@ static const char *stop_of(const json *samples, double width, double ci)
 static const char *doubt(const pooled *p)
 {
     if (p->all)
-        return "unreliable: fewer than 3 samples were free of steal and "
-               "involuntary switches, so all are used";
+        return "unreliable: fewer than 3 samples were free of steal, "
+               "involuntary switches and throttling, so all are used";
     if (p->n < STATS_LEAST)
         return "fewer than 6 samples: no 95 % interval of the median";
     return NULL;
@@ -154,14 +154,16 @@ static json *times(const sweep_case *c, const json *samples, double *median)
 static json *noise(const json *samples)
 {
     json *j = json_object();
-    double steal = 0, switches = 0, clock = NAN;
+    double steal = 0, switches = 0, throttled = 0, clock = NAN;
     for (const json *s = json_first(samples); s; s = json_next(s)) {
         steal += json_number(json_get(s, "steal_ticks"), 0);
         switches += json_number(json_get(s, "involuntary_switches"), 0);
+        throttled += json_number(json_get(s, "throttled_s"), 0);
         clock = fmin(clock, json_number(json_get(s, "clock_ratio"), NAN));
     }
     json_put_number(j, "steal_ticks", steal);
     json_put_number(j, "involuntary_switches", switches);
+    json_put_number(j, "throttled_s", throttled);
     json_put_number(j, "clock_ratio", clock);
     return j;
 }

@@ -85,7 +85,7 @@ void sweep_say_legend(const sweep_run *r)
         printf("# suite %s, version %d: %d cases\n", r->suite.name,
                r->suite.version, r->cases.count);
     printf("# median: of the time of one call, +- half of its 95 %% interval; "
-           "samples with steal or involuntary switches left out\n");
+           "samples with steal, involuntary switches or throttling left out\n");
     printf("# %s; until +- %g %%, or %s of samples (time), or more of them do "
            "not help (noise)\n",
            processes, 100 * s->ci, seconds);
