@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "../harness/bind.h"
 #include "../harness/isolate.h"
@@ -216,8 +215,10 @@ static json *alone(void *arg)
     const order *job = arg;
     runner r;
     error e;
+    measure_memory memory;
     json *refused = threads_refused(job);
     if (refused) return refused;
+    measure_memory_begin(&memory);
     isolate_stage("building the model");
     if (open_runner(&r, job->specs, job->o, &e)) {
         close_runner(&r);
@@ -230,10 +231,8 @@ static json *alone(void *arg)
                            .seconds = job->o->seconds,
                            .clock = measure_clock()};
     json *one = json_object(), *all = json_array();
-    struct rusage use;
     json_put(one, "samples", measure_samples(&m));
-    getrusage(RUSAGE_SELF, &use);
-    json_put_number(one, "peak_rss", 1024.0 * (double)use.ru_maxrss);
+    json_put_number(one, "peak_rss", measure_memory_peak(&memory));
     put_shares(one, &r);
     json_put_number(one, "sgemm_flops", sgemm_rate(job->o->threads));
     close_runner(&r);

@@ -1,9 +1,13 @@
 /* measure.c - warm up, calibrate, sample until it suffices. */
 #include "measure.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -236,4 +240,41 @@ json *measure_samples(const measure_job *job)
     s.sampling = measure_now();
     while (!(stop = enough(&s))) sample(&s);
     return describe(&s, stop, (before + measure_clock()) / 2);
+}
+
+/* ---- memory -------------------------------------------------------------- */
+
+/* A value of /proc/self/status in bytes; 0: not there. */
+static double status_bytes(const char *key)
+{
+    char line[128];
+    double kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, strlen(key))) kib = atof(line + strlen(key));
+    if (f) fclose(f);
+    return 1024 * kib;
+}
+
+/* The high-water mark is that of all that was before: writing 5 resets it. */
+static void reset_peak(void)
+{
+    malloc_trim(0);
+    FILE *f = fopen("/proc/self/clear_refs", "we");
+    if (!f) return;
+    fputs("5", f);
+    fclose(f);
+}
+
+void measure_memory_begin(measure_memory *m)
+{
+    reset_peak();
+    m->resident = status_bytes("VmRSS:");
+    m->inherited = m->resident - status_bytes("RssFile:");
+}
+
+double measure_memory_peak(const measure_memory *m)
+{
+    return fmax(status_bytes("VmHWM:") - status_bytes("RssFile:") -
+                m->inherited, 0);
 }

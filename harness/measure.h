@@ -30,6 +30,20 @@ typedef struct measure_job {
  * quota of a control group. */
 json *measure_samples(const measure_job *job);
 
+/* What was resident at a moment, in bytes. */
+typedef struct measure_memory {
+    double resident;  /* all of it                                          */
+    double inherited; /* without files: code and the like                   */
+} measure_memory;
+
+/* From here on memory is the caller's own: what is there already was the
+ * harness's, and grows with a suite. */
+void measure_memory_begin(measure_memory *m);
+/* The most that has been resident since, without what was there and without
+ * files, of which there is as much as has been looked at, by whomever; bytes, 0
+ * if /proc does not tell. */
+double measure_memory_peak(const measure_memory *m);
+
 /* Multiplications a second of a chain in which each waits for the one before:
  * proportional to the core's clock.  Takes about 0.2 ms. */
 double measure_clock(void);

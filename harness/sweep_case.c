@@ -2,7 +2,6 @@
  * sample, count. */
 #include "sweep_case.h"
 
-#include <malloc.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -205,28 +204,6 @@ void sweep_call_backward(void *call)
     att_plan_backward(&r->plan, &r->grad);
 }
 
-/* A value of /proc/self/status in bytes; 0: not there. */
-static double status_bytes(const char *key)
-{
-    char line[128];
-    double kib = 0;
-    FILE *f = fopen("/proc/self/status", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, key, strlen(key))) kib = atof(line + strlen(key));
-    if (f) fclose(f);
-    return 1024 * kib;
-}
-
-/* The high-water mark is inherited through fork(): writing 5 resets it. */
-static void reset_peak(void)
-{
-    malloc_trim(0);
-    FILE *f = fopen("/proc/self/clear_refs", "we");
-    if (!f) return;
-    fputs("5", f);
-    fclose(f);
-}
-
 static void put_bytes(json *out, const char *key, double value)
 {
     json *bytes = (json *)json_get(out, "bytes");
@@ -290,8 +267,9 @@ static json *measure(const sweep_job *job, json *out)
 {
     const sweep_case *c = job->what;
     sweep_call r = { 0 };
-    reset_peak();
-    put_bytes(out, "baseline_rss", status_bytes("VmRSS:"));
+    measure_memory memory;
+    measure_memory_begin(&memory);
+    put_bytes(out, "baseline_rss", memory.resident);
     const char *why = sweep_call_make(&r, c);
     if (why) return verdict(out, "oom", why);
 
@@ -313,7 +291,7 @@ static json *measure(const sweep_job *job, json *out)
     if (!held)
         return verdict(out, "threads", "a thread was not on its processor when "
                                        "its last sample was taken");
-    put_bytes(out, "peak_rss", status_bytes("VmHWM:"));
+    put_bytes(out, "peak_rss", measure_memory_peak(&memory));
     if (job->first) json_put(out, "counters", count_events(&r, job, &timing));
     return verdict(out, "ok", bind_has_room(c->threads)
                                   ? NULL
@@ -351,7 +329,7 @@ json *sweep_case_run(void *arg)
     }
     if (job->describe_only) return verdict(out, "ok", NULL);
     if (job->bind != SWEEP_FREE && !bind_has_room(c->threads))
-        return verdict(out, "unsupported",
+        return verdict(out, "threads",
                        "more threads than processors (--bind none lets them "
                        "share)");
     isolate_stage("starting its threads");
