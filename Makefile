@@ -94,7 +94,23 @@ $(B)/registry.inc: $(MECHS) $(KERNS) $(B)/flags
 	@printf '%s\n' \
 	  $(foreach u,$(MECHS),'M(att_mechanisms_$(call unit,$(u))_plain)') \
 	  $(foreach l,$(LEVELS),$(foreach u,$(KERNS),'K(att_kernels_$(call unit,$(u))_$(l), ATT_$(call upper,$(l)))')) > $@
-$(B)/kernels/registry.o: $(B)/registry.inc
+# What the kernels of each file are made of: a hash of its compiled code, without debug
+# information, so that rows stay valid where that has not changed.  The core is what runs
+# around every kernel while it is measured, and what it is checked against.
+KB := $(if $(filter fuzz,$(FLAVOUR)),$(FUZZ_PLAIN),$(B))
+CODED := $(addprefix $(B)/,kernels/plan.o kernels/problem.o kernels/reference.o \
+	harness/bind.o harness/inputs.o harness/measure.o)
+CODES := $(CODED) $(MECHS:%.c=$(B)/%.plain.o) \
+	$(foreach l,$(LEVELS),$(patsubst %.c,$(KB)/%.$(l).o,$(KERNS) kernels/tile.c))
+OBJCOPY := $(shell $(CC) -print-prog-name=objcopy)
+$(B)/codes.inc: $(CODES)
+	@hash() { for o; do $(OBJCOPY) -g $$o $@.tmp && cat $@.tmp || exit; done | \
+	    sha256sum | cut -c1-16; }; \
+	{ $(foreach l,$(LEVELS),echo "CORE(ATT_$(call upper,$(l)), 0x$$(hash $(CODED) $(KB)/kernels/tile.$(l).o))"; ) \
+	$(foreach u,$(MECHS),echo "CODE(att_mechanisms_$(call unit,$(u))_plain, 0x$$(hash $(B)/$(u:.c=.plain.o)))"; ) \
+	$(foreach l,$(LEVELS),$(foreach u,$(KERNS),echo "CODE(att_kernels_$(call unit,$(u))_$(l), 0x$$(hash $(KB)/$(u:.c=).$(l).o))"; )) \
+	} >$@.new && rm -f $@.tmp && mv $@.new $@
+$(B)/kernels/registry.o: $(B)/registry.inc $(B)/codes.inc
 $(B)/kernels/registry.o: PLAIN += -I$(B)
 $(B)/harness/machine.o: $(B)/revision
 $(B)/harness/machine.o: PLAIN += -DATT_GIT_REVISION='"$(REVISION)"' \

@@ -228,21 +228,18 @@ static int write_rows(const request *r, const model_result *list, error *e)
     journal j;
     journal_writer w;
     sweep_env env;
-    if (folder_make(r->out, e) || journal_open(&w, r->out, e)) return -1;
-    int rc = journal_read(&j, r->out, e);
-    if (rc == 0) {
-        rc = sweep_env_identify(&env, NULL, e);
-        if (rc == 0)
-            rc = sweep_env_complete(&env, &j, &r->run.threads, 1, 1, NULL, e);
-        if (rc == 0 && !env.known) rc = journal_append(&w, env.row, e);
-        for (int i = 0; rc == 0 && i < r->count; i++) {
-            json *row = row_of(r, &env, &list[i]);
-            rc = journal_append(&w, row, e);
-            json_free(row);
-        }
-        sweep_env_free(&env);
-        journal_free(&j);
+    if (journal_open(&w, r->out, &j, e)) return -1;
+    int rc = sweep_env_identify(&env, NULL, e);
+    if (rc == 0)
+        rc = sweep_env_complete(&env, &j, &r->run.threads, 1, 1, NULL, NULL, e);
+    if (rc == 0) rc = journal_append(&w, env.row, e);
+    for (int i = 0; rc == 0 && i < r->count; i++) {
+        json *row = row_of(r, &env, &list[i]);
+        rc = journal_append(&w, row, e);
+        json_free(row);
     }
+    sweep_env_free(&env);
+    journal_free(&j);
     journal_close(&w);
     return rc;
 }

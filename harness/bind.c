@@ -75,6 +75,11 @@ bool bind_has_room(int threads)
     return room;
 }
 
+const char *bind_word(enum sweep_bind policy)
+{
+    return words[policy];
+}
+
 static bool move_to(int processor)
 {
     cpu_set_t set;
@@ -101,6 +106,7 @@ static json *unbound(json *j, const char *reason)
 json *bind_team(enum sweep_bind policy, int threads)
 {
     json *j = json_object(), *list;
+    char governor[128];
     int *place = malloc((size_t)threads * sizeof *place), moved = 0;
     if (!place) abort();
     if (policy == SWEEP_FREE)
@@ -114,6 +120,8 @@ json *bind_team(enum sweep_bind policy, int threads)
         moved += move_to(place[omp_get_thread_num()]);
         list = json_array();
         for (int i = 0; i < threads; i++) json_push_number(list, place[i]);
+        if (machine_governor(place, threads, governor, sizeof governor))
+            json_put_text(j, "governor", governor);
         json_put_text(j, "policy", words[policy]);
         json_put(j, "processors", list);
         json_put_text(j, "reason", moved == threads

@@ -26,5 +26,6 @@ bool bind_verify(json *binding, int threads);
 
 /* "close", "spread", "none": the enum, or -1. */
 int bind_parse(const char *text);
+const char *bind_word(enum sweep_bind policy);
 
 #endif

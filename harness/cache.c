@@ -98,7 +98,7 @@ static void tick(void *arg)
 /* Case, caches, code and machine: what makes two rows the same experiment. */
 static void identify(const run *r, const sweep_case *c, char *out, size_t size)
 {
-    char binary[SWEEP_ID], text[CACHE_TEXT];
+    char code[SWEEP_ID], text[CACHE_TEXT];
     size_t n = (size_t)snprintf(out, size, "%s", c->name);
 #define ADD(member, name)                                                      \
     if (r->geometry.member.bytes && n < size) {                                \
@@ -107,8 +107,8 @@ static void identify(const run *r, const sweep_case *c, char *out, size_t size)
     }
     CACHE_LEVELS(ADD)
 #undef ADD
-    sweep_env_binary(&r->env, &c->entry, binary);
-    if (n < size) snprintf(out + n, size - n, " %s", binary);
+    sweep_env_code(&c->entry, code);
+    if (n < size) snprintf(out + n, size - n, " %s", code);
 }
 
 /* Rows that were simulated stay; what failed is tried again with --retry, what
@@ -301,8 +301,8 @@ static int simulate(run *r, const sweep_case *c, const cache_level *last,
                       .geometry = r->geometry };
     const isolate_limits limits = {
         .seconds = c->settings.timeout,
-        .memory = (size_t)(r->o.max_memory > 0
-                               ? r->o.max_memory
+        .memory = (size_t)(r->o.settings.max_memory > 0
+                               ? r->o.settings.max_memory
                                : (double)machine_memory_free() * 0.8) +
                   SIMULATOR_MEMORY,
         .tick = tick,
@@ -329,8 +329,8 @@ static int describe(run *r, const sweep_case *c, isolate_result *out)
 {
     const isolate_limits limits = { .seconds = 60, .stop = &stop_signal };
     sweep_job job = { .what = c,
-                      .max_memory = r->o.max_memory > 0
-                                        ? (size_t)r->o.max_memory
+                      .max_memory = r->o.settings.max_memory > 0
+                                        ? (size_t)r->o.settings.max_memory
                                         : machine_memory_free() / 5 * 4,
                       .describe_only = true };
     if (isolate_run(sweep_case_run, &job, &limits, out, &r->o.error) < 0)
@@ -404,10 +404,9 @@ out:
 
 static int append_env(run *r)
 {
-    if (sweep_env_complete(&r->env, &r->before, NULL, 0, 0, &stop_signal,
+    if (sweep_env_complete(&r->env, &r->before, NULL, 0, 0, NULL, &stop_signal,
                            &r->o.error) < 0)
         return sweep_fail(&r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
-    if (r->env.known) return 0;
     if (journal_append(&r->writer, r->env.row, &r->o.error) == 0) return 0;
     return sweep_fail(&r->o, EXIT_MISSING);
 }
@@ -459,8 +458,7 @@ static void remove_folder(run *r)
 
 static int run_locked(run *r)
 {
-    if (journal_read(&r->before, r->o.out, &r->o.error) < 0 ||
-        sweep_env_identify(&r->env, &stop_signal, &r->o.error) < 0 ||
+    if (sweep_env_identify(&r->env, &stop_signal, &r->o.error) < 0 ||
         cache_geometry_fill(&r->geometry, json_get(r->env.row, "caches"),
                             &r->o.error) < 0)
         return sweep_fail(&r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
@@ -479,7 +477,7 @@ static int run_locked(run *r)
 
 static void run_all(run *r)
 {
-    if (journal_open(&r->writer, r->o.out, &r->o.error) < 0) {
+    if (journal_open(&r->writer, r->o.out, &r->before, &r->o.error) < 0) {
         sweep_fail(&r->o, EXIT_MISSING);
         return;
     }

@@ -312,10 +312,48 @@ static void put_line(json *j, const char *key, const char *path)
     json_put_text(j, key, read_line(path, text, sizeof text) ? text : NULL);
 }
 
+/* Adds a word to "a, b" unless it is there. */
+static void add_word(char *list, size_t size, const char *word)
+{
+    const size_t n = strlen(list), length = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += length)
+        if ((at == list || at[-1] == ' ') && (!at[length] || at[length] == ','))
+            return;
+    if (n < size) snprintf(list + n, size - n, "%s%s", n ? ", " : "", word);
+}
+
+static void add_governor(int processor, char *list, size_t size)
+{
+    char path[128], line[64];
+    snprintf(path, sizeof path, CPU_DIR "cpu%d/cpufreq/scaling_governor",
+             processor);
+    if (read_line(path, line, sizeof line)) add_word(list, size, line);
+}
+
+bool machine_governor(const int *processor, int n, char *out, size_t size)
+{
+    *out = 0;
+    for (int i = 0; i < n; i++) add_governor(processor[i], out, size);
+    return *out;
+}
+
+/* Those of all processors that the program may run on. */
+static bool our_governors(char *out, size_t size)
+{
+    cpu_set_t set;
+    *out = 0;
+    if (process_affinity(&set) == 0)
+        for (int i = 0; i < CPU_SETSIZE; i++)
+            if (CPU_ISSET(i, &set)) add_governor(i, out, size);
+    return *out;
+}
+
 static json *describe_frequency(void)
 {
+    char governors[128];
     json *j = json_object();
-    put_line(j, "governor", CPU_DIR "cpu0/cpufreq/scaling_governor");
+    json_put_text(j, "governor",
+                  our_governors(governors, sizeof governors) ? governors : NULL);
     put_line(j, "driver", CPU_DIR "cpu0/cpufreq/scaling_driver");
     put_hz(j, "min_hz", "cpuinfo_min_freq");
     put_hz(j, "max_hz", "cpuinfo_max_freq");
@@ -394,6 +432,13 @@ static int read_load(double load[3])
         running = 1;
     fclose(f);
     return running > 1 ? running - 1 : 0;
+}
+
+double machine_load(void)
+{
+    double load[3];
+    read_load(load);
+    return load[0];
 }
 
 static json *describe_load(void)
@@ -682,9 +727,8 @@ static void warn_build(json *list)
 
 static void warn_clock(json *list)
 {
-    char text[256], line[64];
-    if (read_line(CPU_DIR "cpu0/cpufreq/scaling_governor", line, sizeof line) &&
-        strcmp(line, "performance")) {
+    char text[256], line[128];
+    if (our_governors(line, sizeof line) && strcmp(line, "performance")) {
         snprintf(text, sizeof text,
                  "the frequency governor is '%s': the clock follows the load",
                  line);

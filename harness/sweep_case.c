@@ -257,7 +257,7 @@ static json *count_events(sweep_call *r, const sweep_job *sweep,
         .cost = &r->plan.cost[c->pass],
         .workspace = c->pass == ATT_FORWARD ? sizes->work
                                             : sizes->work_backward,
-        .multiplex = sweep->multiplex,
+        .multiplex = c->settings.multiplex,
     };
     isolate_stage("counting events");
     return counters_measure(&counting);
@@ -284,7 +284,7 @@ static json *measure(const sweep_job *job, json *out)
     isolate_stage("warming up and sampling");
     if (c->pass == ATT_BACKWARD) sweep_call_forward(&r); /* fills `save` */
     if (c->threads > 1) timing.run(&r); /* a BLAS makes its threads */
-    json *binding = bind_team(job->bind, c->threads);
+    json *binding = bind_team(c->settings.bind, c->threads);
     json_put(out, "samples", measure_samples(&timing));
     const bool held = bind_verify(binding, c->threads);
     json_put(out, "binding", binding);
@@ -328,7 +328,7 @@ json *sweep_case_run(void *arg)
         return verdict(out, "memory", why);
     }
     if (job->describe_only) return verdict(out, "ok", NULL);
-    if (job->bind != SWEEP_FREE && !bind_has_room(c->threads))
+    if (c->settings.bind != SWEEP_FREE && !bind_has_room(c->threads))
         return verdict(out, "threads",
                        "more threads than processors (--bind none lets them "
                        "share)");

@@ -45,7 +45,9 @@ static const struct argp_option fixed_options[] = {
       "fast kernel), none, only (one, and no fast kernel) (all)", 1 },
     { "dry-run", KEY_DRY, NULL, 0,
       "list the cases with their memory and operations", 1 },
-    { "retry", KEY_RETRY, NULL, 0, "measure again what failed before", 1 },
+    { "retry", KEY_RETRY, NULL, 0,
+      "measure again what failed before (what was measured under other settings "
+      "always is)", 1 },
     { "shard", KEY_SHARD, "I/N", 0,
       "the I-th of N parts, for N machines; join them with merge", 1 },
     { NULL, 0, NULL, 0, "How to measure:", 2 },
@@ -162,7 +164,7 @@ static int set_memory(sweep_options *o, const char *text)
             end++;
         }
         if (!*end && v < 0x1p62) {
-            o->max_memory = v;
+            o->settings.max_memory = v;
             return 0;
         }
     }
@@ -217,7 +219,7 @@ static int set_bind(sweep_options *o, const char *text)
 {
     const int policy = bind_parse(text);
     if (policy >= 0) {
-        o->bind = (enum sweep_bind)policy;
+        o->settings.bind = (enum sweep_bind)policy;
         return 0;
     }
     error_set(&o->error, "--bind: '%s' is none of close, spread, none", text);
@@ -253,7 +255,7 @@ static int set(sweep_options *o, int key, char *text)
     case KEY_RETRY: o->retry = true; return 0;
     case KEY_DRY: o->dry_run = true; return 0;
     case KEY_AA: o->aa = true; return 0;
-    case KEY_MULTIPLEX: o->multiplex = true; return 0;
+    case KEY_MULTIPLEX: o->settings.multiplex = true; return 0;
     case KEY_BIND: return set_bind(o, text);
     case KEY_PAIRS: return set_pairs(o, text);
     case ARGP_KEY_ARG:
@@ -343,7 +345,8 @@ int sweep_options_read_as(sweep_options *o, const sweep_command *as, int argc,
         .name = argv[0],
         .out = "results/run",
         .plain = -1,
-        .settings = { NAN, NAN, NAN, NAN, 0 },
+        .settings = { .ci = NAN, .seconds = NAN, .timeout = NAN,
+                      .check = NAN },
         .shard = 1,
         .shards = 1,
     };
@@ -372,6 +375,9 @@ static void override(sweep_settings *s, const sweep_settings *over)
     if (!isnan(over->timeout)) s->timeout = over->timeout;
     if (!isnan(over->check)) s->check = over->check;
     if (over->processes) s->processes = over->processes;
+    s->bind = over->bind;
+    s->multiplex = over->multiplex;
+    s->max_memory = over->max_memory;
 }
 
 /* The one block of a sweep that is all on the command line. */

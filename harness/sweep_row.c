@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine.h"
 #include "measure.h"
+#include "question.h"
 #include "roofline.h"
 
 static void *sure(void *p)
@@ -165,6 +167,7 @@ static json *noise(const json *samples)
     json_put_number(j, "involuntary_switches", switches);
     json_put_number(j, "throttled_s", throttled);
     json_put_number(j, "clock_ratio", clock);
+    json_put_number(j, "load", machine_load());
     return j;
 }
 
@@ -243,14 +246,14 @@ static json *place(const sweep_case *c, const sweep_env *env, const json *first,
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
                     const sweep_env *env)
 {
-    char binary[SWEEP_ID], when[24];
-    sweep_env_binary(env, &c->entry, binary);
+    char code[SWEEP_ID], when[24];
+    sweep_env_code(&c->entry, code);
     sweep_time(when);
     json_put_text(row, "kind", kind);
     json_put_number(row, "schema", JOURNAL_SCHEMA);
     json_put_text(row, "case", c->name);
     json_put_text(row, "env", env->id);
-    json_put_text(row, "binary", binary);
+    json_put_text(row, "code", code);
     json_put_text(row, "when", when);
     json_put_text(row, "mechanism", c->entry.mechanism->name);
     json_put_text(row, "family", c->entry.mechanism->family);
@@ -279,6 +282,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     sweep_row_head(row, "case", c, env);
     json_put_text(row, "status", o->status);
     json_put_text(row, "reason", *o->reason ? o->reason : NULL);
+    json_put(row, "settings", question_settings(c, env->row));
     json_put(row, "time_ns", ok ? times(c, o->samples, &median) : NULL);
     copy_member(row, o->first, "flop");
     if (json_get(o->first, "executed")) copy_member(row, o->first, "executed");
@@ -300,19 +304,73 @@ static bool has_text(const json *row, const char *key, const char *text)
     return other && !strcmp(other, text);
 }
 
-const json *sweep_row_find(const journal *j, const sweep_env *env,
-                           const sweep_case *c)
+bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
+                     const sweep_case *c)
 {
-    char binary[SWEEP_ID] = "";
-    for (int i = j->count - 1; i >= 0; i--) {
-        const json *row = j->rows[i];
-        if (!has_text(row, "kind", "case") || !has_text(row, "case", c->name))
-            continue;
-        if (!*binary) sweep_env_binary(env, &c->entry, binary);
-        const json *where = journal_env(j, row);
-        if (has_text(row, "binary", binary) &&
-            has_text(where, "machine_id", env->machine))
-            return row;
+    char code[SWEEP_ID];
+    if (!has_text(row, "case", c->name)) return false;
+    sweep_env_code(&c->entry, code);
+    return has_text(row, "code", code) &&
+           has_text(journal_env(j, row), "machine_id", env->machine);
+}
+
+typedef struct named {
+    const char *name;
+    const json *row;
+    int place;
+} named;
+
+static int by_name(const void *a, const void *b)
+{
+    const named *x = a, *y = b;
+    const int c = strcmp(x->name, y->name);
+    return c ? c : x->place - y->place;
+}
+
+sweep_index sweep_index_make(const journal *j)
+{
+    sweep_index x = { .journal = j };
+    named *list = sure(malloc((size_t)(j->count + 1) * sizeof *list));
+    for (int i = 0; i < j->count; i++) {
+        const char *name = json_text(json_get(j->rows[i], "case"));
+        if (name && has_text(j->rows[i], "kind", "case"))
+            list[x.count++] = (named){ name, j->rows[i], i };
     }
-    return NULL;
+    qsort(list, (size_t)x.count, sizeof *list, by_name);
+    x.of = sure(malloc((size_t)(x.count + 1) * sizeof *x.of));
+    for (int i = 0; i < x.count; i++) x.of[i] = list[i].row;
+    free(list);
+    return x;
+}
+
+/* Where rows with names behind this one begin. */
+static int behind(const sweep_index *x, const char *name)
+{
+    int from = 0, to = x->count;
+    while (from < to) {
+        const int mid = (from + to) / 2;
+        if (strcmp(json_text(json_get(x->of[mid], "case")), name) <= 0)
+            from = mid + 1;
+        else to = mid;
+    }
+    return from;
+}
+
+const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
+                           const sweep_case *c, char *why, size_t size)
+{
+    const json *found = NULL;
+    json *asked = NULL;
+    char differs[160];
+    *why = 0;
+    for (int i = behind(x, c->name) - 1; i >= 0 && !found; i--) {
+        const json *row = x->of[i];
+        if (!has_text(row, "case", c->name)) break;
+        if (!sweep_row_is_of(x->journal, row, env, c)) continue;
+        if (!asked) asked = question_settings(c, env->row);
+        if (question_answered(row, asked, differs, sizeof differs)) found = row;
+        else if (!*why) snprintf(why, size, "%s", differs);
+    }
+    json_free(asked);
+    return found;
 }

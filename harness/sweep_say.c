@@ -16,6 +16,21 @@ bool sweep_is_failure(const json *row)
 
 /* ---- before -------------------------------------------------------------- */
 
+/* Whether the code that measured a row is that of its kernel now. */
+static bool is_current(const json *row)
+{
+    const char *kernel = json_text(json_get(row, "kernel"));
+    const char *level = json_text(json_get(row, "level"));
+    const char *code = json_text(json_get(row, "code"));
+    char now[SWEEP_ID];
+    const int l = level ? att_level_parse(level) : -1;
+    const att_entry *e =
+        kernel && l >= 0 ? att_find(kernel, (enum att_level)l) : NULL;
+    if (!e || !code) return false;
+    sweep_env_code(e, now);
+    return !strcmp(code, now);
+}
+
 /* Rows that the run leaves alone. */
 static void warn_foreign(const sweep_run *r)
 {
@@ -25,16 +40,20 @@ static void warn_foreign(const sweep_run *r)
         const json *env = journal_env(&r->before, row);
         const char *kind = json_text(json_get(row, "kind"));
         const char *machine = json_text(json_get(env, "machine_id"));
-        const char *binary = json_text(json_get(env, "binary"));
         if (!strcmp(kind, "case") &&
-            (!machine || strcmp(machine, r->env.machine) || !binary ||
-             strcmp(binary, r->env.binary)))
+            (!machine || strcmp(machine, r->env.machine) || !is_current(row)))
             foreign++;
     }
     if (foreign)
-        fprintf(stderr, "%s: %d rows of %s are of another build or machine: "
-                        "they stay, and their cases are measured anew\n",
+        fprintf(stderr, "%s: %d rows of %s are of other code or another "
+                        "machine: they stay, and their cases are measured "
+                        "anew\n",
                 r->o->name, foreign, r->writer.path);
+    if (r->changed)
+        fprintf(stderr, "%s: %d case%s measured under other settings (%s): "
+                        "they are measured again\n",
+                r->o->name, r->changed, r->changed == 1 ? " was" : "s were",
+                r->change);
 }
 
 void sweep_say_warnings(const sweep_run *r)
@@ -71,6 +90,8 @@ void sweep_say_legend(const sweep_run *r)
     if (r->left == 0) return;
 
     const sweep_settings *s = &r->cases.of[0].settings;
+    const char *when =
+        json_text(json_get(json_get(r->env.row, "roofline"), "when"));
     char processes[64] = "1 process each", seconds[64];
     if (s->processes > 1)
         snprintf(processes, sizeof processes,
@@ -90,7 +111,7 @@ void sweep_say_legend(const sweep_run *r)
            "not help (noise)\n",
            processes, 100 * s->ci, seconds);
     printf("# GFLOP/s: operations of the definition; %% roof: of what this "
-           "machine's measured ceilings allow\n");
+           "machine's ceilings allow, measured at %s\n", when ? when : "?");
     sweep_table_header(stdout, r->width);
     fflush(stdout);
 }

@@ -86,23 +86,3 @@ void sweep_table_line(FILE *f, int width, const json *row)
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);
     fputc('\n', f);
 }
-
-void sweep_list_header(FILE *f, int width)
-{
-    fprintf(f, "%-*s %12s %12s  %s\n", width, "case", "memory MiB", "GFLOP",
-            "status");
-}
-
-void sweep_list_line(FILE *f, int width, const sweep_case *c,
-                     const isolate_result *r)
-{
-    char memory[CELL], gflop[CELL];
-    const char *status = json_text(json_get(r->value, "status"));
-    const char *reason = json_text(json_get(r->value, "reason"));
-    cell(member(r->value, "bytes", "predicted") / 0x1p20, memory);
-    cell(member(r->value, "flop", "total") * 1e-9, gflop);
-    if (!status) status = r->status;
-    if (!reason) reason = r->reason;
-    fprintf(f, "%-*s %12s %12s  %s%s%s\n", width, c->name, memory, gflop,
-            status, *reason ? ": " : "", reason);
-}

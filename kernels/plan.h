@@ -24,6 +24,9 @@ typedef struct att_entry {
     const att_kernel *kernel;
     const att_mechanism *mechanism;
     enum att_level level;
+    uint64_t code; /* hash of what it is made of: compiled code of the kernel's
+                      file, of its mechanism's, and of what every kernel runs
+                      in; of a plugin's, the shared object                   */
 } att_entry;
 
 /* All mechanisms, sorted by name.  *out is valid for the life of the program,

@@ -1,4 +1,5 @@
 /* registry.c - every mechanism and kernel of the build and of plugins. */
+#define _GNU_SOURCE /* dladdr */
 #include "plan.h"
 
 #include <dlfcn.h>
@@ -6,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* registry.inc is written by the Makefile:
- *     M(att_mechanisms_<unit>)   K(att_kernels_<unit>, <level>) */
+/* registry.inc and codes.inc are written by the Makefile:
+ *     M(att_mechanisms_<unit>)   K(att_kernels_<unit>, <level>)
+ *     CORE(<level>, <hash>)      CODE(<table of M or K>, <hash>) */
 #define M(table) extern const att_mechanism table[];
 #define K(table, level) extern const att_kernel table[];
 #include "registry.inc"
@@ -76,6 +78,59 @@ int att_level_parse(const char *name)
     return -1;
 }
 
+/* ---- what they are made of -------------------------------------------------------- */
+
+#define FNV_START 0xcbf29ce484222325u
+
+static uint64_t fnv(uint64_t hash, const void *data, size_t size)
+{
+    const unsigned char *c = data;
+    for (size_t i = 0; i < size; i++) hash = (hash ^ c[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static uint64_t core_code(enum att_level level)
+{
+#define CORE(l, hash) if (level == l) return hash;
+#define CODE(table, hash)
+#include "codes.inc"
+#undef CORE
+#undef CODE
+    return 0;
+}
+
+/* Hash of the shared object that holds an address. */
+static uint64_t plugin_code(const void *address)
+{
+    Dl_info info;
+    char block[1 << 14];
+    size_t n;
+    uint64_t hash = FNV_START;
+    FILE *f = dladdr(address, &info) ? fopen(info.dli_fname, "rbe") : NULL;
+    while (f && (n = fread(block, 1, sizeof block, f)) > 0)
+        hash = fnv(hash, block, n);
+    if (f) fclose(f);
+    return hash;
+}
+
+static uint64_t table_code(const void *table)
+{
+#define CORE(l, hash)
+#define CODE(t, hash) if (table == (const void *)t) return hash;
+#include "codes.inc"
+#undef CORE
+#undef CODE
+    return plugin_code(table);
+}
+
+static uint64_t mechanism_code(const att_mechanism *m)
+{
+    for (size_t i = 0; i < sizeof mechanism_tables / sizeof(void *); i++)
+        for (const att_mechanism *x = mechanism_tables[i]; x->name; x++)
+            if (x == m) return table_code(mechanism_tables[i]);
+    return plugin_code(m);
+}
+
 /* ---- tables -> sorted lists ---------------------------------------------------------- */
 
 static int by_mechanism_name(const void *a, const void *b)
@@ -113,11 +168,15 @@ static const char *add_mechanisms(const att_mechanism *table)
 
 static const char *add_kernels(const att_kernel *table, enum att_level level)
 {
+    uint64_t code[3] = { table_code(table), 0, core_code(level) };
     for (; table->name; table++) {
         const att_mechanism *m = att_find_mechanism(table->mechanism);
         if (!m || att_find(table->name, level)) return table->name;
         entries = grow(entries, entry_count, sizeof *entries);
-        entries[entry_count++] = (att_entry){ table, m, level };
+        code[1] = mechanism_code(m);
+        entries[entry_count++] = (att_entry){
+            table, m, level, fnv(FNV_START, code, sizeof code)
+        };
         qsort(entries, entry_count, sizeof *entries, by_entry_name);
     }
     return NULL;

@@ -102,8 +102,8 @@ void caption_note(const results *r, const slice *s, const lines *all,
         append(out, size, " ", text);
     }
     if (r->left_out) {
-        snprintf(text, sizeof text, "%d case%s of other machines or programs "
-                                    "in this journal left out.",
+        snprintf(text, sizeof text, "%d case%s of other machines or of other "
+                                    "code in this journal left out.",
                  r->left_out, r->left_out == 1 ? "" : "s");
         append(out, size, " ", text);
     }

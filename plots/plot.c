@@ -244,10 +244,9 @@ static void draw_all(run *r)
 /* Says what the figures do not show although the journal has it. */
 static void say_left_out(const run *r)
 {
-    if (r->results.left_out)
-        fprintf(stderr, "attnbench plot: %d cases of other machines or "
-                        "programs are left out; --env all mixes them\n",
-                r->results.left_out);
+    char text[512];
+    results_say_left_out(&r->results, text, sizeof text);
+    if (*text) fprintf(stderr, "attnbench plot: %s\n", text);
     if (r->results.env_count > 1)
         fprintf(stderr, "attnbench plot: cases of %d machines or programs are "
                         "mixed in these figures\n", r->results.env_count);

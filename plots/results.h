@@ -1,9 +1,10 @@
 /* results.h - the cases of a journal, ready for figures and tables.
  *
- * Rows that the same program measured on the same machine belong together (an
- * environment; several env rows may describe one).  By default the cases of the
- * newest one are used, and how many others were left out is known.  All texts
- * point into the journal.
+ * Rows that the same code measured on the same machine belong together (an
+ * environment; several env rows may describe one): those of a program, and those
+ * of earlier ones whose kernel was the same.  By default the cases of the newest
+ * one are used, and which others were left out is known.  All texts point into
+ * the journal.
  */
 #ifndef RESULTS_H
 #define RESULTS_H
@@ -36,7 +37,8 @@ typedef struct results {
     int count;
     const char **env; /* ids of the environments of `item`, oldest first     */
     int env_count;
-    int left_out;    /* rows of cases of other environments                  */
+    result *other;   /* cases of other environments, left out                */
+    int left_out;    /* how many                                             */
     int replaced;    /* rows that a later row of the same case replaced      */
 } results;
 
@@ -44,11 +46,20 @@ typedef struct results {
  * simulated. */
 enum results_kind { RESULTS_TIMED, RESULTS_SIMULATED };
 
-/* Reads DIR/journal.jsonl.  env: an id (or the start of one), "all", or NULL
- * for the environment of the last case.  No case at all is an error. */
+/* Reads DIR/journal.jsonl.  env: an id (or the start of one) for what its program
+ * measured, "all", or NULL for the environment of the last case.  No case at all
+ * is an error. */
 int results_read(results *r, const char *dir, enum results_kind kind,
                  const char *env, error *e);
 void results_free(results *r);
+
+/* The case of that name, the last one if there are several; NULL if none. */
+const result *results_find(const results *r, const char *name);
+/* Whether a case of that name was left out, being of another environment. */
+bool results_left_out(const results *r, const char *name);
+/* For people: "608 cases of other machines or of other code are left out (linear.*,
+ * ...): --env all"; "" if none is. */
+void results_say_left_out(const results *r, char *out, size_t size);
 
 /* Text of an axis of the problem: "56x56", "32", "relu"; "" if the case has no
  * such axis.  out holds RESULT_TEXT bytes. */

@@ -268,7 +268,7 @@ static void write_journal(const char *dir, int rows)
 {
     journal_writer w;
     error e;
-    if (journal_open(&w, dir, &e)) fail_msg("%s", e.text);
+    if (journal_open(&w, dir, NULL, &e)) fail_msg("%s", e.text);
     append(&w, "env", 0);
     for (int i = 1; i < rows; i++) append(&w, "case", i);
     journal_close(&w);
@@ -360,13 +360,13 @@ static void journals_are_locked(void **state)
     const char *dir = in_folder("lock");
     journal_writer a, b;
     error e;
-    assert_int_equal(journal_open(&a, dir, &e), 0);
-    assert_int_equal(journal_open(&b, dir, &e), -1);
+    assert_int_equal(journal_open(&a, dir, NULL, &e), 0);
+    assert_int_equal(journal_open(&b, dir, NULL, &e), -1);
     assert_non_null(strstr(e.text, dir));
     journal_close(&a);
-    assert_int_equal(journal_open(&b, dir, &e), 0);
+    assert_int_equal(journal_open(&b, dir, NULL, &e), 0);
     journal_close(&b);
-    assert_int_equal(journal_open(&b, "/proc/no", &e), -1);
+    assert_int_equal(journal_open(&b, "/proc/no", NULL, &e), -1);
 }
 
 /* ---- safetensors -------------------------------------------------------------------------- */

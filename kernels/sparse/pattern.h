@@ -94,18 +94,25 @@ static inline size_t pattern_fixed(const pattern *x, size_t i, size_t j)
     return j < own && own < summary ? own : summary;
 }
 
+/* Blocks of queries and of keys; chosen: the random block of `from`. */
+static inline bool pattern_block(const pattern *x, size_t from, size_t to,
+                                 int chosen)
+{
+    const size_t away = from < to ? to - from : from - to;
+    return x->kind == PATTERN_MASKED
+               ? blocks_visible(x->p, (int)from, (int)to)
+               : away <= x->reach || from < x->globals || to < x->globals ||
+                     (int)to == chosen;
+}
+
 static inline size_t pattern_blocks(const pattern *x, size_t i, size_t j)
 {
     const size_t b = x->block, from = i / b, blocks = (x->m + b - 1) / b;
-    for (size_t to = j / b; to < blocks; to++) {
-        const size_t away = from < to ? to - from : from - to;
-        const bool visible =
-            x->kind == PATTERN_MASKED
-                ? blocks_visible(x->p, (int)from, (int)to)
-                : away <= x->reach || from < x->globals || to < x->globals ||
-                      (int)to == blocks_random(x->p, (int)from, (int)blocks);
-        if (visible) return to * b > j ? to * b : j;
-    }
+    const int chosen = x->kind == PATTERN_MASKED
+                           ? 0 : blocks_random(x->p, (int)from, (int)blocks);
+    for (size_t to = j / b; to < blocks; to++)
+        if (pattern_block(x, from, to, chosen))
+            return to * b > j ? to * b : j;
     return x->m;
 }
 
