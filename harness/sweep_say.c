@@ -82,6 +82,15 @@ static void tell_seconds(const sweep_run *r, char *out, size_t size)
     else snprintf(out, size, "%.2g to %.2g s", least, most);
 }
 
+/* Ceilings that this run did not measure itself. */
+static void say_age(const json *roofline)
+{
+    const double hours = json_number(json_get(roofline, "age_s"), 0) / 3600;
+    if (hours > 0)
+        printf("# ceilings were measured %.2g h ago (--ceilings fresh measures "
+               "them anew)\n", hours);
+}
+
 void sweep_say_legend(const sweep_run *r)
 {
     if (r->kept)
@@ -112,6 +121,7 @@ void sweep_say_legend(const sweep_run *r)
            processes, 100 * s->ci, seconds);
     printf("# GFLOP/s: operations of the definition; %% roof: of what this "
            "machine's ceilings allow, measured at %s\n", when ? when : "?");
+    say_age(json_get(r->env.row, "roofline"));
     sweep_table_header(stdout, r->width);
     fflush(stdout);
 }

@@ -27,7 +27,8 @@ typedef struct result {
     const char *status, *reason;
     int threads;
     bool ok;         /* status "ok", with a median if it was timed           */
-    bool unreliable; /* fewer than RESULT_CLEAN clean samples                */
+    bool unreliable; /* fewer than RESULT_CLEAN clean samples, or faster than
+                        the roofline                                         */
 } result;
 
 typedef struct results {
