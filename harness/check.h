@@ -76,7 +76,7 @@ void check_reference(check_values *v, att_cost tally[2]);
 
 /* Whether cost() of the forward pass says what its reference did, operation by
  * operation; `tally` is that of check_reference().  If not, why gets one line.  A
- * reference that counts nothing cannot tell: true. */
+ * reference that counts nothing, or no pairs, cannot tell: true. */
 bool check_cost(const att_mechanism *m, const att_problem *p,
                 const att_cost *tally, char *why, size_t size);
 

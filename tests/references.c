@@ -185,7 +185,7 @@ static void counts(void **state)
     bool tallies = false;
     for (int i = 0; i < s.count; i++) {
         check_values v;
-        att_cost tally[2] = { { 0 } };
+        att_cost model, tally[2] = { { 0 } };
         const att_cost *t = &tally[ATT_FORWARD];
         char why[160];
         make(&v, m, &s.item[i], false);
@@ -194,6 +194,10 @@ static void counts(void **state)
         tallies |= att_flops(t) > 0 || t->pairs > 0;
         if (!check_cost(m, &s.item[i].problem, t, why, sizeof why))
             fail_msg("%s: %s", told(m, &s.item[i].problem), why);
+        m->cost(&s.item[i].problem, ATT_FORWARD, &model);
+        if (att_flops(t) > 0 && t->pairs != model.pairs)
+            fail_msg("%s: cost() says %.15g pairs, %.15g were counted",
+                     told(m, &s.item[i].problem), model.pairs, t->pairs);
     }
     shapes_free(&s);
     if (!tallies) skip(); /* this reference does not count */
