@@ -257,9 +257,13 @@ static int turns(runner *r, const order *job, double (*ns)[MOST_TURNS])
             measure_now() - start < job->o->seconds * job->count)) {
         for (int k = 0; k < job->count; k++) {
             const int i = (turn + k) % job->count;
-            const double before = measure_now();
-            pass(&r[i]);
-            ns[i][turn] = round(1e9 * (measure_now() - before));
+            int stops;
+            do {
+                stops = measure_stops();
+                const double before = measure_now();
+                pass(&r[i]);
+                ns[i][turn] = round(1e9 * (measure_now() - before));
+            } while (measure_stops() != stops);
         }
         turn++;
     }

@@ -82,16 +82,25 @@ static void on_continue(int number)
     continued++;
 }
 
+int measure_stops(void)
+{
+    static bool counting;
+    const struct sigaction action = { .sa_handler = on_continue,
+                                      .sa_flags = SA_RESTART };
+    if (!counting) counting = sigaction(SIGCONT, &action, NULL) == 0;
+    return continued;
+}
+
 /* Time in which the process was stopped (Ctrl-Z) is not the kernel's: then the
  * calls are timed again. */
 static double timed(sampler *s, int calls)
 {
     for (;;) {
-        const sig_atomic_t before = continued;
+        const int before = measure_stops();
         const double start = measure_now();
         for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
         const double seconds = measure_now() - start;
-        if (continued == before) {
+        if (measure_stops() == before) {
             s->kernel += seconds;
             return seconds;
         }
@@ -230,11 +239,8 @@ static json *describe(const sampler *s, const char *stop, double clock)
 
 json *measure_samples(const measure_job *job)
 {
-    const struct sigaction counting = { .sa_handler = on_continue,
-                                        .sa_flags = SA_RESTART };
     sampler s = { .job = job, .start = measure_now() };
     const char *stop;
-    sigaction(SIGCONT, &counting, NULL);
     calibrate(&s, warm_up(&s));
     const double before = measure_clock();
     s.sampling = measure_now();

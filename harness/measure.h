@@ -48,6 +48,10 @@ double measure_memory_peak(const measure_memory *m);
  * proportional to the core's clock.  Takes about 0.2 ms. */
 double measure_clock(void);
 
+/* How often the process has been stopped (Ctrl-Z) and continued since the first
+ * call of this: a time between two calls that differ is to be taken again. */
+int measure_stops(void);
+
 /* Monotonic, in seconds. */
 double measure_now(void);
 
