@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
+#include "../harness/bind.h"
 #include "../harness/clean.h"
 #include "../harness/isolate.h"
 #include "../harness/measure.h"
@@ -200,11 +200,26 @@ static json *failure(const error *e)
     return j;
 }
 
+/* Before anything else uses OpenMP; NULL if the threads run as asked. */
+static json *threads_refused(const order *job)
+{
+    error e;
+    isolate_stage("starting its threads");
+    const char *why = bind_refusal(job->o->threads);
+    if (!why) return NULL;
+    error_set(&e, "%s", why);
+    return failure(&e);
+}
+
 static json *alone(void *arg)
 {
     const order *job = arg;
     runner r;
     error e;
+    measure_memory memory;
+    json *refused = threads_refused(job);
+    if (refused) return refused;
+    measure_memory_begin(&memory);
     isolate_stage("building the model");
     if (open_runner(&r, job->specs, job->o, &e)) {
         close_runner(&r);
@@ -217,10 +232,8 @@ static json *alone(void *arg)
                            .seconds = job->o->seconds,
                            .clock = measure_clock()};
     json *one = json_object(), *all = json_array();
-    struct rusage use;
     json_put(one, "samples", measure_samples(&m));
-    getrusage(RUSAGE_SELF, &use);
-    json_put_number(one, "peak_rss", 1024.0 * (double)use.ru_maxrss);
+    json_put_number(one, "peak_rss", measure_memory_peak(&memory));
     put_shares(one, &r);
     json_put_number(one, "sgemm_flops", sgemm_rate(job->o->threads));
     close_runner(&r);
@@ -245,9 +258,13 @@ static int turns(runner *r, const order *job, double (*ns)[MOST_TURNS])
             measure_now() - start < job->o->seconds * job->count)) {
         for (int k = 0; k < job->count; k++) {
             const int i = (turn + k) % job->count;
-            const double before = measure_now();
-            pass(&r[i]);
-            ns[i][turn] = round(1e9 * (measure_now() - before));
+            int stops;
+            do {
+                stops = measure_stops();
+                const double before = measure_now();
+                pass(&r[i]);
+                ns[i][turn] = round(1e9 * (measure_now() - before));
+            } while (measure_stops() != stops);
         }
         turn++;
     }
@@ -259,7 +276,7 @@ static json *in_turn(void *arg)
     const order *job = arg;
     runner *r = sure(calloc((size_t)job->count, sizeof *r));
     double(*ns)[MOST_TURNS] = sure(calloc((size_t)job->count, sizeof *ns));
-    json *all = NULL;
+    json *all = threads_refused(job);
     error e;
 
     isolate_stage("building the models");

@@ -264,7 +264,7 @@ static int write_rows(const request *r, const model_result *list, error *e)
     if (journal_open(&w, r->out, &j, e)) return -1;
     int rc = sweep_env_identify(&env, NULL, e);
     if (rc == 0)
-        rc = sweep_env_complete(&env, &j, &r->run.threads, 1, 1, NULL, NULL, e);
+        rc = sweep_env_complete(&env, &j, &r->run.threads, 1, 3, NULL, NULL, e);
     if (rc == 0) rc = journal_append(&w, env.row, e);
     for (int i = 0; rc == 0 && i < r->count; i++) {
         json *row = row_of(r, &env, &list[i]);

@@ -195,6 +195,31 @@ int check_reference_sane(const check_values *v, error *e)
     return 0;
 }
 
+bool check_cost(const att_mechanism *m, const att_problem *p,
+                const att_cost *tally, char *why, size_t size)
+{
+    att_cost model = { 0 };
+    if (att_flops(tally) == 0 && tally->pairs == 0) return true;
+    m->cost(p, ATT_FORWARD, &model);
+    const struct { const char *name; double model, counted; } c[] = {
+        { "mul_add", model.mul_add, tally->mul_add },
+        { "add", model.add, tally->add },
+        { "mul", model.mul, tally->mul },
+        { "div", model.div, tally->div },
+        { "exp", model.exp, tally->exp },
+        { "pairs", model.pairs, tally->pairs },
+    };
+    for (size_t k = 0; k < sizeof c / sizeof *c; k++) {
+        if (fabs(c[k].model - c[k].counted) <= 1e-9 * (1 + c[k].model) ||
+            (c[k].counted == 0 && !strcmp(c[k].name, "pairs")))
+            continue; /* pairs are no operations: not all count them */
+        snprintf(why, size, "cost() says %.15g %s, the reference does %.15g",
+                 c[k].model, c[k].name, c[k].counted);
+        return false;
+    }
+    return true;
+}
+
 /* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
  * larger half of the floats and 2^-25 of the others. */
 static void jitter(double *to, const double *from, size_t n, uint64_t *seed)

@@ -79,6 +79,12 @@ void check_reference(check_values *v, att_cost tally[2]);
  * infinite (the logarithm of an empty sum), but not NaN. */
 int check_reference_sane(const check_values *v, error *e);
 
+/* Whether cost() of the forward pass says what its reference did, operation by
+ * operation; `tally` is that of check_reference().  If not, why gets one line.  A
+ * reference that counts nothing, or no pairs, cannot tell: true. */
+bool check_cost(const att_mechanism *m, const att_problem *p,
+                const att_cost *tally, char *why, size_t size);
+
 /* Estimates into output[].shaky how far each result moves (on the scale of
  * check_difference) when every input moves by half a float's precision at
  * random: what an exact kernel with float inside cannot be blamed for.  Costs

@@ -107,6 +107,25 @@ static void say_memory(const json *machine)
     say(YES, "memory", text, NULL);
 }
 
+/* Of control groups: a container's or a batch job's. */
+static void say_limits(const json *machine)
+{
+    const json *l = json_get(machine, "limits");
+    const double memory = json_number(json_get(l, "memory_bytes"), 0);
+    const double processors = json_number(json_get(l, "processors"), 0);
+    char text[128];
+    if (memory > 0) {
+        snprintf(text, sizeof text, "%s, by a control group",
+                 text_bytes(memory));
+        say(CARE, "memory limit", text, NULL);
+    }
+    if (processors > 0) {
+        snprintf(text, sizeof text, "%.3g processors, by a control group",
+                 processors);
+        say(CARE, "processor quota", text, NULL);
+    }
+}
+
 static void say_clock(const json *machine)
 {
     const json *f = json_get(machine, "frequency");
@@ -309,6 +328,7 @@ static void print_text(json *machine, json *counters)
     say_cpu(machine);
     say_caches(machine);
     say_memory(machine);
+    say_limits(machine);
     say_clock(machine);
     title("Measurements");
     say_time();

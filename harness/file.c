@@ -249,9 +249,10 @@ static int make_one(const char *path)
 {
     char *real = follow(path);
     if (!real) return -1;
-    const bool there = mkdir(real, 0777) == 0 || is_folder(real);
-    if (!there && errno == EEXIST) errno = ENOTDIR;
+    const int why = mkdir(real, 0777) < 0 ? errno : 0;
+    const bool there = !why || is_folder(real);
     free(real);
+    errno = why == EEXIST ? ENOTDIR : why;
     return there ? 0 : -1;
 }
 

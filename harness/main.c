@@ -12,6 +12,7 @@
 #include "../kernels/plan.h"
 #include "commands.h"
 #include "error.h"
+#include "process.h"
 #include "progress.h"
 #include "text.h"
 
@@ -141,6 +142,7 @@ static int load_plugin(const char *path)
         return complain(EXIT_USAGE, &e);
     }
     const char *why = att_load_plugin(path);
+    process_plain_numbers(); /* its constructors may have chosen a locale */
     if (!why) return EXIT_OK;
     error_set(&e, "%s", why);
     return complain(EXIT_MISSING, &e);
@@ -252,6 +254,7 @@ static bool take_streams(void)
 int main(int argc, char **argv)
 {
     int at, status;
+    process_begin();
     if (!take_streams()) return EXIT_MISSING;
     on_exit(check_output, NULL);
     if (read_options(argc, argv, &at, &status))

@@ -36,6 +36,7 @@ static const struct setting {
     { "max_memory", LARGER, "oom", CASE, { NULL } },
     { "processors", ALWAYS, NULL, MACHINE, { "binding", "affinity" } },
     { "environment", ALWAYS, NULL, MACHINE, { "binding", NULL } },
+    { "quota", ALWAYS, NULL, MACHINE, { "limits", "processors" } },
     { "governor", ALWAYS, NULL, MACHINE, { "frequency", "governor" } },
     { "turbo", ALWAYS, NULL, MACHINE, { "turbo", NULL } },
     { "smt", ALWAYS, NULL, MACHINE, { "smt", NULL } },
@@ -61,13 +62,12 @@ static void of_case(json *j, const sweep_case *c)
     else json_put_null(j, "max_memory");
 }
 
-/* Variables that are set, but for those that the program overrides. */
+/* Variables that are set; those that the program overrides are not here. */
 static json *environment(const json *binding)
 {
     json *j = json_object();
     for (const json *x = json_first(binding); x; x = json_next(x))
-        if (strcmp(json_key(x), "affinity") &&
-            strcmp(json_key(x), "OMP_NUM_THREADS") && json_text(x))
+        if (strcmp(json_key(x), "affinity") && json_text(x))
             json_put_text(j, json_key(x), json_text(x));
     return j;
 }

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "bind.h"
 #include "isolate.h"
 #include "machine.h"
 #include "peak.h"
@@ -407,6 +408,14 @@ typedef struct request {
     double seconds;
 } request;
 
+static json *no_ceilings(const char *reason)
+{
+    json *j = json_object();
+    json_put_null(j, "ceilings");
+    json_put_text(j, "reason", reason);
+    return j;
+}
+
 static json *measure(void *arg)
 {
     const request *r = arg;
@@ -415,6 +424,8 @@ static json *measure(void *arg)
     int most = 1;
     for (int i = 0; i < r->count; i++)
         if (r->threads[i] > most) most = r->threads[i];
+    const char *refused = bind_refusal(most);
+    if (refused) return no_ceilings(refused);
     add_probes(&b, r->threads, r->count);
     make_block(&b, most);
 
@@ -445,10 +456,7 @@ json *roofline_measure(const int *threads, int count, double seconds)
     error e;
     if (isolate_run(measure, &r, &limits, &result, &e) == 0 && result.value)
         return result.value;
-    json *j = json_object();
-    json_put_null(j, "ceilings");
-    json_put_text(j, "reason", *result.reason ? result.reason : e.text);
-    return j;
+    return no_ceilings(*result.reason ? result.reason : e.text);
 }
 
 /* ---- placing a case ------------------------------------------------------ */

@@ -231,6 +231,7 @@ static int prepare(sweep_run *r)
     int *threads = thread_counts(&r->cases, &count);
     const double start = measure_now();
     progress_show(&r->bar, 0, "measuring the ceilings of this machine");
+    r->env.fresh = r->o->fresh;
     int rc = sweep_env_complete(&r->env, &r->before, threads, count,
                                 ROOFLINE_SECONDS, part_of(r), &stop_signal,
                                 &r->o->error);

@@ -43,7 +43,7 @@ typedef struct sweep_job {
 } sweep_job;
 
 /* For isolate_run(): arg is a sweep_job.  Returns
- *     status   "ok", "unsupported", "memory", "oom", "wrong"
+ *     status   "ok", "unsupported", "memory", "threads", "oom", "wrong"
  *     reason   why not ok
  *     flop, executed, pairs, bytes, check, counters  as in a case row
  *     checked  case name that `check` belongs to

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ceilings.h"
 #include "file.h"
 #include "isolate.h"
 #include "machine.h"
@@ -149,23 +150,40 @@ static time_t read_time(const char *text)
     return timegm(&utc);
 }
 
-/* Ceilings that hold for this run, too, or NULL. */
-static const json *find_ceilings(const sweep_env *env, const journal *j,
-                                 const order *o)
+/* Seconds since the ceilings of an env row were measured. */
+static double age_of(const json *row)
 {
-    enum { YOUNG = 3600 };
-    for (int i = j->envs - 1; i >= 0; i--) {
-        const json *row = j->env[i];
-        const json *roofline = json_get(row, "roofline");
-        const double age = difftime(
-            time(NULL), read_time(json_text(json_get(roofline, "when"))));
-        if (same_text(row, "machine_id", env->machine) &&
-            same_text(row, "binary", env->binary) &&
-            has_threads(row, o->threads, o->count) && age >= 0 &&
-            age < YOUNG && question_same_machine(row, env->row))
-            return roofline;
-    }
-    return NULL;
+    const char *when = json_text(json_get(json_get(row, "roofline"), "when"));
+    return difftime(time(NULL), read_time(when));
+}
+
+/* Whether the ceilings of an env row hold for this run, too. */
+static bool holds(const sweep_env *env, const json *row, const order *o,
+                  double oldest)
+{
+    const double age = age_of(row);
+    return same_text(row, "machine_id", env->machine) &&
+           same_text(row, "binary", env->binary) &&
+           json_size(json_get(json_get(row, "roofline"), "ceilings")) > 0 &&
+           has_threads(row, o->threads, o->count) && age >= 0 && age < oldest &&
+           question_same_machine(row, env->row);
+}
+
+/* Ceilings of this journal, or of the user's last run; NULL: neither holds. */
+static json *find_ceilings(const sweep_env *env, const journal *j,
+                           const order *o)
+{
+    enum { HOUR = 3600, DAY = 24 * HOUR };
+    json *kept = NULL;
+    const json *row = NULL;
+    for (int i = j->envs - 1; i >= 0 && !row; i--)
+        if (holds(env, j->env[i], o, HOUR)) row = j->env[i];
+    if (!row) row = kept = ceilings_read(env->machine);
+    json *roofline = row && holds(env, row, o, DAY)
+                         ? json_copy(json_get(row, "roofline")) : NULL;
+    if (roofline) json_put_number(roofline, "age_s", age_of(row));
+    json_free(kept);
+    return roofline;
 }
 
 /* Runs `function` in a child; an object in any case: {reason} if it failed. */
@@ -231,19 +249,23 @@ int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
                        int count, double seconds, json *run,
                        const volatile sig_atomic_t *stop, error *e)
 {
-    order o = { threads, count, seconds };
+    const order o = { threads, count, seconds };
     char when[24];
-    const json *known = count ? find_ceilings(env, j, &o) : NULL;
-    json *roofline = NULL;
-    if (known) roofline = json_copy(known);
-    else if (count == 0) roofline = no_ceilings();
-    else if (ask(measure, &o, 60 + 10 * seconds, stop, &roofline, e) < 0) {
+    json *roofline = count && !env->fresh ? find_ceilings(env, j, &o) : NULL;
+    const bool known = roofline != NULL;
+    if (count == 0) roofline = no_ceilings();
+    else if (!known &&
+             ask(measure, (void *)&o, 60 + 10 * seconds, stop, &roofline, e) < 0) {
         json_free(run);
         return -1;
     }
     sweep_time(when);
-    if (!known && count) json_put_text(roofline, "when", when);
+    if (!known && count) {
+        json_put_text(roofline, "when", when);
+        json_put_number(roofline, "age_s", 0);
+    }
     complete(env, &o, roofline, run);
+    if (!known && count) ceilings_keep(env->machine, env->row);
     return 0;
 }
 

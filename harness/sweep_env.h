@@ -15,6 +15,8 @@ typedef struct sweep_env {
     char machine[SWEEP_ID]; /* what stays the same from run to run          */
     char binary[SWEEP_ID];  /* contents of the program's file               */
     json *row;              /* of this run: written anew by each            */
+    bool fresh;             /* set before completing: known ceilings do not
+                               count                                        */
 } sweep_env;
 
 /* Fills machine, binary and the machine's part of the row.  The machine is
@@ -23,8 +25,9 @@ int sweep_env_identify(sweep_env *env, const volatile sig_atomic_t *stop,
                        error *e);
 /* Then: completes the env row of this run.  Ceilings for these thread counts are
  * those of the journal's last env row of the same machine, program and settings
- * of the machine, if it has them for all and they are younger than an hour; else
- * they are measured, in a child process and about `seconds`.  No thread counts:
+ * of the machine, if it has them for all and they are younger than an hour, or
+ * those of the user's last run that measured them (ceilings.h), if younger than a
+ * day; else they are measured, in a child process and about `seconds`.  No thread counts:
  * no ceilings.  run: what the run is part of (taken over), or NULL. */
 int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
                        int count, double seconds, json *run,

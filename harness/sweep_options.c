@@ -28,7 +28,8 @@ enum {
     KEY_AA,
     KEY_PAIRS,
     KEY_BIND,
-    KEY_MULTIPLEX
+    KEY_MULTIPLEX,
+    KEY_CEILINGS
 };
 
 static const struct argp_option fixed_options[] = {
@@ -60,6 +61,9 @@ static const struct argp_option fixed_options[] = {
     { "bind", KEY_BIND, "WHERE", 0,
       "threads on processors of their own: close (neighbours), spread (far "
       "apart), none (close)", 2 },
+    { "ceilings", KEY_CEILINGS, "WHICH", 0,
+      "of the roofline: kept (those of this machine and program, if they were "
+      "measured within a day), fresh (kept)", 2 },
     { "multiplex", KEY_MULTIPLEX, NULL, 0,
       "hardware events take turns on the processor's counters while a case "
       "is repeated: fewer passes, estimates (one pass per group of events that "
@@ -226,6 +230,14 @@ static int set_bind(sweep_options *o, const char *text)
     return sweep_fail(o, EXIT_USAGE);
 }
 
+static int set_ceilings(sweep_options *o, const char *text)
+{
+    o->fresh = !strcmp(text, "fresh");
+    if (o->fresh || !strcmp(text, "kept")) return 0;
+    error_set(&o->error, "--ceilings: '%s' is none of kept, fresh", text);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
 static int add_patterns(sweep_options *o, sweep_patterns *p, const char *text)
 {
     if (sweep_patterns_add(p, text, &o->error) == 0) return 0;
@@ -257,6 +269,7 @@ static int set(sweep_options *o, int key, char *text)
     case KEY_AA: o->aa = true; return 0;
     case KEY_MULTIPLEX: o->settings.multiplex = true; return 0;
     case KEY_BIND: return set_bind(o, text);
+    case KEY_CEILINGS: return set_ceilings(o, text);
     case KEY_PAIRS: return set_pairs(o, text);
     case ARGP_KEY_ARG:
         error_set(&o->error, "'%s' stands alone: options start with --, as in "
@@ -297,6 +310,7 @@ static bool is_of_timing(int key)
 {
     static const int keys[] = { KEY_CI, KEY_TIME,  KEY_PROCESSES, KEY_CHECK,
                                 KEY_AA, KEY_PAIRS, KEY_BIND,      KEY_MULTIPLEX,
+                                KEY_CEILINGS,
                                 KEY_DRY };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (keys[i] == key) return true;

@@ -14,7 +14,7 @@ typedef struct sweep_options {
     int plain;               /* enum sweep_plain, -1: not given              */
     sweep_settings settings; /* NaN, 0 processes: not given                  */
     int shard, shards;
-    bool retry, dry_run, aa;
+    bool retry, dry_run, fresh, aa;
     int pairs;               /* of --aa, in all                              */
     int status;              /* exit code, once something has failed ...     */
     error error;             /* ... and why                                  */

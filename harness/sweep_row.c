@@ -53,8 +53,8 @@ static const char *stop_of(const json *samples, double width, double ci)
 static const char *doubt(const clean_samples *p)
 {
     if (p->all)
-        return "unreliable: fewer than 3 samples were free of steal and "
-               "involuntary switches, so all are used";
+        return "unreliable: fewer than 3 samples were free of steal, "
+               "involuntary switches and throttling, so all are used";
     if (p->n < STATS_LEAST)
         return "fewer than 6 samples: no 95 % interval of the median";
     return NULL;
@@ -88,14 +88,16 @@ static json *times(const sweep_case *c, const json *samples, double *median)
 static json *noise(const json *samples)
 {
     json *j = json_object();
-    double steal = 0, switches = 0, clock = NAN;
+    double steal = 0, switches = 0, throttled = 0, clock = NAN;
     for (const json *s = json_first(samples); s; s = json_next(s)) {
         steal += json_number(json_get(s, "steal_ticks"), 0);
         switches += json_number(json_get(s, "involuntary_switches"), 0);
+        throttled += json_number(json_get(s, "throttled_s"), 0);
         clock = fmin(clock, json_number(json_get(s, "clock_ratio"), NAN));
     }
     json_put_number(j, "steal_ticks", steal);
     json_put_number(j, "involuntary_switches", switches);
+    json_put_number(j, "throttled_s", throttled);
     json_put_number(j, "clock_ratio", clock);
     json_put_number(j, "load", machine_load());
     return j;
@@ -162,15 +164,39 @@ static json *place(const sweep_case *c, const sweep_env *env, const json *first,
         json_put_number(j, "peak_gflops", at.peak * 1e-9);
         json_put_number(j, "attainable_gflops", at.attainable * 1e-9);
         json_put_number(j, "fraction", at.fraction);
+        json_put_bool(j, "implausible", at.fraction > ROOFLINE_MOST);
         return j;
     }
     json_put_null(j, "bound");
     json_put_null(j, "peak_gflops");
     json_put_null(j, "attainable_gflops");
     json_put_null(j, "fraction");
+    json_put_null(j, "implausible");
     json_put_text(j, "reason", "the env row has no ceilings for this level and "
                                "number of threads");
     return j;
+}
+
+/* What is faster than the machine was not done, or not counted rightly.  Fewer
+ * operations than the definition's are no fault, if executed() says so. */
+static void doubt_cost(const sweep_case *c, const json *first, const json *at,
+                       char *reason, size_t size)
+{
+    const double fraction = json_number(json_get(at, "fraction"), 0);
+    const double all = json_number(json_get(json_get(first, "flop"), "mul_add"), 0);
+    const double done =
+        json_number(json_get(json_get(first, "executed"), "mul_add"), all);
+    if (*reason || !json_true(json_get(at, "implausible"))) return;
+    if (fraction * done <= ROOFLINE_MOST * all)
+        snprintf(reason, size, "%.0f %% of the roofline of the definition, of "
+                 "whose multiply-adds executed() does %.3g %%", 100 * fraction,
+                 100 * done / all);
+    else
+        snprintf(reason, size, "%.0f %% of the roofline, more than this machine "
+                 "can do: cost() of %s counts what is not computed, or "
+                 "executed() of %s does not tell what is left out, or the "
+                 "ceilings are too low (--ceilings fresh)", 100 * fraction,
+                 c->entry.mechanism->name, c->entry.kernel->name);
 }
 
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
@@ -206,14 +232,21 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
                 const sweep_outcome *o)
 {
     const bool ok = !strcmp(o->status, "ok");
-    json *row = json_object();
+    char reason[sizeof o->reason];
+    json *row = json_object(), *time = NULL, *at = NULL;
     double median;
 
+    snprintf(reason, sizeof reason, "%s", o->reason);
+    if (ok) {
+        time = times(c, o->samples, &median);
+        at = place(c, env, o->first, median);
+        doubt_cost(c, o->first, at, reason, sizeof reason);
+    }
     sweep_row_head(row, "case", c, env);
     json_put_text(row, "status", o->status);
-    json_put_text(row, "reason", *o->reason ? o->reason : NULL);
+    json_put_text(row, "reason", *reason ? reason : NULL);
     json_put(row, "settings", question_settings(c, env->row));
-    json_put(row, "time_ns", ok ? times(c, o->samples, &median) : NULL);
+    json_put(row, "time_ns", time);
     copy_member(row, o->first, "flop");
     if (json_get(o->first, "executed")) copy_member(row, o->first, "executed");
     copy_member(row, o->first, "pairs");
@@ -221,7 +254,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     copy_member(row, o->first, "binding");
     copy_member(row, o->first, "counters");
     copy_member(row, o->first, "check");
-    json_put(row, "roofline", ok ? place(c, env, o->first, median) : NULL);
+    json_put(row, "roofline", at);
     json_put(row, "noise", ok ? noise(o->samples) : NULL);
     return row;
 }

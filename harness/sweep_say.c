@@ -76,6 +76,15 @@ static void tell_seconds(const sweep_run *r, char *out, size_t size)
     else snprintf(out, size, "%.2g to %.2g s", least, most);
 }
 
+/* Ceilings that this run did not measure itself. */
+static void say_age(const json *roofline)
+{
+    const double hours = json_number(json_get(roofline, "age_s"), 0) / 3600;
+    if (hours > 0)
+        printf("# ceilings were measured %.2g h ago (--ceilings fresh measures "
+               "them anew)\n", hours);
+}
+
 void sweep_say_legend(const sweep_run *r)
 {
     if (r->kept)
@@ -100,12 +109,13 @@ void sweep_say_legend(const sweep_run *r)
         printf("# suite %s, version %d: %d cases\n", r->suite.name,
                r->suite.version, r->cases.count);
     printf("# median: of the time of one call, +- half of its 95 %% interval; "
-           "samples with steal or involuntary switches left out\n");
+           "samples with steal, involuntary switches or throttling left out\n");
     printf("# %s; until +- %g %%, or %s of samples (time), or more of them do "
            "not help (noise)\n",
            processes, 100 * s->ci, seconds);
     printf("# GFLOP/s: operations of the definition; %% roof: of what this "
            "machine's ceilings allow, measured at %s\n", when ? when : "?");
+    say_age(json_get(r->env.row, "roofline"));
     sweep_table_header(stdout, r->width);
     fflush(stdout);
 }

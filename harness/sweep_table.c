@@ -49,9 +49,9 @@ void sweep_table_header(FILE *f, int width)
             "status", text_off(f, TEXT_BOLD));
 }
 
-static enum text_color color_of(const char *status, bool unreliable)
+static enum text_color color_of(const char *status, bool doubtful)
 {
-    if (!strcmp(status, "ok")) return unreliable ? TEXT_WARN : TEXT_GOOD;
+    if (!strcmp(status, "ok")) return doubtful ? TEXT_WARN : TEXT_GOOD;
     if (!strcmp(status, "unsupported") || !strcmp(status, "memory"))
         return TEXT_PLAIN;
     return TEXT_BAD;
@@ -77,7 +77,7 @@ void sweep_table_line(FILE *f, int width, const json *row)
         snprintf(half, sizeof half, "%.1f %%", 50 * (hi - lo) / median);
     if (isfinite(fraction))
         snprintf(roof, sizeof roof, "%.1f", 100 * fraction);
-    const enum text_color color = color_of(status, unreliable);
+    const enum text_color color = color_of(status, unreliable || reason);
     fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width,
             json_text(json_get(row, "case")), ms, half, gflops, roof, work,
             text_on(f, color), status, text_off(f, color));

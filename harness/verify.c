@@ -255,16 +255,32 @@ out:
     return rc;
 }
 
+/* Told once, of the first shape: every rate and roofline hangs on it. */
+static void verify_cost(const att_entry *entry, const shape *x,
+                        const att_cost *done, bool *told, tally *t)
+{
+    const att_mechanism *m = entry->mechanism;
+    char why[160], name[ATT_NAME];
+    if (*told || check_cost(m, &x->problem, done, why, sizeof why)) return;
+    *told = true;
+    att_case_name(entry, &x->problem, x->threads, ATT_FORWARD, name);
+    printf("%-28s %-4s FAIL  %s in %s\n", m->name, "-", why, name);
+    t->failed++;
+}
+
 /* 0, -1 with e, or 1 with e: the reference itself is at fault. */
-static int check_shape(record *records, int count, const shape *x, error *e)
+static int check_shape(record *records, int count, const shape *x,
+                       bool *cost_told, tally *t, error *e)
 {
     const att_mechanism *m = records->entry->mechanism;
+    att_cost done[2] = { { 0 } };
     check_values want = { 0 };
     bool conditioned = false;
     int rc = check_values_make(&want, m, &x->problem, m->backward != NULL, e);
     if (!rc) rc = check_values_fill(&want, x->seed, x->family, e);
-    if (!rc) check_reference(&want, NULL);
+    if (!rc) check_reference(&want, done);
     if (!rc && check_reference_sane(&want, e)) rc = 1;
+    if (!rc) verify_cost(records->entry, x, &done[ATT_FORWARD], cost_told, t);
     for (int i = 0; !rc && i < count; i++)
         rc = check_entry(&records[i], x, &want, &conditioned, e);
     check_values_free(&want);
@@ -307,6 +323,7 @@ static int verify_mechanism(const att_mechanism *m, const selection *s,
     record *records = calloc(n + 1, sizeof *records);
     shapes list = { 0 };
     int count = 0, rc = -1;
+    bool cost_told = false;
 
     if (!records) {
         error_set(e, "out of memory");
@@ -319,7 +336,7 @@ static int verify_mechanism(const att_mechanism *m, const selection *s,
     for (int i = 0, bad = 0; i < list.count && !bad; i++) {
         if (s->threads) list.item[i].threads = s->threads;
         progress_show(bar, bar->done, m->name);
-        bad = check_shape(records, count, &list.item[i], e);
+        bad = check_shape(records, count, &list.item[i], &cost_told, t, e);
         if (bad < 0) goto out;
         if (bad) print_bad_reference(&list.item[i], t, e);
         if (bad) count = 0;

@@ -163,7 +163,6 @@ static void write_script(FILE *f, const gnuplot *g, const char *comment)
 static void child(const char *dir, int in, int messages)
 {
     const int nowhere = open("/dev/null", O_WRONLY);
-    signal(SIGPIPE, SIG_DFL);
     /* Decimal points, and characters that gnuplot can convert; no terminal or
      * script of the user's. */
     setenv("LC_ALL", "C.UTF-8", 1);

@@ -183,6 +183,7 @@ static result look_up(const results *r, const json *row, bool of_program)
         .unreliable =
             timed &&
             (json_true(result_member(row, "time_ns/unreliable")) ||
+             json_true(result_member(row, "roofline/implausible")) ||
              json_number(result_member(row, "time_ns/n"), 0) < CLEAN_LEAST),
     };
 }

@@ -24,7 +24,8 @@ typedef struct result {
     const char *status, *reason;
     int threads;
     bool ok;         /* status "ok", with a median if it was timed           */
-    bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h)       */
+    bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h), or
+                        faster than the roofline                             */
 } result;
 
 typedef struct results {

@@ -511,6 +511,6 @@ void table_footnote(const results *r, bool intervals, char *out, size_t size)
                       " Times are medians of clean samples; digits end where "
                       "the 95 %% interval begins.");
     if (intervals && unreliable && (size_t)n < size)
-        snprintf(out + n, size - (size_t)n, " †: fewer than %d clean samples.",
-                 CLEAN_LEAST);
+        snprintf(out + n, size - (size_t)n, " †: fewer than %d clean samples, or "
+                 "above the roofline (column reason).", CLEAN_LEAST);
 }

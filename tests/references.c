@@ -186,26 +186,18 @@ static void counts(void **state)
     for (int i = 0; i < s.count; i++) {
         check_values v;
         att_cost model, tally[2] = { { 0 } };
+        const att_cost *t = &tally[ATT_FORWARD];
+        char why[160];
         make(&v, m, &s.item[i], false);
         check_reference(&v, tally);
         check_values_free(&v);
+        tallies |= att_flops(t) > 0 || t->pairs > 0;
+        if (!check_cost(m, &s.item[i].problem, t, why, sizeof why))
+            fail_msg("%s: %s", told(m, &s.item[i].problem), why);
         m->cost(&s.item[i].problem, ATT_FORWARD, &model);
-        const att_cost *t = &tally[ATT_FORWARD];
-        if (att_flops(t) == 0 && t->pairs == 0) continue;
-        tallies = true;
-        const struct { const char *name; double model, counted; } c[] = {
-            { "mul_add", model.mul_add, t->mul_add },
-            { "add", model.add, t->add },
-            { "mul", model.mul, t->mul },
-            { "div", model.div, t->div },
-            { "exp", model.exp, t->exp },
-            { "pairs", model.pairs, t->pairs },
-        };
-        for (size_t k = 0; k < sizeof c / sizeof *c; k++)
-            if (fabs(c[k].model - c[k].counted) > 1e-9 * (1 + c[k].model))
-                fail_msg("%s: cost() says %.15g %s, %.15g were counted",
-                         told(m, &s.item[i].problem), c[k].model, c[k].name,
-                         c[k].counted);
+        if (att_flops(t) > 0 && t->pairs != model.pairs)
+            fail_msg("%s: cost() says %.15g pairs, %.15g were counted",
+                     told(m, &s.item[i].problem), model.pairs, t->pairs);
     }
     shapes_free(&s);
     if (!tallies) skip(); /* this reference does not count */
