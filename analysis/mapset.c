@@ -439,7 +439,8 @@ static json *shift_json(const mapset *s)
                   "against the output moved likewise: largest |difference| / "
                   "largest |output|; interior: cells that see neither a border "
                   "nor the seam, null if there are none; reach: cells from the "
-                  "middle query to its farthest key; parameters that belong to "
+                  "middle query to its farthest key of any head with a weight "
+                  "of at least 2^-126; parameters that belong to "
                   "places do not move");
     return j;
 }
