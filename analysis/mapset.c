@@ -473,7 +473,8 @@ static json *field_json(const locality_fields *f)
                   "all layers are equal; alternating: every second layer is as "
                   "every_second_layer says, null where models of this mechanism "
                   "have equal layers or vary what is no option here; the list "
-                  "ends where it stays the same, or after 12");
+                  "ends where it stays the same, or after 12, and is empty where "
+                  "queries and keys are not the same tokens or more than 4096");
     return j;
 }
 
