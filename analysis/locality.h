@@ -12,7 +12,8 @@ typedef struct locality_shift {
     double all;      /* largest |difference| / largest |output|              */
     double interior; /* the same over cells that see neither a border nor the
                         seam, before and after; NAN: there are none          */
-    int reach;       /* cells to the farthest key that the middle query sees  */
+    int reach;       /* cells to the farthest key that the middle query sees,
+                        in any head                                          */
 } locality_shift;
 
 /* Runs the reference on v's inputs and on the moved ones; v->o is written.

@@ -667,6 +667,8 @@ int command_maps(int argc, char **argv)
                                                   : map_named(&r, &e);
     }
     free(options);
+    for (int i = 0; i < r.model.said_count; i++)
+        if (!strcmp(r.said[i].option, "assume")) free((char *)r.said[i].key);
     axes_free(&r.axes);
     return code == EXIT_OK ? code : complain(argv[0], &e, code);
 }

@@ -439,7 +439,8 @@ static json *shift_json(const mapset *s)
                   "against the output moved likewise: largest |difference| / "
                   "largest |output|; interior: cells that see neither a border "
                   "nor the seam, null if there are none; reach: cells from the "
-                  "middle query to its farthest key; parameters that belong to "
+                  "middle query to its farthest key of any head with a weight "
+                  "of at least 2^-126; parameters that belong to "
                   "places do not move");
     return j;
 }
@@ -472,7 +473,8 @@ static json *field_json(const locality_fields *f)
                   "all layers are equal; alternating: every second layer is as "
                   "every_second_layer says, null where models of this mechanism "
                   "have equal layers or vary what is no option here; the list "
-                  "ends where it stays the same, or after 12");
+                  "ends where it stays the same, or after 12, and is empty where "
+                  "queries and keys are not the same tokens or more than 4096");
     return j;
 }
 

@@ -547,6 +547,39 @@ static json *assumed_json(const modelmaps *s)
     return j;
 }
 
+static json *three(const double x[3], int channels)
+{
+    json *j = json_array();
+    for (int i = 0; i < 3 && i < channels; i++) json_push_number(j, x[i]);
+    return j;
+}
+
+/* How the model was run, whoever said it. */
+static json *config_json(const modelmaps *s)
+{
+    static const char *const pools[] = { "token", "mean", "none" };
+    const vit_config *c = &s->model.config;
+    json *j = json_object();
+    int rows, columns;
+    vit_grid(c, &rows, &columns);
+    json_put_number(j, "heads", c->heads);
+    json_put_number(j, "head_dim", c->head_dim);
+    json_put_number(j, "rows", rows);
+    json_put_number(j, "columns", columns);
+    json_put_number(j, "tokens_in_front", vit_front(c));
+    json_put_text(j, "pool", c->outputs ? pools[c->pool] : NULL);
+    json_put_text(j, "norm", c->post_norm ? "post" : "pre");
+    json_put_number(j, "ln_eps", c->ln_eps);
+    json_put_bool(j, "tanh_gelu", c->tanh_gelu);
+    if (c->arch != VIT_IMAGE) return j;
+    json_put_number(j, "patch", c->patch);
+    json_put(j, "mean", s->model.unread_input ? NULL
+                                              : three(c->mean, c->channels));
+    json_put(j, "std", s->model.unread_input ? NULL
+                                             : three(c->deviation, c->channels));
+    return j;
+}
+
 static json *said_json(const modelmaps *s)
 {
     json *j = json_object();
@@ -575,6 +608,7 @@ static json *metrics_file(const modelmaps *s)
     json_put_text(j, "attnbench", ATTNBENCH_VERSION);
     json_put_text(j, "git_revision", mapfile_revision());
     json_put_text(j, "model", s->model.path);
+    json_put(j, "model_config", config_json(s));
     json_put(j, "assumed", assumed_json(s));
     json_put(j, "said_by_options", said_json(s));
     json_put_text(j, "attention", s->model.config.attention);
