@@ -328,7 +328,7 @@ static int train(request *r, error *e)
     trainer t;
     char checkpoint[1024];
     if (complete(r, e)) return EXIT_USAGE;
-    if (make_folder_of(r->out, e)) return EXIT_MISSING;
+    if (make_folder_of(r->out, e) || file_check(r->out, e)) return EXIT_MISSING;
     if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", r->out);
     int code = EXIT_OK, lost = 0;
