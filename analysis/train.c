@@ -374,7 +374,7 @@ static int train(request *r, error *e)
     trainer t;
     char *checkpoint;
     if (complete(r, e) || check_options(r, e)) return EXIT_USAGE;
-    if (make_folder_of(r->out, e)) return EXIT_MISSING;
+    if (make_folder_of(r->out, e) || file_check(r->out, e)) return EXIT_MISSING;
     if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
     tell_left_out(&t.train);
     if (r->test) tell_left_out(&t.test);

@@ -229,6 +229,14 @@ int file_commit(file_writer *w, error *e)
     return -1;
 }
 
+int file_check(const char *path, error *e)
+{
+    file_writer w;
+    if (file_begin(&w, path, e) < 0) return -1;
+    file_abandon(&w);
+    return 0;
+}
+
 int file_write(const char *path, const void *data, size_t size, error *e)
 {
     file_writer w;

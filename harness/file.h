@@ -33,6 +33,9 @@ int file_begin(file_writer *w, const char *path, error *e);
 int file_commit(file_writer *w, error *e);
 void file_abandon(file_writer *w);
 
+/* Whether the file could be written: for what takes long before it is. */
+int file_check(const char *path, error *e);
+
 /* begin, write, commit. */
 int file_write(const char *path, const void *data, size_t size, error *e);
 

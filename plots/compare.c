@@ -149,28 +149,70 @@ static const char *other_setting(const pair *x)
     return NULL;
 }
 
-/* Cases that A has measured and B has tried; the last row of each case. */
+/* Cases by name. */
+typedef struct names {
+    const result **of;
+    int count;
+} names;
+
+static int by_name(const void *a, const void *b)
+{
+    const result *x = *(const result *const *)a;
+    const result *y = *(const result *const *)b;
+    const int c = strcmp(x->name, y->name);
+    return c ? c : (x > y) - (x < y);
+}
+
+/* Each name once, with its last row. */
+static names names_of(const result *item, int count)
+{
+    names n = { malloc((size_t)(count + 1) * sizeof *n.of), 0 };
+    if (!n.of) abort();
+    for (int i = 0; i < count; i++) n.of[i] = &item[i];
+    qsort(n.of, (size_t)count, sizeof *n.of, by_name);
+    for (int i = 0; i < count; i++)
+        if (i + 1 == count || strcmp(n.of[i]->name, n.of[i + 1]->name))
+            n.of[n.count++] = n.of[i];
+    return n;
+}
+
+static int compare_name(const void *name, const void *item)
+{
+    return strcmp(name, (*(const result *const *)item)->name);
+}
+
+static const result *find(const names *n, const char *name)
+{
+    const result **found = bsearch(name, n->of, (size_t)n->count,
+                                   sizeof *n->of, compare_name);
+    return found ? *found : NULL;
+}
+
+/* Cases that A has measured and B has tried. */
 static void match(pairs *p, const results *a, const results *b)
 {
+    const names in[2] = { names_of(a->item, a->count),
+                          names_of(b->item, b->count) };
+    const names left_out[2] = { names_of(a->other, a->left_out),
+                                names_of(b->other, b->left_out) };
     p->item = malloc((size_t)(a->count + 1) * sizeof *p->item);
     if (!p->item) abort();
-    for (int i = 0; i < a->count; i++) {
-        const result *one = &a->item[i];
-        const result *other = results_find(b, one->name);
-        if (results_find(a, one->name) != one) continue;
-        if (!other) {
-            p->only[0]++;
-            p->missing += one->ok;
-            p->hidden[0] += results_left_out(b, one->name);
-        } else if (one->ok)
+    for (int i = 0; i < in[0].count; i++) {
+        const result *one = in[0].of[i], *other = find(&in[1], one->name);
+        if (other && one->ok)
             p->item[p->count++] = (pair){ .a = one, .b = other };
+        else if (!other) p->missing += one->ok;
     }
-    for (int i = 0; i < b->count; i++) {
-        const char *name = b->item[i].name;
-        if (results_find(a, name) || results_find(b, name) != &b->item[i])
-            continue;
-        p->only[1]++;
-        p->hidden[1] += results_left_out(a, name);
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < in[side].count; i++) {
+            const char *name = in[side].of[i]->name;
+            if (find(&in[!side], name)) continue;
+            p->only[side]++;
+            p->hidden[side] += find(&left_out[!side], name) != NULL;
+        }
+    for (int side = 0; side < 2; side++) {
+        free(in[side].of);
+        free(left_out[side].of);
     }
 }
 

@@ -299,21 +299,7 @@ void results_free(results *r)
     *r = (results){ 0 };
 }
 
-/* ---- what is there, what is left out -------------------------------------- */
-
-const result *results_find(const results *r, const char *name)
-{
-    for (int i = r->count - 1; i >= 0; i--)
-        if (!strcmp(r->item[i].name, name)) return &r->item[i];
-    return NULL;
-}
-
-bool results_left_out(const results *r, const char *name)
-{
-    for (int i = 0; i < r->left_out; i++)
-        if (!strcmp(r->other[i].name, name)) return true;
-    return false;
-}
+/* ---- what is left out ----------------------------------------------------- */
 
 void results_say_left_out(const results *r, char *out, size_t size)
 {

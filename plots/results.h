@@ -51,10 +51,6 @@ int results_read(results *r, const char *dir, enum results_kind kind,
                  const char *env, error *e);
 void results_free(results *r);
 
-/* The case of that name, the last one if there are several; NULL if none. */
-const result *results_find(const results *r, const char *name);
-/* Whether a case of that name was left out, being of another environment. */
-bool results_left_out(const results *r, const char *name);
 /* For people: "608 cases of other machines or of other code are left out (linear.*,
  * ...): --env all"; "" if none is. */
 void results_say_left_out(const results *r, char *out, size_t size);

@@ -177,7 +177,7 @@ sweep --shard 2/2 --out part
 check "a part without a case is done" $?
 sweep --aa --shard 2/2 --out part
 check "one of A/A, too" $?
-attnbench cache "${one[@]:0:6}" --shard 2/2 --out part
+attnbench cache "${one[@]:0:6}" --level best --shard 2/2 --out part
 check "and one of simulated caches" $?
 for part in 1 2 4; do fresh array/part-$part; done
 for part in 1 2 4; do
@@ -230,6 +230,9 @@ check "--out - is the standard output of table" $?
 attnbench sweep "${one[@]}" --out -
 [ $? = 3 ] && [ ! -e ./- ] && grep -q 'standard output' err
 check "and refused where a folder is meant" $?
+attnbench train --data stripes --steps 100000 --out -
+[ $? = 3 ] && [ ! -e ./-.checkpoint ] && grep -q 'standard output' err
+check "and before a training, not after it" $?
 mkdir foreign
 for form in array pretty joined; do
     case $form in
