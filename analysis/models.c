@@ -244,6 +244,15 @@ static int write_rows(const request *r, const model_result *list, error *e)
     return rc;
 }
 
+/* Whether rows can be added there. */
+static int check_journal(const char *dir, error *e)
+{
+    journal_writer w;
+    if (journal_open(&w, dir, NULL, e) < 0) return -1;
+    journal_close(&w);
+    return 0;
+}
+
 static int run_models(const request *r, error *e)
 {
     model_spec specs[MOST] = {0};
@@ -258,6 +267,8 @@ static int run_models(const request *r, error *e)
     }
     for (int i = 0; i < r->count && code == EXIT_OK; i++)
         if (model_spec_read(&specs[i], r->names[i], e)) code = EXIT_USAGE;
+    /* not after minutes of measuring */
+    if (code == EXIT_OK && r->out && check_journal(r->out, e)) code = EXIT_MISSING;
     const bool together = r->interleave && r->count > 1;
     if (code == EXIT_OK &&
         model_run(specs, r->count, &r->run, together, results, ratio, e))

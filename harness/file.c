@@ -89,19 +89,21 @@ static char *read_link(const char *path)
     return whole;
 }
 
-/* Follows symbolic links to their end, which need not be there; allocated.
- * realpath() would want it to be. */
+/* Follows symbolic links to their end, which need not be there (realpath() would
+ * want it to be); allocated.  NULL with errno: they lead in a circle. */
 static char *follow(const char *path)
 {
-    enum { LINKS = 40 }; /* as the kernel: then it is a circle, and open() says so */
+    enum { LINKS = 40 }; /* as the kernel has it */
     char *at = sure(strdup(path));
     for (int i = 0; i < LINKS; i++) {
         char *next = read_link(at);
-        if (!next) break;
+        if (!next) return at;
         free(at);
         at = next;
     }
-    return at;
+    free(at);
+    errno = ELOOP;
+    return NULL;
 }
 
 /* ---- writing ------------------------------------------------------------- */
@@ -157,6 +159,8 @@ int file_begin(file_writer *w, const char *path, error *e)
     if (check_name(path, &about, there, e) < 0) return -1;
     snprintf(suffix, sizeof suffix, ".%ld.tmp", (long)getpid());
     w->path = follow(path);
+    if (!w->path)
+        return error_set(e, "%s: cannot write: %s", path, strerror(errno));
     w->temporary = sure(malloc(strlen(w->path) + sizeof suffix));
     sprintf(w->temporary, "%s%s", w->path, suffix);
     w->stream = open_temporary(w, there ? &about : NULL);
@@ -244,6 +248,7 @@ static bool is_folder(const char *path)
 static int make_one(const char *path)
 {
     char *real = follow(path);
+    if (!real) return -1;
     const int why = mkdir(real, 0777) < 0 ? errno : 0;
     const bool there = !why || is_folder(real);
     free(real);

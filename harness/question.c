@@ -36,11 +36,11 @@ static const struct setting {
     { "max_memory", LARGER, "oom", CASE, { NULL } },
     { "processors", ALWAYS, NULL, MACHINE, { "binding", "affinity" } },
     { "environment", ALWAYS, NULL, MACHINE, { "binding", NULL } },
-    { "quota", ALWAYS, NULL, MACHINE, { "limits", "processors" } },
     { "governor", ALWAYS, NULL, MACHINE, { "frequency", "governor" } },
     { "turbo", ALWAYS, NULL, MACHINE, { "turbo", NULL } },
     { "smt", ALWAYS, NULL, MACHINE, { "smt", NULL } },
     { "thp", ALWAYS, NULL, MACHINE, { "thp", NULL } },
+    { "quota", ALWAYS, NULL, MACHINE, { "limits", "processors" } },
 };
 enum { SETTINGS = sizeof settings / sizeof *settings };
 

@@ -110,7 +110,7 @@ typedef struct att_plan {
     const att_entry *entry;
     att_problem problem;
     att_sizes sizes;
-    att_cost cost[2];        /* by pass: the definition's                    */
+    att_cost cost[2];        /* by pass: the definition's; backward with grad */
     att_cost executed[2];    /* by pass: the kernel's own                    */
     int parameters, extras;
     att_tensor parameter[ATT_PARAMS];

@@ -237,13 +237,14 @@ static int shard_of(const json *j, int *shards)
     return part_number(json_get(run, "shard"));
 }
 
-/* Whether the journal has rows of several parts: it was merged, and lacks the
- * rows that end them. */
-static bool was_merged(const journal *j)
+/* Whether the journal has rows of several parts of that many: it was merged, and
+ * lacks the rows that end them. */
+static bool was_merged(const journal *j, int shards)
 {
-    int first = 0, shards;
+    int first = 0, of;
     for (int i = 0; i < j->envs; i++) {
-        const int shard = shard_of(j->env[i], &shards);
+        const int shard = shard_of(j->env[i], &of);
+        if (of != shards) continue;
         if (first && shard && shard != first) return true;
         if (shard) first = shard;
     }
@@ -253,7 +254,7 @@ static bool was_merged(const journal *j)
 /* Takes what a journal tells of the parts of a sweep in `shards` parts. */
 static void note_parts(const journal *j, int shards, char *state)
 {
-    const bool whole = was_merged(j);
+    const bool whole = was_merged(j, shards);
     for (int i = 0; i < j->count; i++) {
         int of;
         const int shard = shard_of(j->rows[i], &of);

@@ -119,7 +119,7 @@ grep -oE '`[^`]+`' results/README.md | tr -d '`' | tr '. []' '\n' | sort -u \
     >"$work/documented"
 # Those are named by the machine: libraries, variables, caches, columns of problems.
 "$program" list --json | grep -oE '"[a-z_]+":' | tr -d '":' | sort -u >"$work/free"
-sed -E 's/"(libraries|binding|bandwidth_bytes_per_s|cache_bytes|statuses|problem)":\{[^{}]*(\{[^{}]*\}[^{}]*)*\}//g' \
+sed -E 's/"(libraries|binding|environment|bandwidth_bytes_per_s|cache_bytes|statuses|problem)":\{[^{}]*(\{[^{}]*\}[^{}]*)*\}//g' \
     "$work/run/journal.jsonl" | grep -oE '"[A-Za-z0-9_]+":' | tr -d '":' |
     sort -u | grep -vxFf "$work/documented" |
     none "keys of the journal that results/README.md lacks"

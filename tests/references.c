@@ -20,7 +20,7 @@ static const char *told(const att_mechanism *m, const att_problem *p)
 {
     static char text[ATT_NAME];
     const att_kernel kernel = { .name = m->name };
-    const att_entry entry = { &kernel, m, ATT_BASE };
+    const att_entry entry = { .kernel = &kernel, .mechanism = m };
     att_case_name(&entry, p, 1, ATT_FORWARD, text);
     return text;
 }

@@ -217,7 +217,7 @@ def run_ours(a, g, threads, folder):
     if done.returncode:
         raise SystemExit(f"peers.py: {' '.join(command)}:\n{done.stderr}")
     with open(os.path.join(folder, "journal.jsonl")) as f:
-        rows = [json.loads(line) for line in f]
+        rows = [json.loads(line) for line in f if line.strip()]
     cases = [r for r in rows if r["kind"] == "case"]
     for r in cases:
         if r["status"] != "ok":
@@ -282,7 +282,7 @@ def times(samples):
 
 def peer_row(row, peer, samples):
     """The same problem, of another kernel; what is of our kernel alone goes."""
-    kept = ("kind", "schema", "env", "binary", "when", "mechanism", "family",
+    kept = ("kind", "schema", "env", "when", "mechanism", "family",
             "threads", "pass", "problem", "flop", "pairs", "binding")
     out = {k: row[k] for k in kept if k in row}
     out.update(case=peer + row["case"][row["case"].index("/"):], kernel=peer,

@@ -158,10 +158,15 @@ static double bigbird_count(const att_problem *p, int i)
 {
     const int b = blocks_side(p), n = tokens(p), seen = causal(p) ? i + 1 : n;
     const int from = i / b, chosen = bigbird_random(p, from);
-    double count = 0;
-    for (int to = 0; to * b < seen; to++)
-        if (bigbird_block(p, from, to, chosen))
-            count += smaller((to + 1) * b, seen) - to * b;
+    const int g = global_blocks(p), reach = band_of(p) / 2;
+    const int first = from - reach > g ? from - reach : g;
+    if (from < g) return seen;
+    double count = (double)g * b;
+    for (int to = first; to <= from + reach && to * b < seen; to++)
+        count += smaller((to + 1) * b, seen) - to * b;
+    if (chosen >= g && (chosen < first || chosen > from + reach) &&
+        chosen * b < seen)
+        count += smaller((chosen + 1) * b, seen) - chosen * b;
     return count;
 }
 

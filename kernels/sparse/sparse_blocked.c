@@ -89,98 +89,11 @@ static size_t blocks_of(const pattern *x)
     return (x->n + QUERIES - 1) / QUERIES;
 }
 
-/* Keys that the queries [from, to) see among them, without walking along them:
- * one function for each pattern. */
-
-static size_t max(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Numbers below `end` whose rest by l is at least `rest`. */
-static size_t rests(size_t end, size_t l, size_t rest)
-{
-    const size_t over = end % l;
-    return end / l * (l - rest) + (over > rest ? over - rest : 0);
-}
-
-/* Keys j of [first, end) that lie a multiple of l away from one of the queries. */
-static size_t on_stride(size_t from, size_t to, size_t l, size_t first,
-                        size_t end)
-{
-    if (first >= end) return 0;
-    if (to - from >= l) return end - first;
-    /* (j - from) mod l < to - from */
-    const size_t shift = l - from % l, low = first + shift, high = end + shift;
-    return (high - low) -
-           (rests(high, l, to - from) - rests(low, l, to - from));
-}
-
-static size_t union_sliding(const pattern *x, size_t from, size_t to)
-{
-    const size_t t = x->step, r = x->reach * t, g = min(x->globals, x->m);
-    if (from < x->globals) return x->m;
-    size_t n = g;
-    for (size_t j = max(g, from > r ? from - r : 0); j < min(x->m, to + r); j++) {
-        const size_t first = max(from, j > r ? j - r : 0);
-        const size_t last = min(to, j + r + 1);
-        n += first < last && (j + t - first % t) % t < last - first;
-    }
-    return n;
-}
-
-static size_t union_strided(const pattern *x, size_t from, size_t to)
-{
-    const size_t l = x->step, low = from + 1 > l ? from + 1 - l : 0;
-    const size_t n = to - low + on_stride(from, to, l, 0, low);
-    if (x->causal) return n;
-    const size_t high = min(x->m, to - 1 + l);
-    return n + high - to + on_stride(from, to, l, high, x->m);
-}
-
-static size_t union_fixed(const pattern *x, size_t from, size_t to)
-{
-    const size_t l = x->step, rest = x->reach < l ? l - x->reach : 0;
-    const size_t end = x->causal ? to : x->m, low = from / l * l;
-    const size_t high = min(end, (to - 1) / l * l + l);
-    return high - low + rests(low, l, rest) + rests(end, l, rest) -
-           rests(high, l, rest);
-}
-
-/* Blocks that the last of the queries' blocks to see them sees up to its end. */
-static size_t union_blocks(const pattern *x, size_t from, size_t to)
-{
-    const size_t b = x->block, blocks = (x->m + b - 1) / b;
-    const size_t first = from / b, last = (to - 1) / b;
-    size_t n = 0;
-    int chosen[QUERIES + 1] = { 0 };
-    for (size_t f = first; f <= last && x->kind == PATTERN_BIGBIRD; f++)
-        chosen[f - first] = blocks_random(x->p, (int)f, (int)blocks);
-    for (size_t k = 0; k < blocks; k++)
-        for (size_t f = last + 1; f-- > first;) {
-            if (!pattern_block(x, f, k, chosen[f - first])) continue;
-            const size_t seen = x->causal ? min(to, (f + 1) * b) : x->m;
-            n += max(min(seen, (k + 1) * b), k * b) - k * b;
-            break;
-        }
-    return n;
-}
-
-static size_t union_size(const pattern *x, size_t from, size_t to)
-{
-    switch (x->kind) {
-    case PATTERN_SLIDING: return union_sliding(x, from, to);
-    case PATTERN_STRIDED: return union_strided(x, from, to);
-    case PATTERN_FIXED: return union_fixed(x, from, to);
-    default: return union_blocks(x, from, to);
-    }
-}
-
 static size_t count_keys(const pattern *x)
 {
     size_t n = 0;
     for (size_t i = 0; i < x->n; i += QUERIES)
-        n += union_size(x, i, min(i + QUERIES, x->n));
+        n += pattern_keys(x, i, min(i + QUERIES, x->n));
     return n;
 }
 
