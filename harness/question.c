@@ -36,7 +36,6 @@ static const struct setting {
     { "max_memory", LARGER, "oom", CASE, { NULL } },
     { "processors", ALWAYS, NULL, MACHINE, { "binding", "affinity" } },
     { "environment", ALWAYS, NULL, MACHINE, { "binding", NULL } },
-    { "quota", ALWAYS, NULL, MACHINE, { "limits", "processors" } },
     { "governor", ALWAYS, NULL, MACHINE, { "frequency", "governor" } },
     { "turbo", ALWAYS, NULL, MACHINE, { "turbo", NULL } },
     { "smt", ALWAYS, NULL, MACHINE, { "smt", NULL } },
