@@ -19,6 +19,7 @@ static const struct {
     { "source", NULL, "where the numbers come from" },
     { "tolerance", NULL, "read elsewhere" },
     { "tolerance_grad", NULL, "read elsewhere" },
+    { "time_against", NULL, "read elsewhere" },
     { "map", NULL, "2-D shape of tokens whose mechanism sees a sequence" },
     { "conv_dims", NULL, "grid axes longer than 1" },
     { "pad", NULL, "follows from grid and window" },
@@ -216,6 +217,17 @@ static int read_tolerance(const case_file *c, const char *key, double usual,
     return 0;
 }
 
+static int read_time_against(case_file *c, error *e)
+{
+    const char *text = archive_metadata(&c->file, "time_against");
+    c->time_against = -1;
+    for (int f = 0; text && f < INPUTS_FAMILIES; f++)
+        if (!strcmp(text, inputs_family_name(f))) c->time_against = f;
+    if (!text || c->time_against >= 0) return 0;
+    return error_set(e, "%s: time_against=%s is no family of inputs",
+                     c->file.path, text);
+}
+
 static int find_mechanism(case_file *c, error *e)
 {
     const char *op = archive_metadata(&c->file, "op");
@@ -292,7 +304,7 @@ int case_file_read(case_file *c, const char *path, error *e)
     if (!find_mechanism(c, e) && !set_problem(c, e) &&
         !read_tolerance(c, "tolerance", 2e-5, &c->tolerance, e) &&
         !read_tolerance(c, "tolerance_grad", 1e-4, &c->tolerance_grad, e) &&
-        !check_sizes(c, e)) {
+        !read_time_against(c, e) && !check_sizes(c, e)) {
         c->grad = archive_find(&c->file, "dout") != NULL;
         return 0;
     }
@@ -357,16 +369,44 @@ static void judge(case_result *out, const char *name, const double *x,
     snprintf(out->tensor, sizeof out->tensor, "%s", name);
 }
 
+/* Each value against a bound of its own. */
+static void judge_bounds(case_result *out, const check_output *got,
+                         const double *ref, const double *bound, double largest)
+{
+    double worst = out->tolerance > 0 ? out->worst / out->tolerance : -1;
+    append_name(out, "", got->name, "");
+    out->compared++;
+    for (size_t i = 0; i < got->elements; i++) {
+        const double ratio =
+            bound_ratio(got->value[i], ref[i], bound[i], largest);
+        if (!(ratio <= 1)) out->pass = false;
+        if (ratio <= worst) continue;
+        worst = ratio;
+        out->worst = ratio * bound[i];
+        out->tolerance = bound[i];
+        snprintf(out->tensor, sizeof out->tensor, "%s", got->name);
+    }
+}
+
+#define BOUND "bound_"
+
 static int compare_output(const case_file *c, const check_output *got,
                           case_result *out, error *e)
 {
+    char name[sizeof BOUND + sizeof got->name];
+    const size_t n = got->elements;
     if (!archive_find(&c->file, got->name)) return 0;
-    double *want = malloc((got->elements + 1) * sizeof *want);
+    double *want = malloc((2 * n + 1) * sizeof *want);
     if (!want) return error_set(e, "%s: out of memory", c->file.path);
-    const int rc =
-        read_tensor(c, got->name, false, want, got->elements, e);
-    if (!rc)
-        judge(out, got->name, got->value, want, got->elements,
+    snprintf(name, sizeof name, BOUND "%s", got->name);
+    const bool bounded = archive_find(&c->file, name) != NULL;
+    int rc = read_tensor(c, got->name, false, want, n, e);
+    if (!rc && bounded) rc = read_tensor(c, name, false, want + n, n, e);
+    if (!rc && bounded)
+        judge_bounds(out, got, want, want + n,
+                     bound_largest(&c->problem, got->name));
+    else if (!rc)
+        judge(out, got->name, got->value, want, n,
               got->gradient ? c->tolerance_grad : c->tolerance);
     free(want);
     return rc;
@@ -447,6 +487,7 @@ static const char *const intermediate[] = { "w_effective", "W_folded",
 
 static bool known_tensor(const check_values *v, const char *name)
 {
+    if (!strncmp(name, BOUND, strlen(BOUND))) name += strlen(BOUND);
     if (!strcmp(name, "dout")) return true;
     for (int s = 0; s < 3; s++) {
         const char *input = att_input_name(v->mechanism, &v->problem, s);
@@ -503,4 +544,94 @@ int case_file_compare(const case_file *c, const check_values *v, bool matrices,
         return error_set(e, "%s: no expected result in the file",
                          c->file.path);
     return 0;
+}
+
+/* ---- writing ----------------------------------------------------------------------- */
+
+/* Items and metadata of a file that is being written. */
+typedef struct writing {
+    archive_item item[4 + ATT_PARAMS + 2 * CHECK_OUTPUTS];
+    int items;
+    char name[2 * CHECK_OUTPUTS][40], text[ATT_FIELD_COUNT][ATT_TEXT];
+    int names;
+    const char *metadata[2 * (ATT_FIELD_COUNT + 8)];
+    int words;
+    void *floats[4 + ATT_PARAMS];
+} writing;
+
+static void tell(writing *w, const char *key, const char *value)
+{
+    w->metadata[w->words++] = key;
+    w->metadata[w->words++] = value;
+}
+
+static void add_problem(writing *w, const att_mechanism *m, const att_problem *p)
+{
+    tell(w, "op", m->name);
+    for (int f = 0; f < ATT_FIELD_COUNT; f++) {
+        if (!att_uses(m, f) || (att_is_default(p, f) && f != ATT_FIELD_grid &&
+                                f != ATT_FIELD_head_dim))
+            continue;
+        att_get(p, f, w->text[f]);
+        tell(w, att_fields[f].name, w->text[f]);
+    }
+}
+
+static bool add_floats(writing *w, const char *name, const double *x, size_t n)
+{
+    float *to = malloc((n + 1) * sizeof *to);
+    for (size_t i = 0; to && i < n; i++) to[i] = (float)x[i];
+    w->floats[w->items] = to;
+    w->item[w->items++] = (archive_item){
+        .name = name, .type = ARRAY_F32, .dims = 1, .dim = { n }, .data = to
+    };
+    return to != NULL;
+}
+
+static void add_doubles(writing *w, const char *before, const char *name,
+                        const double *x, size_t n)
+{
+    char *whole = w->name[w->names++];
+    snprintf(whole, sizeof w->name[0], "%s%s", before, name);
+    w->item[w->items++] = (archive_item){
+        .name = whole, .type = ARRAY_F64, .dims = 1, .dim = { n }, .data = x
+    };
+}
+
+static bool add_inputs(writing *w, const check_values *v)
+{
+    bool made = true;
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+        if (v->in[s])
+            made &= add_floats(w, att_input_name(v->mechanism, &v->problem, s),
+                               v->in[s], v->elements[s]);
+    for (int i = 0; i < v->parameters; i++)
+        if (v->param[i])
+            made &= add_floats(w, v->parameter[i].name, v->param[i],
+                               att_elements(&v->parameter[i]));
+    if (v->grad) made &= add_floats(w, "dout", v->dout, v->elements[ATT_O]);
+    return made;
+}
+
+int case_file_write(const char *path, const bounds *b, const char *source,
+                    const char *time_against, error *e)
+{
+    const check_values *v = b->want;
+    writing *w = calloc(1, sizeof *w);
+    if (!w) return error_set(e, "%s: out of memory", path);
+    add_problem(w, v->mechanism, &v->problem);
+    tell(w, "source", source);
+    if (time_against) tell(w, "time_against", time_against);
+    const bool made = add_inputs(w, v);
+    const int inputs = w->items;
+    for (int i = 0; i < v->outputs; i++) {
+        const check_output *o = &v->output[i];
+        add_doubles(w, "", o->name, o->value, o->elements);
+        add_doubles(w, BOUND, o->name, b->of[i], o->elements);
+    }
+    const int rc = made ? archive_write(path, w->item, w->items, w->metadata, e)
+                        : error_set(e, "%s: out of memory", path);
+    for (int i = 0; i < inputs; i++) free(w->floats[i]);
+    free(w);
+    return rc;
 }

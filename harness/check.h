@@ -98,6 +98,11 @@ extern const check_memory check_heap;
 const char *check_run(const att_entry *entry, int threads,
                       const check_memory *memory, check_values *v);
 
+/* Processor time in seconds of the fastest of a few calls of each pass that v
+ * has, on memory of the heap.  NULL, or why the kernel refuses. */
+const char *check_time(const att_entry *entry, int threads, const check_values *v,
+                       double seconds[2]);
+
 /* max |x - ref| / (1 + |ref|); equal infinities differ by 0, other infinities
  * and what is not a number by infinity. */
 double check_difference(const double *x, const double *ref, size_t n);

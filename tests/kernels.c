@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include "../harness/check.h"
+#include "../harness/guard.h"
 #include "../harness/shapes.h"
 
 #include <math.h>
@@ -42,11 +43,6 @@ static bool quick;
 /* Repeated calls and other thread counts may sum in another order. */
 #define REPEAT_TOLERANCE 2e-5
 
-static const check_memory guarded = { .take = guard_take,
-                                      .release = guard_release,
-                                      .seal = guard_seal,
-                                      .again = 1 };
-
 /* ---- child ----------------------------------------------------------------------- */
 
 static void note_failure(verdict *v, const char *name, const char *what,
@@ -71,7 +67,7 @@ static const char *results(const att_entry *entry, const shape *x, int threads,
         if (check_values_make(v, m, &x->problem, grad, &e) ||
             check_values_fill(v, x->seed, x->family, &e))
             abort();
-        why = check_run(entry, threads, &guarded, v);
+        why = check_run(entry, threads, &guard_memory, v);
         if (!why) return NULL;
         check_values_free(v);
     }

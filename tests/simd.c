@@ -2,6 +2,7 @@
  * machine runs, in memory that ends at a page that faults. */
 #include "test.h"
 
+#include "../harness/guard.h"
 #include "../kernels/plan.h"
 #include "simd_level.h"
 

@@ -8,7 +8,7 @@ TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
 TEST_BUILT := $(TEST_PROGRAMS:%=$(B)/tests/%)
 
-$(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/guard.o $(TEST_OBJECTS)
+$(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/test.o $(TEST_OBJECTS)
 	$(call say,link,$@)
 	$(Q)$(CC) $(COMMON) $(SANITIZE) -rdynamic $(filter %.o,$^) $(LDLIBS) -lcmocka -o $@
 # The vector vocabulary is compiled like kernels, once per level.
@@ -28,8 +28,8 @@ FUZZ_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/fuzz/*.c))
 $(B)/tests/corpus: $(FUZZ_OBJECTS)
 $(B)/tests/corpus: LDLIBS += $(FUZZ_LDFLAGS)
 -include $(FUZZ_OBJECTS:.o=.d)
-.SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/guard.o
--include $(TEST_BUILT:%=%.d) $(B)/tests/guard.d
+.SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/test.o
+-include $(TEST_BUILT:%=%.d) $(B)/tests/test.d
 
 .PHONY: test test-quick tests asan tsan
 tests: all $(TEST_BUILT) $(PMU).so

@@ -1,9 +1,7 @@
 /* guard.c - memory between pages that fault. */
-#include "test.h"
+#include "guard.h"
 
-#include "../kernels/att.h"
-
-#include <fnmatch.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,31 +21,6 @@ typedef struct guarded {
 } guarded;
 
 static guarded list[BLOCKS];
-static const char *pattern;
-
-/* Threads that spin at barriers starve each other on a busy machine; OpenMP reads
- * its environment only at the start. */
-static void wait_passively(char **argv)
-{
-    if (getenv("OMP_WAIT_POLICY")) return;
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv);
-}
-
-bool test_arguments(int argc, char **argv)
-{
-    bool quick = false;
-    wait_passively(argv);
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "quick")) quick = true;
-        else cmocka_set_test_filter(pattern = argv[i]);
-    return quick;
-}
-
-bool test_selected(const char *name)
-{
-    return !pattern || !fnmatch(pattern, name, 0);
-}
 
 static guarded *find(const void *block)
 {
@@ -110,3 +83,8 @@ void guard_seal(void *block)
     guarded *g = find(block);
     if (g->inner_bytes) mprotect(g->inner, g->inner_bytes, PROT_READ);
 }
+
+const check_memory guard_memory = { .take = guard_take,
+                                    .release = guard_release,
+                                    .seal = guard_seal,
+                                    .again = 1 };
