@@ -1,6 +1,7 @@
 /* bound.h - how far from the reference each value of a kernel may be.
  *
- *     |x - ref| <= tolerance (|ref| + scale) + 16 moved + 4 rounded + least
+ *     |x - ref| <= tolerance (|ref| + scale) + residue
+ *                  + 32 moved + 4 rounded + flushed + least
  *
  * tolerance: check_tolerance() of storage and pass.
  * scale: what the values of that tensor usually are on inputs of the same size,
@@ -9,19 +10,25 @@
  *     less.  Results that vanish because terms cancel (gradients of a saturated
  *     softmax) are measured against it; results that are small because the
  *     inputs are, are not excused by it.
+ * residue: of gradients, where terms cancel in all problems of that shape
+ *     (softmax over one key): 64 units of 2^-24 of the largest |out dout| times
+ *     the largest q and k (or parameter, in which they may be projected), but
+ *     for that whose gradient it is.
  * moved: the largest change of the value when every input moves at random by
- *     half a float's precision.
+ *     half a float's precision; a sum of 130 terms rounds as often.
  * rounded: the change of the value when the reference itself rounds up or down
  *     in all its operations, times what the kernel's precision is coarser than
  *     double's: where sums cancel inside, whatever the inputs.  Gradients
  *     start from the stored o: there the precision is that of its storage.
+ * flushed: the change when inputs below the normal floats are zero, for which a
+ *     processor may take them.
  * least: what the storage cannot hold, and FLT_MIN times the largest input:
  *     kernels may flush what is below the normal range to zero.
  *
- * moved and rounded cost five runs of the reference and are found only when the
- * bound without them does not hold.  Infinities have to be equal, but for
- * values that the storage holds as infinity.  A value whose bound is over 2 % of
- * |ref| + scale is not determined by its inputs: it is counted as open.
+ * moved, rounded and flushed cost six runs of the reference and are found only
+ * when the bound without them does not hold.  Infinities have to be equal, but
+ * for values that the storage holds as infinity.  A value whose bound is over
+ * 2 % of |ref| + scale is not determined by its inputs: it is counted as open.
  */
 #ifndef BOUND_H
 #define BOUND_H
@@ -32,6 +39,7 @@ typedef struct bounds {
     const check_values *want; /* reference results                           */
     double *of[CHECK_OUTPUTS]; /* of each value of each output                */
     double scale[CHECK_OUTPUTS];
+    double least;
     bool refined;
 } bounds;
 

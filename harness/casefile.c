@@ -623,7 +623,7 @@ int case_file_write(const char *path, const bounds *b, const char *source,
     tell(w, "source", source);
     if (time_against) tell(w, "time_against", time_against);
     const bool made = add_inputs(w, v);
-    const int inputs = w->items;
+    const int floats = w->items;
     for (int i = 0; i < v->outputs; i++) {
         const check_output *o = &v->output[i];
         add_doubles(w, "", o->name, o->value, o->elements);
@@ -631,7 +631,7 @@ int case_file_write(const char *path, const bounds *b, const char *source,
     }
     const int rc = made ? archive_write(path, w->item, w->items, w->metadata, e)
                         : error_set(e, "%s: out of memory", path);
-    for (int i = 0; i < inputs; i++) free(w->floats[i]);
+    for (int i = 0; i < floats; i++) free(w->floats[i]);
     free(w);
     return rc;
 }

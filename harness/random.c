@@ -8,6 +8,7 @@
 
 #include "file.h"
 #include "progress.h"
+#include "shrink.h"
 #include "stop.h"
 
 /* Of one kernel, failures of one sort: so many are made small, the others told
@@ -340,9 +341,9 @@ static bool draw_safely(state *s, drawn *d, uint64_t seed, total *x)
     if (isolate_run(draw_only, &seed, &limits, &end, NULL)) return false;
     json_free(end.value);
     if (!strcmp(end.status, "ok")) {
-        const bool drawn = draw(d, seed);
-        if (!drawn) x->undrawn++;
-        return drawn;
+        const bool accepted = draw(d, seed);
+        if (!accepted) x->undrawn++;
+        return accepted;
     }
     if (stop_signal) return false;
     s->findings++;

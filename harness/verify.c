@@ -481,9 +481,9 @@ static int check_random(const arguments *a, error *e)
     return 0;
 }
 
-static bool random_selected(const att_entry *e, const void *selection)
+static bool random_selected(const att_entry *e, const void *arg)
 {
-    return selected(selection, e);
+    return selected(arg, e);
 }
 
 static int verify_random(arguments *a)
