@@ -48,6 +48,7 @@ typedef struct check_values {
     const att_mechanism *mechanism;
     att_problem problem;
     bool grad;
+    bool conditioned;              /* check_conditioning() was called        */
     size_t elements[ATT_SLOTS];    /* whole batch                            */
     double *in[3];                 /* NULL where the mechanism has none      */
     double *dout;                  /* NULL unless grad                       */
@@ -112,5 +113,12 @@ double check_difference(const double *x, const double *ref, size_t n);
  * times how shaky it is (2 % at most). */
 void check_compare(const check_values *got, const check_values *want,
                    double tolerance, double tolerance_grad, check_result *out);
+
+/* check_compare() by the tolerances of `want`s problem, more patiently if the
+ * first look is bad: by the conditioning of `want` (which it keeps), and where
+ * inputs are denormal also with zeros in their place, which a processor may
+ * take for them.  0; -1 with e (memory). */
+int check_judge(const check_values *got, check_values *want, check_result *out,
+                error *e);
 
 #endif

@@ -214,11 +214,8 @@ static void print_wrong(const record *r, const shape *x, bool grad,
 }
 
 /* One kernel on the problem of `want`, whose reference results are there. */
-static int check_entry(record *r, const shape *x, check_values *want,
-                       bool *conditioned, error *e)
+static int check_entry(record *r, const shape *x, check_values *want, error *e)
 {
-    const double tol = check_tolerance(&x->problem, ATT_FORWARD);
-    const double tol_grad = check_tolerance(&x->problem, ATT_BACKWARD);
     check_values got = { 0 };
     check_result result;
     const char *why = "has no backward";
@@ -239,13 +236,8 @@ static int check_entry(record *r, const shape *x, check_values *want,
         snprintf(r->reason, sizeof r->reason, "%s", why);
         goto out;
     }
-    check_compare(&got, want, tol, tol_grad, &result);
-    if (!result.pass && !*conditioned) {
-        rc = check_conditioning(want, e);
-        *conditioned = true;
-        if (rc) goto out;
-    }
-    if (!result.pass) check_compare(&got, want, tol, tol_grad, &result);
+    rc = check_judge(&got, want, &result, e);
+    if (rc) goto out;
     r->forward_only += want->grad && !grad;
     if (result.nmse > r->worst) r->worst = result.nmse;
     if (result.pass) r->passed++;
@@ -262,12 +254,12 @@ static int check_shape(record *records, int count, const shape *x, error *e)
 {
     const att_mechanism *m = records->entry->mechanism;
     check_values want = { 0 };
-    bool conditioned = false;
-    int rc = check_values_make(&want, m, &x->problem, m->backward != NULL, e);
+    const bool grad = m->backward && inputs_family_backward(x->family);
+    int rc = check_values_make(&want, m, &x->problem, grad, e);
     if (!rc) rc = check_values_fill(&want, x->seed, x->family, e);
     if (!rc) check_reference(&want, NULL);
     for (int i = 0; !rc && i < count; i++)
-        rc = check_entry(&records[i], x, &want, &conditioned, e);
+        rc = check_entry(&records[i], x, &want, e);
     check_values_free(&want);
     return rc;
 }

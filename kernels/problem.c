@@ -207,6 +207,7 @@ void att_canonical(const att_mechanism *m, att_problem *p)
     shorten(&out.window);
     shorten(&out.dilation);
     shorten(&out.causal);
+    shorten(&out.shift);
     if (!att_uses(m, ATT_FIELD_conv)) shorten(&out.stride); /* else branches */
     if (out.value_dim == out.head_dim) out.value_dim = 0;
     if (out.tokens_k > 0 && out.grid.n > 0 &&

@@ -76,6 +76,7 @@ static int parameters(const att_problem *p, att_tensor *out)
     out[W].dims = out[WU].dims = out[WV].dims = 1;
     if (f == 0) {
         out[W].dims = 2;
+        out[W].logit = true;
         out[W].dim[0] = out[W].dim[1] = t;
         return 3;
     }
