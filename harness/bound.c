@@ -10,6 +10,9 @@
 /* More than this is no digit that anybody may rely on. */
 #define OPEN 0.02
 
+/* Of the usual size of its terms: where they cancel. */
+#define CANCELLED 1e-4
+
 /* ---- inputs of other runs --------------------------------------------------------- */
 
 static double rms(const double *x, size_t n)
@@ -105,19 +108,17 @@ static double largest_parameter(const check_values *v)
     return most;
 }
 
-/* Size of the terms that cancel in a gradient, times what rounding leaves of
- * them. */
-static double residue(const check_values *v, int i)
+/* Size of the terms that may cancel in gradient i; 0 if it is none. */
+static double terms(const check_values *v, int i)
 {
-    const int dtype = v->problem.dtype, slot = slot_of(v, i);
+    const int slot = slot_of(v, i);
     if (!v->output[i].gradient) return 0;
-    double size = (dtype == ATT_F32 ? 64 : 16) * coarsest(dtype) *
-                  largest_of(v->o, v->elements[ATT_O]) *
+    double size = largest_of(v->o, v->elements[ATT_O]) *
                   largest_of(v->dout, v->elements[ATT_O]);
     for (enum att_slot s = ATT_Q; s < ATT_V; s++)
         if (v->in[s] && (int)s != slot)
-            size *= fmax(largest_of(v->in[s], v->elements[s]),
-                         largest_parameter(v));
+            size *= fmax(1, fmax(largest_of(v->in[s], v->elements[s]),
+                                 largest_parameter(v)));
     return size;
 }
 
@@ -135,17 +136,21 @@ static bool stored(const bounds *b, int i)
     return i == 0 && b->want->problem.dtype != ATT_F32;
 }
 
-static void first_bound(bounds *b, int i)
+static void first_bound(bounds *b, int i, const check_values *twin)
 {
-    double least = b->least + residue(b->want, i);
+    const int dtype = b->want->problem.dtype;
+    const double left = (dtype == ATT_F32 ? 64 : 16) * coarsest(dtype);
+    const double usual = terms(twin, i), here = terms(b->want, i);
+    double least = b->least;
     const check_output *o = &b->want->output[i];
     const double tolerance =
         check_tolerance(&b->want->problem, o->gradient);
     if (stored(b, i) && b->want->problem.dtype == ATT_F16)
         least += 0x1p-24; /* its denormals */
     for (size_t k = 0; k < o->elements; k++) {
-        const double size = fabs(o->value[k]) + b->scale[i];
-        b->of[i][k] = tolerance * size + least;
+        const double ref = fabs(o->value[k]);
+        b->of[i][k] = tolerance * (ref + b->scale[i]) + least +
+                      left * (ref <= CANCELLED * usual ? here : usual);
     }
 }
 
@@ -161,7 +166,7 @@ int bounds_make(bounds *b, const check_values *want, error *e)
         if (!b->of[i]) rc = error_set(e, "out of memory for bounds");
         if (rc) break;
         b->scale[i] = fmin(1, largest_of(twin.output[i].value, n));
-        first_bound(b, i);
+        first_bound(b, i, &twin);
     }
     check_values_free(&twin);
     if (rc) bounds_free(b);

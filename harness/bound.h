@@ -10,10 +10,11 @@
  *     less.  Results that vanish because terms cancel (gradients of a saturated
  *     softmax) are measured against it; results that are small because the
  *     inputs are, are not excused by it.
- * residue: of gradients, where terms cancel in all problems of that shape
- *     (softmax over one key): 64 units of 2^-24 of the largest |out dout| times
- *     the largest q and k (or parameter, in which they may be projected), but
- *     for that whose gradient it is.
+ * residue: of gradients: 64 units of 2^-24 of the size of the terms that are
+ *     added, which is the largest out and dout times the largest q and k (or
+ *     parameter, in which they may be projected; 1 if they are less) but for
+ *     that whose gradient it is: in the twin; or, where the terms cancel (below 1e-4 of their size: a
+ *     softmax over one key, or saturated), of the problem itself.
  * moved: the largest change of the value when every input moves at random by
  *     half a float's precision; a sum of 130 terms rounds as often.
  * rounded: the change of the value when the reference itself rounds up or down

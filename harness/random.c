@@ -11,9 +11,9 @@
 #include "shrink.h"
 #include "stop.h"
 
-/* Of one kernel, failures of one sort: so many are made small, the others told
- * in a line. */
-enum { SHRUNK = 2, SHRINK_TESTS = 1500 };
+/* Of one kernel, failures of one sort: so many are made small, the others told;
+ * after so many the kernel is left alone, for others to have their turn. */
+enum { SHRUNK = 2, ENOUGH = 5, SHRINK_TESTS = 1500 };
 #define SHRINK_SECONDS 90.0
 
 /* Of one mechanism, and in the end of all. */
@@ -270,10 +270,16 @@ static void print_levels(const state *s, int entry)
     if (entry >= s->entries) return;
     printf(" %s", att_level_name(s->entry[entry].level));
     for (int i = entry + 1; i < s->entries; i++)
-        if (s->entry[i].kernel->name == s->entry[entry].kernel->name ||
-            !strcmp(s->entry[i].kernel->name, s->entry[entry].kernel->name))
-            if (same_failure(&s->verdict[i], &s->verdict[entry]))
-                printf(",%s", att_level_name(s->entry[i].level));
+        if (!strcmp(s->entry[i].kernel->name, s->entry[entry].kernel->name) &&
+            same_failure(&s->verdict[i], &s->verdict[entry]))
+            printf(",%s", att_level_name(s->entry[i].level));
+}
+
+static void leave_out(state *s, const char *kernel)
+{
+    printf("      %s is left out from here on\n", kernel);
+    for (int i = 0; i < s->entries; i++)
+        if (!strcmp(s->entry[i].kernel->name, kernel)) s->wanted[i] = false;
 }
 
 static void find(state *s, const drawn *d, int entry, const trial_verdict *t)
@@ -289,6 +295,7 @@ static void find(state *s, const drawn *d, int entry, const trial_verdict *t)
     print_seed(s, d, entry);
     fflush(stdout);
     if (nth <= SHRUNK) make_smaller(s, d, entry, t);
+    if (nth == ENOUGH) leave_out(s, kernel_name(s, entry));
     fflush(stdout);
 }
 
@@ -434,7 +441,9 @@ static void try_problem(state *s, uint64_t seed)
 
 static bool finished(const state *s, long done)
 {
-    return stop_signal || (s->o->problems && done >= s->o->problems) ||
+    bool able = false;
+    for (int i = 0; i < s->entries; i++) able |= s->wanted[i];
+    return stop_signal || !able || (s->o->problems && done >= s->o->problems) ||
            (s->o->seconds > 0 && now() - s->start >= s->o->seconds);
 }
 

@@ -2,7 +2,7 @@
 # the closing line "N passed, N failed, N skipped".
 
 TEST_PROGRAMS := problem files numbers training evidence counters corpus zoo matrix models simd properties references kernels
-TEST_SCRIPTS := golden readme cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
+TEST_SCRIPTS := golden random random_options readme cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
