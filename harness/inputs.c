@@ -56,12 +56,20 @@ static enum att_slot large_slot(const inputs *in)
     return in->elements[ATT_K] ? ATT_K : in->elements[ATT_Q] ? ATT_Q : ATT_V;
 }
 
-/* None is exact in binary, so that sums of them round. */
-static float inexact(size_t i)
+/* Whether there is one input. */
+static bool alone(const inputs *in)
 {
-    static const float value[] = { 0.1f, 100.3f, -0.7f, 1000.7f, -33.3f, 1e-3f,
-                                   3.14159f };
-    return value[i % (sizeof value / sizeof *value)];
+    return !in->elements[ATT_K] && !in->elements[ATT_V];
+}
+
+/* None is exact in binary, so that sums of them round.  Large ones for what is
+ * normalised alone: products of them would only tell how ill conditioned the
+ * gradients of large logits are. */
+static float inexact(size_t i, bool only)
+{
+    static const float value[] = { 0.1f, 0.7f, -0.3f, 1.1f, 0.01f };
+    static const float large[] = { 100.3f, 0.1f, 1000.7f, -33.3f, 1e-3f };
+    return only ? large[i % 5] : value[i % 5];
 }
 
 /* A scale that the storage holds. */
@@ -71,7 +79,7 @@ static float at_most(int dtype, float scale)
 }
 
 void inputs_fill(enum inputs_family family, int dtype, bool large,
-                 size_t channels, uint64_t *seed, float *out, size_t n)
+                 bool only, size_t channels, uint64_t *seed, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const size_t row = i / channels, c = i % channels;
@@ -81,8 +89,8 @@ void inputs_fill(enum inputs_family family, int dtype, bool large,
         case INPUTS_EQUAL: out[i] = 0.5f; break;
         case INPUTS_ONEHOT: out[i] = c == row * 7 % channels ? 4 : 0; break;
         case INPUTS_NEGATIVE: out[i] = -fabsf(z) - 0.01f; break;
-        case INPUTS_CHANNELS: out[i] = inexact(c); break;
-        case INPUTS_TOKENS: out[i] = inexact(row); break;
+        case INPUTS_CHANNELS: out[i] = inexact(c, only); break;
+        case INPUTS_TOKENS: out[i] = inexact(row, only); break;
         case INPUTS_ZERO: out[i] = 0; break;
         case INPUTS_TINY: out[i] = 1e-25f * z; break;
         case INPUTS_DENORMAL: out[i] = 1e-40f * z; break;
@@ -90,7 +98,7 @@ void inputs_fill(enum inputs_family family, int dtype, bool large,
         default: out[i] = copysignf(fmaxf(fabsf(z), LEAST), z); break;
         }
     }
-    if (family == INPUTS_OUTLIER && n) out[n / 2] = at_most(dtype, 1e4f);
+    if (family == INPUTS_OUTLIER && n && large) out[n / 2] = only ? 1e4f : 100;
 }
 
 /* ---- parameters ------------------------------------------------------------ */
@@ -177,8 +185,8 @@ static int fill_slot(inputs *in, const att_mechanism *m, const att_problem *p,
     if (!row) return -1;
     for (size_t at = 0; at < n; at += step) {
         const size_t count = n - at < step ? n - at : step;
-        inputs_fill(family, p->dtype, s == large_slot(in), channels, &seed, row,
-                    count);
+        inputs_fill(family, p->dtype, s == large_slot(in), alone(in), channels,
+                    &seed, row, count);
         att_store(p->dtype,
                   (char *)in->value[s] + at * att_dtype_bytes(p->dtype), row,
                   count);

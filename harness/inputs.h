@@ -22,7 +22,8 @@ enum inputs_family {
     INPUTS_DENORMAL, /* below the smallest normal float                      */
     INPUTS_HUGE,     /* normals times 1e18: forward alone, since gradients
                         are differences of products that cancel              */
-    INPUTS_OUTLIER,  /* normals, and one entry of each tensor 1e4            */
+    INPUTS_OUTLIER,  /* normals, and one entry of 100, or 1e4 of what is
+                        normalised alone                                    */
     INPUTS_MASKED,   /* normals; learned terms of logits hold -inf and
                         -FLT_MAX: entries, rows or all of them               */
     INPUTS_FAMILIES
@@ -50,8 +51,9 @@ int inputs_make(inputs *in, const att_mechanism *m, const att_problem *p,
                 uint64_t seed, enum inputs_family family, bool grad, error *e);
 void inputs_free(inputs *in);
 /* n values of an input with that many channels, as inputs_make() fills it:
- * large tells the side that INPUTS_LARGE makes so.  Moves the seed on. */
-void inputs_fill(enum inputs_family family, int dtype, bool large,
+ * large tells the side that INPUTS_LARGE makes so, only that the mechanism has
+ * no other input.  Moves the seed on. */
+void inputs_fill(enum inputs_family family, int dtype, bool large, bool only,
                  size_t channels, uint64_t *seed, float *out, size_t n);
 /* Parameter `index` of m, described by t: as att_parameter_fill() does, and
  * then moved away from zeros and ones, where a kernel that ignores it or its

@@ -227,7 +227,7 @@ static inline size_t direct_row_floats(const direct *x)
 static inline void direct_sizes(const direct *x, int threads, att_sizes *out)
 {
     const size_t rows = (size_t)threads * direct_row_floats(x);
-    out->save = x->maps * x->n * sizeof(float); /* lse, in base 2 */
+    out->save = 2 * x->maps * x->n * sizeof(float); /* maximum, log2 of the sum */
     out->work = rows * sizeof(float);
     out->work_backward =
         (rows + 2 * direct_up(x->pairs) + PARTS * direct_up(x->table)) *
@@ -254,7 +254,8 @@ static inline void direct_logits(const direct *x, size_t map, size_t i,
     const float *k = (const float *)x->call->k + map * x->m * x->d;
     dots(q, k, row->key, row->keys, x->d, log2e * x->scale, s);
     memset(s + row->keys, 0, row->pads * sizeof *s);
-    if (x->biased) axpy(s, log2e, row->bias, row->keys + row->pads);
+    for (size_t t = 0; x->biased && t < row->keys + row->pads; t++)
+        s[t] += simd_base2(row->bias[t]);
 }
 
 static inline void direct_forward(const direct *x)
@@ -275,7 +276,8 @@ static inline void direct_forward(const direct *x)
             combine(s, (const float *)c->v + map * x->m * x->d, row.key,
                     row.keys, x->d, sum > 0 ? 1 / sum : 0,
                     (float *)c->o + at * x->d);
-            if (c->save) ((float *)c->save)[at] = max + log2f(sum);
+            float *save = c->save;
+            if (save) save[at] = max, save[x->maps * x->n + at] = log2f(sum);
         }
     }
 }
@@ -290,7 +292,7 @@ static inline size_t direct_at(const direct *x, size_t i)
     return x->offset ? x->offset[i] : i * x->most;
 }
 
-/* P_t = 2^(s_t - lse), dS = P (dP - g.o). */
+/* P_t = 2^(s_t - max) / sum, dS = P (dP - g.o). */
 static inline void direct_query(const direct *x, direct_pairs a, size_t map,
                                 size_t i, direct_row *row)
 {
@@ -299,8 +301,10 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     const float *g = x->grad->dout + at * d;
     const float *k = (const float *)c->k + map * x->m * d;
     const float *v = (const float *)c->v + map * x->m * d;
-    const float lse = ((const float *)c->save)[at];
+    const float max = ((const float *)c->save)[at];
+    const float sum = ((const float *)c->save)[x->maps * x->n + at];
     const float mean = dot(g, (const float *)c->o + at * d, d);
+    const bool none = isinf(sum); /* saw nothing: P = 0 */
     float *p = a.p + direct_at(x, i), *ds = a.ds + direct_at(x, i);
 
     row->pads = 0;
@@ -311,7 +315,7 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     memset(ds + row->keys, 0, row->pads * sizeof *ds);
     for (size_t t = 0; t < n; t += VL) {
         const size_t left = n - t < VL ? n - t : VL;
-        const vf e = v_exp2(v_load_n(p + t, left) - lse);
+        const vf e = v_exp2(v_load_n(p + t, left) - max - (none ? 0 : sum));
         v_store_n(p + t, e, left);
         v_store_n(ds + t, e * (v_load_n(ds + t, left) - mean), left);
     }

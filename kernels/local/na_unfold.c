@@ -94,14 +94,13 @@ static void attend_query(const shape *s, const att_call *c, size_t at, copies x)
     const size_t keys = na_keys(&s->m, at % s->m.n, x.list, entry);
 
     for (size_t t = 0; t < keys; t++) {
-        a[t] = s->m.scale * dot(q, x.k + (first + t) * d, d);
-        if (rpb) a[t] += rpb[head * s->m.table + (size_t)entry[t]];
-        a[t] *= log2e;
+        a[t] = log2e * s->m.scale * dot(q, x.k + (first + t) * d, d);
+        if (rpb) a[t] += simd_base2(rpb[head * s->m.table + (size_t)entry[t]]);
     }
     const float sum = soften(a, keys, &max);
     memset(o, 0, d * sizeof *o);
     for (size_t t = 0; t < keys; t++) {
-        a[t] /= sum;
+        a[t] *= sum > 0 ? 1 / sum : 0;
         axpy(o, a[t], x.v + (first + t) * d, d);
     }
 }

@@ -159,7 +159,7 @@ static void prepare(const att_call *c)
         for (size_t j = 0; j < x.m.slots; j++)
             for (size_t i = 0; i < x.m.slots; i++)
                 to[(h * x.m.slots + j) * x.lanes + i] =
-                    log2e * c->param[RPB][entry(&x, j, i) * heads + h];
+                    simd_base2(c->param[RPB][entry(&x, j, i) * heads + h]);
 }
 
 /* ---- calls -------------------------------------------------------------------------- */
