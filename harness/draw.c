@@ -234,10 +234,12 @@ static int fill_slot(const drawn *d, check_values *v, enum att_slot slot,
     /* the upstream gradient is always float */
     const int dtype = slot == ATT_O ? ATT_F32 : d->problem.dtype;
     uint64_t seed = d->seed * 8 + slot;
+    const bool only = !v->in[ATT_Q] + !v->in[ATT_K] + !v->in[ATT_V] == 2;
     float *x = malloc((n + 1) * sizeof *x);
     if (!x) return -1;
     att_shape_of(d->mechanism, &d->problem, slot, &shape);
-    inputs_fill(d->kind[which], dtype, true, (size_t)shape.channels, &seed, x, n);
+    inputs_fill(d->kind[which], dtype, true, only, (size_t)shape.channels, &seed,
+                x, n);
     for (size_t i = 0; i < n; i++) {
         float rounded[2]; /* room for any storage */
         att_store(dtype, rounded, &x[i], 1);
