@@ -8,6 +8,9 @@
  * 2.5 deviations pass ln(FLT_MAX) = 88.7, where float exponentials overflow. */
 #define LARGE 40.0f
 
+/* Standard deviation of the logits of sharp inputs. */
+#define SHARP 16.0f
+
 /* Where relu leaves one small entry of a row alone, gradients of a quotient are
  * differences of numbers of size 1 / x that cancel. */
 #define LEAST 0x1p-8f
@@ -36,6 +39,16 @@ static size_t float_bytes(size_t elements)
     return aligned(elements * sizeof(float));
 }
 
+const char *inputs_family_name(enum inputs_family family)
+{
+    static const char *const names[] = {
+        [INPUTS_NORMAL] = "normal",     [INPUTS_LARGE] = "large",
+        [INPUTS_EQUAL] = "equal",       [INPUTS_ONEHOT] = "onehot",
+        [INPUTS_NEGATIVE] = "negative", [INPUTS_SHARP] = "sharp",
+    };
+    return names[family];
+}
+
 size_t inputs_bytes(const att_mechanism *m, const att_problem *p, bool grad)
 {
     size_t bytes = 0;
@@ -55,7 +68,17 @@ static enum att_slot large_slot(const inputs *in)
     return in->elements[ATT_K] ? ATT_K : in->elements[ATT_Q] ? ATT_Q : ATT_V;
 }
 
-static void fill(enum inputs_family family, bool large, size_t channels,
+/* What the normals of a slot are multiplied by. */
+static float factor_of(const inputs *in, enum att_slot s,
+                       enum inputs_family family)
+{
+    const float large = family == INPUTS_LARGE   ? LARGE
+                        : family == INPUTS_SHARP ? SHARP
+                                                 : 1;
+    return s == large_slot(in) ? large : 1;
+}
+
+static void fill(enum inputs_family family, float factor, size_t channels,
                  uint64_t *seed, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -65,7 +88,8 @@ static void fill(enum inputs_family family, bool large, size_t channels,
         case INPUTS_NORMAL:
             out[i] = copysignf(fmaxf(fabsf(z), LEAST), z);
             break;
-        case INPUTS_LARGE: out[i] = large ? LARGE * z : z; break;
+        case INPUTS_LARGE:
+        case INPUTS_SHARP: out[i] = factor * z; break;
         case INPUTS_EQUAL: out[i] = 0.5f; break;
         case INPUTS_ONEHOT: out[i] = c == row * 7 % channels ? 4 : 0; break;
         case INPUTS_NEGATIVE: out[i] = -fabsf(z) - 0.01f; break;
@@ -86,7 +110,7 @@ static int fill_slot(inputs *in, const att_mechanism *m, const att_problem *p,
     if (!row) return -1;
     for (size_t at = 0; at < n; at += step) {
         const size_t count = n - at < step ? n - at : step;
-        fill(family, s == large_slot(in), channels, &seed, row, count);
+        fill(family, factor_of(in, s, family), channels, &seed, row, count);
         att_store(p->dtype,
                   (char *)in->value[s] + at * att_dtype_bytes(p->dtype), row,
                   count);

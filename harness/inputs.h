@@ -13,8 +13,15 @@ enum inputs_family {
     INPUTS_LARGE,   /* logits that overflow an exp without a maximum        */
     INPUTS_EQUAL,   /* every entry the same                                 */
     INPUTS_ONEHOT,  /* one 4 in each row, zeros elsewhere                   */
-    INPUTS_NEGATIVE /* all entries negative (dead ReLU features)            */
+    INPUTS_NEGATIVE, /* all entries negative (dead ReLU features)           */
+    INPUTS_SHARP     /* logits as spread as those of trained models: normals,
+                        those of k (of q, of v where there is no k) times 16, so
+                        that q.k / sqrt(d), and a k that is a logit itself, have
+                        a standard deviation of 16                           */
 };
+
+/* "normal", "large" ...; static storage. */
+const char *inputs_family_name(enum inputs_family family);
 
 typedef struct inputs {
     size_t elements[ATT_SLOTS]; /* q, k, v, o over the whole batch           */

@@ -290,11 +290,12 @@ static void add_families(maker *k)
 {
     static const enum inputs_family others[] = { INPUTS_LARGE, INPUTS_EQUAL,
                                                  INPUTS_ONEHOT,
-                                                 INPUTS_NEGATIVE };
+                                                 INPUTS_NEGATIVE,
+                                                 INPUTS_SHARP };
     const int n = k->s->count;
     for (int i = 0; i < n; i += 3) {
         const att_problem p = k->s->item[i].problem;
-        append(k, &p, others[i / 3 % 4]);
+        append(k, &p, others[i / 3 % 5]);
     }
     for (int i = 0; i < n; i += 6) {
         att_problem p = k->s->item[i].problem;
@@ -330,14 +331,4 @@ void shapes_free(shapes *s)
 {
     free(s->item);
     *s = (shapes){ 0 };
-}
-
-const char *inputs_family_name(enum inputs_family family)
-{
-    static const char *const names[] = {
-        [INPUTS_NORMAL] = "normal",   [INPUTS_LARGE] = "large",
-        [INPUTS_EQUAL] = "equal",     [INPUTS_ONEHOT] = "onehot",
-        [INPUTS_NEGATIVE] = "negative",
-    };
-    return names[family];
 }
