@@ -179,11 +179,14 @@ void check_reference(check_values *v, att_cost tally[2])
 }
 
 /* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
- * larger half of the floats and 2^-25 of the others. */
+ * larger half of the floats and 2^-25 of the others.  What is below the normal
+ * range is 0 to a kernel. */
 static void jitter(double *to, const double *from, size_t n, uint64_t *seed)
 {
     for (size_t i = 0; i < n; i++)
-        to[i] = from[i] * (1 + 0x1p-23 * (2 * att_uniform(seed) - 1));
+        to[i] = fabs(from[i]) < 0x1p-126
+                    ? 0
+                    : from[i] * (1 + 0x1p-23 * (2 * att_uniform(seed) - 1));
 }
 
 int check_conditioning(check_values *v, error *e)

@@ -433,19 +433,19 @@ void sweep_inputs_print(FILE *f, const json *const *rows, int count)
 {
     int n, pairs = 0, worst = 0;
     variant *x = sort_variants(rows, count, false, &n);
-    double *ratio = malloc(((size_t)n + 1) * sizeof *ratio), most = 0;
-    if (!ratio) abort();
+    double *share = malloc(((size_t)n + 1) * sizeof *share), most = 0;
+    if (!share) abort();
     for (int i = 1; i < n; i++) {
         if (strcmp(x[i].text, x[i - 1].text)) continue;
-        ratio[pairs] = x[i].ns / x[i - 1].ns;
-        if (ratio[pairs] > most) most = ratio[pairs], worst = i;
+        share[pairs] = x[i].ns / x[i - 1].ns;
+        if (share[pairs] > most) most = share[pairs], worst = i;
         pairs++;
     }
-    qsort(ratio, (size_t)pairs, sizeof *ratio, ascending_number);
+    qsort(share, (size_t)pairs, sizeof *share, ascending_number);
     if (pairs)
         fprintf(f, "\ntime with sharp inputs over that with normal ones: %d "
                    "cases, median %.2f, most %.2f (%s)\n",
-                pairs, ratio[pairs / 2], most, x[worst].text);
-    free(ratio);
+                pairs, share[pairs / 2], most, x[worst].text);
+    free(share);
     free(x);
 }
