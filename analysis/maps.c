@@ -59,7 +59,8 @@ static bool is_map_axis(int number)
 {
     return number != ATT_FIELD_scale && number != ATT_FIELD_batch &&
            number != ATT_FIELD_dtype && number != AXIS_THREADS &&
-           number != AXIS_LEVEL && number != AXIS_PASS;
+           number != AXIS_LEVEL && number != AXIS_PASS &&
+           number != AXIS_INPUTS;
 }
 
 static const struct argp_option own_options[] = {

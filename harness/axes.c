@@ -22,6 +22,8 @@ static const struct {
     { "threads", "threads of a call; all: one for each core" },
     { "level", "instruction-set level: best, all, v2, v3, v4" },
     { "pass", "forward, backward" },
+    { "inputs", "normal; sharp: keys times 16, so that logits are as spread as "
+                "those of trained models" },
 };
 
 const char *axes_name(int number)
@@ -165,6 +167,11 @@ static int add_value(axis *x, int number, const char *text, bool *missing,
             return error_set(e, "--pass: '%s' is neither forward nor backward",
                              text);
         return add(x, number, text, e);
+    case AXIS_INPUTS:
+        if (strcmp(text, "normal") && strcmp(text, "sharp"))
+            return error_set(e, "--inputs: '%s' is neither normal nor sharp",
+                             text);
+        return add(x, number, text, e);
     default:
         return add_field(x, number, text, e);
     }
@@ -292,6 +299,9 @@ static void apply(int number, const char *value, axes_point *out)
         break;
     case AXIS_PASS:
         out->pass = *value == 'f' ? ATT_FORWARD : ATT_BACKWARD;
+        break;
+    case AXIS_INPUTS:
+        out->inputs = *value == 's' ? INPUTS_SHARP : INPUTS_NORMAL;
         break;
     default: att_set(&out->problem, (enum att_field)number, value);
     }

@@ -5,19 +5,21 @@
  *     lo..hi+k     lo, lo + k ... up to hi
  *
  * Axes are the fields of a problem (att_fields, so a new field is a new axis)
- * and four more: seq, threads, level, pass.
+ * and five more: seq, threads, level, pass, inputs.
  */
 #ifndef AXES_H
 #define AXES_H
 
 #include "../kernels/plan.h"
 #include "error.h"
+#include "inputs.h"
 
 enum {
     AXIS_SEQ = ATT_FIELD_COUNT, /* tokens; each mechanism gets its own grid  */
     AXIS_THREADS,               /* integers, or "all": the physical cores    */
     AXIS_LEVEL,                 /* names, "best" or "all"                    */
     AXIS_PASS,                  /* "forward", "backward"                     */
+    AXIS_INPUTS,                /* "normal", "sharp"                         */
     AXES
 };
 
@@ -38,6 +40,7 @@ typedef struct axes_point {
     int threads;
     enum att_level level;
     enum att_pass pass;
+    enum inputs_family inputs;
 } axes_point;
 
 /* Long option of an axis: "head-dim"; static storage. */

@@ -9,6 +9,9 @@
  * 2.5 deviations pass ln(FLT_MAX) = 88.7, where float exponentials overflow. */
 #define LARGE 40.0f
 
+/* Standard deviation of the logits of sharp inputs. */
+#define SHARP 16.0f
+
 /* Where relu leaves one small entry of a row alone, gradients of a quotient are
  * differences of numbers of size 1 / x that cancel. */
 #define LEAST 0x1p-8f
@@ -86,6 +89,7 @@ void inputs_fill(enum inputs_family family, int dtype, bool large,
         const float z = (float)att_normal(seed);
         switch (family) {
         case INPUTS_LARGE: out[i] = large ? LARGE * z : z; break;
+        case INPUTS_SHARP: out[i] = large ? SHARP * z : z; break;
         case INPUTS_EQUAL: out[i] = 0.5f; break;
         case INPUTS_ONEHOT: out[i] = c == row * 7 % channels ? 4 : 0; break;
         case INPUTS_NEGATIVE: out[i] = -fabsf(z) - 0.01f; break;
@@ -152,6 +156,7 @@ const char *inputs_family_name(enum inputs_family family)
         [INPUTS_HUGE] = "huge",
         [INPUTS_OUTLIER] = "outlier",
         [INPUTS_MASKED] = "masked",
+        [INPUTS_SHARP] = "sharp",
     };
     return names[family];
 }

@@ -26,6 +26,10 @@ enum inputs_family {
                         normalised alone                                    */
     INPUTS_MASKED,   /* normals; learned terms of logits hold -inf and
                         -FLT_MAX: entries, rows or all of them               */
+    INPUTS_SHARP,    /* logits as spread as those of trained models: normals,
+                        those of k (of q, of v where there is no k) times 16, so
+                        that q.k / sqrt(d), and a k that is a logit itself, have
+                        a standard deviation of 16                           */
     INPUTS_FAMILIES
 };
 

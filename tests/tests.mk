@@ -1,7 +1,7 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files numbers training evidence counters corpus zoo matrix models simd properties references kernels
+TEST_PROGRAMS := problem files numbers training evidence counters corpus zoo matrix models simd denormals properties references kernels
 TEST_SCRIPTS := golden random random_options readme cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 

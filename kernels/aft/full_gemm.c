@@ -105,10 +105,9 @@ static void exponentials(const att_call *c, const float *w, size_t ldw,
             vf x = v_zero();
             if (visible >= lanes)
                 x = aft_exp(aft_load(w + r * ldw + j, lanes) - m);
-            else if (visible > 0) {
-                x = aft_exp(aft_load(w + r * ldw + j, visible) - m);
-                for (size_t i = visible; i < VL; i++) x[i] = 0;
-            }
+            else if (visible > 0)
+                x = v_first(aft_exp(aft_load(w + r * ldw + j, visible) - m),
+                            visible);
             aft_store(e + r * lde + j, x, lanes);
         }
     }

@@ -53,6 +53,18 @@ SIMD_INLINE void axpy(float *y, float a, const float *x, size_t n)
                   n - c);
 }
 
+/* Products of y and a row of v vectors, by lanes. */
+SIMD_INLINE vf dots_row(const int v, size_t last, const vf *y, const float *row)
+{
+    vf sum = v_zero();
+    UNROLL for (int j = 0; j < v; j++)
+        sum = v_fma(y[j],
+                    j == v - 1 ? v_load_n(row + j * VL, last)
+                               : v_load(row + j * VL),
+                    sum);
+    return sum;
+}
+
 /* s[t] (+)= a . x[index[t]] over v vectors of channels, the last cut to `last`
  * lanes: a stays in registers. */
 SIMD_INLINE void dots_vectors(const int v, size_t last, const float *a,
@@ -63,15 +75,19 @@ SIMD_INLINE void dots_vectors(const int v, size_t last, const float *a,
     UNROLL for (int j = 0; j < v; j++)
         y[j] = scale * (j == v - 1 ? v_load_n(a + j * VL, last)
                                    : v_load(a + j * VL));
-    for (size_t t = 0; t < n; t++) {
-        const float *row = x + (size_t)index[t] * d;
-        vf sum = v_zero();
-        UNROLL for (int j = 0; j < v; j++)
-            sum = v_fma(y[j],
-                        j == v - 1 ? v_load_n(row + j * VL, last)
-                                   : v_load(row + j * VL),
-                        sum);
-        s[t] = add ? s[t] + v_sum(sum) : v_sum(sum);
+    size_t t = 0;
+    for (; t + 4 <= n; t += 4) {
+        vf sum[4];
+        float four[4];
+        UNROLL for (size_t i = 0; i < 4; i++)
+            sum[i] = dots_row(v, last, y, x + (size_t)index[t + i] * d);
+        v_sum4(sum[0], sum[1], sum[2], sum[3], add ? four : s + t);
+        for (size_t i = 0; add && i < 4; i++) s[t + i] += four[i];
+    }
+    for (; t < n; t++) {
+        const float sum =
+            v_sum(dots_row(v, last, y, x + (size_t)index[t] * d));
+        s[t] = add ? s[t] + sum : sum;
     }
 }
 
@@ -146,7 +162,8 @@ static inline void combine(const float *w, const float *x,
     }
 }
 
-/* s -> 2^(s - max); returns the sum, *max is V_LOWEST for n = 0. */
+/* s -> 2^(s - max), and zeros up to a whole vector, which s has room for;
+ * returns the sum, *max is V_LOWEST for n = 0. */
 static inline float soften(float *s, size_t n, float *max)
 {
     vf m = v_set1(V_LOWEST), sum = v_zero();
@@ -159,14 +176,13 @@ static inline float soften(float *s, size_t n, float *max)
         sum += e;
         v_store(s + t, e);
     }
-    float rest = v_sum(sum);
     if (t < n) {
-        vf e = v_exp2(v_load_n(s + t, n - t) - top);
-        v_store_n(s + t, e, n - t);
-        for (; t < n; t++) rest += s[t];
+        const vf e = v_first(v_exp2(v_load_n(s + t, n - t) - top), n - t);
+        sum += e;
+        v_store(s + t, e);
     }
     *max = top;
-    return rest;
+    return v_sum(sum);
 }
 
 /* ---- the pairs of one query or key -------------------------------------------------- */

@@ -350,12 +350,6 @@ SIMD_INLINE void store(float *p, vf x, size_t lanes)
     else v_store_n(p, x, lanes);
 }
 
-SIMD_INLINE vf only(vf x, size_t lanes)
-{
-    for (size_t i = lanes; i < VL; i++) x[i] = 0;
-    return x;
-}
-
 /* Sum over a row of (x - base) - shift, or of its square: four sums hide the
  * latency. */
 SIMD_INLINE float sum_of_row(const bool square, const float *x, size_t width,
@@ -371,7 +365,7 @@ SIMD_INLINE float sum_of_row(const bool square, const float *x, size_t width,
     for (; i < width; i += VL) {
         const size_t lanes = lanes_at(width, i);
         vf y = load(x + i, lanes) - base - shift;
-        if (lanes < VL) y = only(y, lanes);
+        if (lanes < VL) y = v_first(y, lanes);
         sum[0] += square ? y * y : y;
     }
     return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
