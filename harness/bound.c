@@ -41,11 +41,10 @@ static void normals(double *to, const double *from, size_t n, uint64_t *seed)
     for (size_t i = 0; i < n; i++) to[i] = size * att_normal(seed);
 }
 
-/* x (1 +- 2^-23), as check_conditioning() has it. */
+/* A seed of its own for each tensor. */
 static void jitter(double *to, const double *from, size_t n, uint64_t *seed)
 {
-    for (size_t i = 0; i < n; i++)
-        to[i] = from[i] * (1 + 0x1p-23 * (2 * att_uniform(seed) - 1));
+    check_jitter(to, from, n, att_random(seed));
 }
 
 /* What a processor may take for denormal floats. */

@@ -176,11 +176,7 @@ void check_reference(check_values *v, att_cost tally[2])
     att_reference_backward(v->mechanism, &r);
 }
 
-/* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
- * larger half of the floats and 2^-25 of the others, and 2^-150 below the
- * normal ones.  Equal values of a tensor move alike, so that what is constant
- * stays so: a kernel has no rounding to blame there. */
-static void jitter(double *to, const double *from, size_t n, uint64_t seed)
+void check_jitter(double *to, const double *from, size_t n, uint64_t seed)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t bits;
@@ -198,17 +194,17 @@ int check_conditioning(check_values *v, error *e)
     int rc = check_values_make(&moved, v->mechanism, &v->problem, v->grad, e);
     if (!rc) {
         for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
-            if (v->in[s]) jitter(moved.in[s], v->in[s], v->elements[s], s);
+            if (v->in[s]) check_jitter(moved.in[s], v->in[s], v->elements[s], s);
         for (int i = 0; i < v->parameters; i++)
             if (v->param[i] && v->parameter[i].fixed)
                 memcpy(moved.param[i], v->param[i],
                        att_elements(&v->parameter[i]) * sizeof(double));
             else if (v->param[i])
-                jitter(moved.param[i], v->param[i],
+                check_jitter(moved.param[i], v->param[i],
                        att_elements(&v->parameter[i]),
                        ATT_SLOTS + (uint64_t)i);
         if (v->grad)
-            jitter(moved.dout, v->dout, v->elements[ATT_O], ATT_O);
+            check_jitter(moved.dout, v->dout, v->elements[ATT_O], ATT_O);
         check_reference(&moved, NULL);
         for (int i = 0; i < v->outputs; i++)
             v->output[i].shaky = check_difference(

@@ -75,6 +75,12 @@ int check_values_fill(check_values *v, uint64_t seed,
  * att_ref; may be NULL. */
 void check_reference(check_values *v, att_cost tally[2]);
 
+/* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
+ * larger half of the floats and 2^-25 of the others, and 2^-150 below the
+ * normal ones.  Equal values of a tensor move alike, so that what is constant
+ * stays so: a kernel has no rounding to blame there. */
+void check_jitter(double *to, const double *from, size_t n, uint64_t seed);
+
 /* Estimates into output[].shaky how far each result moves (on the scale of
  * check_difference) when every input moves by half a float's precision at
  * random: what an exact kernel with float inside cannot be blamed for.  Costs
