@@ -172,7 +172,7 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
-/* Half of the problems are normal throughout, in others half of the tensors. */
+/* A third of the problems are normal throughout, in others half of the tensors. */
 static void draw_values(drawn *d, uint64_t *s)
 {
     const bool plain = below(s, 3) == 0, together = below(s, 4) == 0;
@@ -250,13 +250,26 @@ static int fill_slot(const drawn *d, check_values *v, enum att_slot slot,
     return 0;
 }
 
+/* Learned parameters alone have kinds; those that are given, or begin as
+ * something special, keep their meaning. */
+static bool has_kind(const att_tensor *t)
+{
+    return !t->fixed && t->init != ATT_INIT_FILL;
+}
+
 static int fill_parameter(const drawn *d, check_values *v, int i)
 {
-    const size_t n = att_elements(&v->parameter[i]);
+    const att_tensor *t = &v->parameter[i];
+    const size_t n = att_elements(t);
+    const enum inputs_family kind = d->kind[DRAW_PARAMETERS + i];
+    uint64_t seed = d->seed * 64 + 32 + (uint64_t)i;
     float *x = malloc((n + 1) * sizeof *x);
     if (!x) return -1;
-    inputs_parameter(d->mechanism, &d->problem, i, &v->parameter[i], d->seed,
-                     d->kind[DRAW_PARAMETERS + i], x);
+    if (!has_kind(t) || kind == INPUTS_NORMAL || kind == INPUTS_MASKED)
+        inputs_parameter(d->mechanism, &d->problem, i, t, d->seed, kind, x);
+    else /* products of two huge tensors would leave the range of floats */
+        inputs_fill(kind == INPUTS_HUGE ? INPUTS_LARGE : kind, ATT_F32, true,
+                    false, (size_t)t->dim[t->dims - 1], &seed, x, n);
     for (size_t k = 0; k < n; k++) v->param[i][k] = x[k];
     free(x);
     return 0;
@@ -281,7 +294,7 @@ static const char *tensor_name(const drawn *d, int i, const att_tensor *t, int n
     if (i < DRAW_DOUT) return att_input_name(d->mechanism, &d->problem, i);
     if (i == DRAW_DOUT) return d->grad ? "dout" : NULL;
     i -= DRAW_PARAMETERS;
-    return i < n && att_elements(&t[i]) ? t[i].name : NULL;
+    return i < n && att_elements(&t[i]) && has_kind(&t[i]) ? t[i].name : NULL;
 }
 
 void draw_kinds(const drawn *d, char *out, size_t size_of_out)

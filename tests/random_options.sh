@@ -3,11 +3,11 @@
 # streams, limits and folders drawn at random: each ends in time, by itself, with
 # a documented exit code, tells an error in one line of its own and leaves a
 # journal that can be read.
-# DRAWS=N: so many (12 quick, 40 otherwise); SEED=N: others.
+# DRAWS=N: so many (10 quick, 25 otherwise); SEED=N: others.
 . "$(dirname "$0")/check.sh"
 program=$(realpath "$1")
-draws=${DRAWS:-40}
-if [ "$2" = quick ]; then draws=${DRAWS:-12}; fi
+draws=${DRAWS:-25}
+if [ "$2" = quick ]; then draws=${DRAWS:-10}; fi
 RANDOM=${SEED:-1}
 work=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-options.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -19,11 +19,13 @@ echo file >file
 pick() { shift $((RANDOM % $#)); picked=$1; }
 chance() { [ $((RANDOM % 100)) -lt "$1" ]; } # per cent
 
-# option CHANCE NAME VALUE... - perhaps with a value.
+# option CHANCE NAME VALUE... NONSENSE - perhaps with a value; with the last one
+# only in draws that are wild.
 option() {
     local percent=$1 name=$2
     shift 2
-    pick "$@"
+    pick "${@:1:$#-1}"
+    if [ "$wild" = 1 ] && chance 20; then picked=${*: -1}; fi
     if chance "$percent"; then words+=("--$name=$picked"); fi
 }
 variable() {
@@ -39,19 +41,18 @@ limit() {
     if chance "$percent"; then limits+=("$flag $picked"); fi
 }
 
-# One in nine of the values is nonsense, so that most commands are whole.
 draw_options() {
-    words=()
-    pick softmax.flash 'linear.*' gelu.fused softmax.flash,gelu.fused na1d.direct \
-        softmax.naive layernorm.fused no.such
-    words+=("--kernel=$picked")
-    option 90 seq 16 8,16 5 1 7..28*2 16 16 16 abc
-    option 60 head-dim 4 8 4,8 1 17 33 5 8 ''
-    option 30 heads 1 2 1,2 2 1 1 1 0
-    option 50 threads 1 2 1,2 3 all 1 1 x
-    option 30 level best best all v2 best best best v9
-    option 40 pass forward backward forward,backward forward forward backward up
-    option 40 bind close spread none close none none nowhere
+    words=() wild=0
+    chance 40 && wild=1
+    option 100 kernel softmax.flash 'linear.*' gelu.fused na1d.direct \
+        softmax.naive layernorm.fused softmax.flash,gelu.fused no.such
+    option 95 seq 16 8,16 5 1 7..28*2 abc
+    option 60 head-dim 4 8 4,8 1 17 33 ''
+    option 30 heads 1 2 1,2 0
+    option 50 threads 1 2 1,2 3 all x
+    option 30 level best best all v2 v9
+    option 40 pass forward backward forward,backward up
+    option 40 bind close spread none nowhere
     option 20 ci 5% 20% 2% 10% 50% x
     option 20 shard 1/2 2/2 1/1 3/3 7/9 3/2
     option 20 max-memory 1G 10M 1K 100% 5Q
@@ -62,8 +63,8 @@ draw_options() {
     option 10 window 3 7 300 -3
     chance 30 && words+=(--dry-run)
     chance 10 && words+=(--retry)
-    pick 1 1 1 1 1 1 1 1 0
-    words+=("--processes=$picked" --time=0.01 --timeout=20)
+    option 100 processes 1 0
+    words+=(--time=0.01 --timeout=20)
 }
 
 draw_environment() {
@@ -99,9 +100,10 @@ draw_place() {
     limit 12 -f 1 100 10000
     limit 8 -v 4000000 16000000
     limit 8 -c 0 unlimited
-    pick '' '' '' '<&-' '>&-' '2>&-' '<&- >&- 2>&-' '>/dev/full'
+    pick '' '' '' '' '' '<&-' '>&-' '2>&-' '<&- >&- 2>&-' '>/dev/full'
     streams=$picked
-    pick run run "new$1" "new$1" "deep/er$1" file file/below /proc/no "white space $1"
+    pick run run run "new$1" "new$1" "deep/er$1" "white space $1" file file/below \
+        /proc/no
     words+=("--out=$picked")
     out=$picked
 }
