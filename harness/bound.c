@@ -135,11 +135,26 @@ static bool stored(const bounds *b, int i)
     return i == 0 && b->want->problem.dtype != ATT_F32;
 }
 
+/* How much larger than those of the twin the factors of gradient i are. */
+static double excess(const check_values *v, int i)
+{
+    const int slot = slot_of(v, i);
+    if (!v->output[i].gradient) return 0;
+    double times = fmax(1, rms(v->dout, v->elements[ATT_O]));
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+        if (v->in[s] && (int)s != slot)
+            times *= fmax(1, rms(v->in[s], v->elements[s]));
+    return times;
+}
+
 static void first_bound(bounds *b, int i, const check_values *twin)
 {
     const int dtype = b->want->problem.dtype;
-    const double left = (dtype == ATT_F32 ? 64 : 16) * coarsest(dtype);
-    const double usual = terms(twin, i), here = terms(b->want, i);
+    const double left = (dtype == ATT_F32 ? 16 : 4) * coarsest(dtype);
+    const double usual = terms(twin, i), here = 4 * terms(b->want, i);
+    const double most = largest_of(twin->output[i].value,
+                                   twin->output[i].elements) *
+                        excess(b->want, i);
     double least = b->least;
     const check_output *o = &b->want->output[i];
     const double tolerance =
@@ -149,7 +164,7 @@ static void first_bound(bounds *b, int i, const check_values *twin)
     for (size_t k = 0; k < o->elements; k++) {
         const double ref = fabs(o->value[k]);
         b->of[i][k] = tolerance * (ref + b->scale[i]) + least +
-                      left * (ref <= CANCELLED * usual ? here : usual);
+                      left * (ref <= CANCELLED * usual ? fmax(here, most) : most);
     }
 }
 

@@ -10,11 +10,12 @@
  *     less.  Results that vanish because terms cancel (gradients of a saturated
  *     softmax) are measured against it; results that are small because the
  *     inputs are, are not excused by it.
- * residue: of gradients: 64 units of 2^-24 of the size of the terms that are
- *     added, which is the largest out and dout times the largest q and k (or
- *     parameter, in which they may be projected; 1 if they are less) but for
- *     that whose gradient it is: in the twin; or, where the terms cancel (below 1e-4 of their size: a
- *     softmax over one key, or saturated), of the problem itself.
+ * residue: of gradients, of terms that cancel: 16 units of 2^-24 of the twin's
+ *     largest gradient times what the other inputs are larger than the twin's.
+ *     Where they cancel wholly (below 1e-4 of their size in the twin: a softmax
+ *     over one key, or saturated) 64 units of the largest out and dout times the
+ *     largest q and k (or parameter, in which they may be projected; 1 if they
+ *     are less) but for that whose gradient it is.
  * moved: the largest change of the value when every input moves at random by
  *     half a float's precision; a sum of 130 terms rounds as often.
  * rounded: the change of the value when the reference itself rounds up or down
