@@ -49,6 +49,7 @@ typedef struct check_values {
     att_problem problem;
     bool grad;
     bool conditioned;              /* check_conditioning() was called        */
+    bool constant;                 /* equal inputs are meant to be equal     */
     size_t elements[ATT_SLOTS];    /* whole batch                            */
     double *in[3];                 /* NULL where the mechanism has none      */
     double *dout;                  /* NULL unless grad                       */
