@@ -14,6 +14,7 @@ typedef struct case_file {
     att_problem problem;
     double tolerance, tolerance_grad;
     bool grad;           /* has `dout`: backward is checked as well         */
+    bool log_offset;     /* offset is minus the logarithm of the keys       */
 } case_file;
 
 /* Reads and understands a file.  -1: broken, its mechanism is unknown or lacks
