@@ -335,9 +335,11 @@ static const char *fit(const request *r, const att_mechanism *m, bool many,
                        r->axes.of[AXIS_SEQ].count > 0;
     axes_pick(&r->axes, 0, &point);
     for (int i = 0; i < USUAL; i++)
-        if (r->axes.of[usual[i].field].count == 0)
+        if (r->axes.of[usual[i].field].count == 0) {
             att_set(&point.problem, (enum att_field)usual[i].field,
                     usual[i].value);
+            point.usual |= (uint64_t)1 << usual[i].field;
+        }
     if (!takes_axes(m, point.problem.grid.n) && point.seq == 0) {
         if (!given) point.seq = USUAL_TOKENS;
         else if (many) point.seq = (int)att_tokens(&point.problem);

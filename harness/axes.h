@@ -27,6 +27,7 @@ enum {
 typedef struct axis {
     int count;
     char (*value)[ATT_TEXT];
+    bool usual; /* not asked for: gives way to another name of the same thing */
 } axis;
 
 typedef struct axes {
@@ -41,6 +42,7 @@ typedef struct axes_point {
     enum att_level level;
     enum att_pass pass;
     enum inputs_family inputs;
+    uint64_t usual; /* ATT_USE() bits of fields that nobody asked for       */
 } axes_point;
 
 /* Long option of an axis: "head-dim"; static storage. */
@@ -53,6 +55,8 @@ int axes_find(const char *name);
  * axis, the value and what would be valid; `missing` (may be NULL) is set if
  * the value is valid but this CPU cannot run it. */
 int axes_set(axes *a, int number, const char *text, bool *missing, error *e);
+/* As axes_set, for a value that a command takes if nobody asks for another. */
+void axes_usual(axes *a, int number, const char *text);
 /* Every axis that `over` has replaces that of a. */
 void axes_overlay(axes *a, const axes *over);
 void axes_free(axes *a);
@@ -65,7 +69,8 @@ void axes_pick(const axes *a, size_t index, axes_point *out);
 /* The problem of a combination as this mechanism sees it.  seq becomes the grid
  * of that many tokens that is nearest to a square (a cube) for mechanisms of
  * 2-D (3-D) maps; mechanisms that see all heads as one width get heads x
- * head_dim as one head; fields without meaning get their defaults.  NULL, or
+ * head_dim as one head; fields without meaning get their defaults; of a radius
+ * and a window, which say the same, the usual one gives way.  NULL, or
  * what the combination asks for and the mechanism does not have: causal, other
  * keys than queries, other value channels. */
 const char *axes_fit(const att_mechanism *m, const axes_point *point,

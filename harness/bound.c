@@ -44,7 +44,13 @@ static void normals(double *to, const double *from, size_t n, uint64_t *seed)
 /* A seed of its own for each tensor. */
 static void jitter(double *to, const double *from, size_t n, uint64_t *seed)
 {
-    check_jitter(to, from, n, att_random(seed));
+    check_jitter(to, from, n, false, att_random(seed));
+}
+
+static void jitter_alike(double *to, const double *from, size_t n,
+                         uint64_t *seed)
+{
+    check_jitter(to, from, n, true, att_random(seed));
 }
 
 /* What a processor may take for denormal floats. */
@@ -235,8 +241,9 @@ static int add_group(bounds *b, int group, double *most, size_t n, error *e)
     for (int k = 0; !rc && k < RUNS; k++) {
         check_values other = { 0 };
         if (runs[k].group != group) continue;
-        rc = run(&other, b->want, runs[k].change, 2 + (uint64_t)k,
-                 runs[k].rounding, e);
+        const bool alike = runs[k].change == jitter && b->want->constant;
+        rc = run(&other, b->want, alike ? jitter_alike : runs[k].change,
+                 2 + (uint64_t)k, runs[k].rounding, e);
         if (!rc)
             widen(b, &other, most, runs[k].factor,
                   runs[k].rounding != FE_TONEAREST);

@@ -17,6 +17,7 @@ typedef struct case_file {
     bool grad;           /* has `dout`: backward is checked as well         */
     int time_against;    /* family of inputs that may not be three times as
                             fast as those of the file; -1: not asked         */
+    bool log_offset;     /* offset is minus the logarithm of the keys       */
 } case_file;
 
 /* Reads and understands a file.  -1: broken, its mechanism is unknown or lacks

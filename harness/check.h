@@ -49,6 +49,7 @@ typedef struct check_values {
     att_problem problem;
     bool grad;
     bool conditioned;              /* check_conditioning() was called        */
+    bool constant;                 /* equal inputs are meant to be equal     */
     size_t elements[ATT_SLOTS];    /* whole batch                            */
     double *in[3];                 /* NULL where the mechanism has none      */
     double *dout;                  /* NULL unless grad                       */
@@ -77,9 +78,10 @@ void check_reference(check_values *v, att_cost tally[2]);
 
 /* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
  * larger half of the floats and 2^-25 of the others, and 2^-150 below the
- * normal ones.  Equal values of a tensor move alike, so that what is constant
- * stays so: a kernel has no rounding to blame there. */
-void check_jitter(double *to, const double *from, size_t n, uint64_t seed);
+ * normal ones.  constant: equal values of a tensor move alike, so that what is
+ * constant stays so, and a kernel has no rounding to blame there. */
+void check_jitter(double *to, const double *from, size_t n, bool constant,
+                  uint64_t seed);
 
 /* Estimates into output[].shaky how far each result moves (on the scale of
  * check_difference) when every input moves by half a float's precision at

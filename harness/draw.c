@@ -283,6 +283,10 @@ int draw_fill(const drawn *d, check_values *v, error *e)
     if (v->grad) rc |= fill_slot(d, v, ATT_O, v->dout);
     for (int i = 0; i < v->parameters; i++)
         if (v->param[i]) rc |= fill_parameter(d, v, i);
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+        if (v->in[s])
+            v->constant |= d->kind[s] == INPUTS_CHANNELS ||
+                           d->kind[s] == INPUTS_TOKENS;
     return rc ? error_set(e, "out of memory for the values of %s",
                           d->mechanism->name)
               : 0;

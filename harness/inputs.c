@@ -98,11 +98,11 @@ void inputs_fill(enum inputs_family family, int dtype, bool large,
         case INPUTS_ZERO: out[i] = 0; break;
         case INPUTS_TINY: out[i] = 1e-25f * z; break;
         case INPUTS_DENORMAL: out[i] = 1e-40f * z; break;
-        case INPUTS_HUGE: out[i] = at_most(dtype, 1e18f) * z; break;
+        case INPUTS_HUGE: out[i] = large ? at_most(dtype, 1e18f) * z : z; break;
         default: out[i] = copysignf(fmaxf(fabsf(z), LEAST), z); break;
         }
     }
-    if (family == INPUTS_OUTLIER && n && large) out[n / 2] = only ? 1e4f : 100;
+    if (family == INPUTS_OUTLIER && n && large) out[n / 2] = only ? 1e3f : 100;
 }
 
 /* ---- parameters ------------------------------------------------------------ */

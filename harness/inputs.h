@@ -20,9 +20,9 @@ enum inputs_family {
     INPUTS_ZERO,
     INPUTS_TINY,     /* normals times 1e-25: squares underflow               */
     INPUTS_DENORMAL, /* below the smallest normal float                      */
-    INPUTS_HUGE,     /* normals times 1e18: forward alone, since gradients
-                        are differences of products that cancel              */
-    INPUTS_OUTLIER,  /* normals, and one entry of 100, or 1e4 of what is
+    INPUTS_HUGE,     /* the large side times 1e18: forward alone, since
+                        gradients are differences of products that cancel   */
+    INPUTS_OUTLIER,  /* normals, and one entry of 100, or 1e3 of what is
                         normalised alone                                    */
     INPUTS_MASKED,   /* normals; learned terms of logits hold -inf and
                         -FLT_MAX: entries, rows or all of them               */

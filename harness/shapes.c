@@ -33,6 +33,7 @@ static const struct {
     { ATT_FIELD_radius, { "2", "0", "1", "5", "100" } },
     { ATT_FIELD_globals, { "0", "1", "3" } },
     { ATT_FIELD_tau, { "1", "0.5", "4" } },
+    { ATT_FIELD_offset, { "0", "-2.5", "1" } },
     { ATT_FIELD_gamma, { "1", "0.2" } },
     { ATT_FIELD_band, { "0", "1", "3" } },
     { ATT_FIELD_hidden, { "0", "1", "5", "17" } },

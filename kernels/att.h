@@ -92,6 +92,8 @@ static inline int att_at(const att_list *list, int a, int absent)
     X(INT, radius, "r", "", 0, "of a band or sliding window")                  \
     X(INT, globals, "glob", "", 0, "leading tokens that see and are seen")     \
     X(REAL, tau, "tau", "", 1, "factor on the similarity")                     \
+    X(REAL, offset, "off", "sigmoid_bias", 0,                                  \
+      "added to scores inside a sigmoid (-ln M)")                              \
     X(REAL, gamma, "gam", "", 1, "smoothing of soft-DTW")                      \
     X(INT, band, "band", "", 0, "Sakoe-Chiba band of DTW; 0: none")            \
     X(ENUM, cost, "cost", "", 0, "square|abs: of two samples in DTW")          \

@@ -237,7 +237,7 @@ static float largest(const job *k, const block *b, size_t t, float *scratch)
             max = fmaxf(max, aft_row_max(w, n));
         }
     }
-    return max;
+    return fminf(max, -V_LOWEST);
 }
 
 /* ---- sums over tasks ------------------------------------------------------------------------------ */

@@ -209,6 +209,7 @@ static void open_block(block *b, const shape *s, rows q, float *scratch)
 typedef struct saved {
     float *max, *log2_sum; /* in base 2                                      */
     float *lse;            /* the extra output                               */
+    bool biased;           /* max is of v_base2()                            */
 } saved;
 
 /* o = ot / sum, transposed back; a query that saw only -inf gets zeros. */
@@ -234,7 +235,9 @@ static void close_block(const block *b, const shape *s, void *o, size_t row,
     }
     for (size_t i = 0; save->lse && i < b->count; i++)
         save->lse[b->first + i] =
-            b->sum[i] > 0 ? simd_base_e(b->max[i]) + logf(b->sum[i])
+            b->sum[i] > 0 ? (save->biased ? simd_base_e(b->max[i])
+                                          : b->max[i] / log2e) +
+                                logf(b->sum[i])
                           : -INFINITY;
 }
 
@@ -261,6 +264,7 @@ static map map_of(const att_call *c, const shape *s, size_t i)
             .log2_sum =
                 c->save ? (float *)c->save + (maps_of(c->p) + i) * s->n : NULL,
             .lse = c->extra[0] ? c->extra[0] + i * s->n : NULL,
+            .biased = c->param[0] != NULL,
         },
     };
 }
