@@ -13,7 +13,7 @@
 /* Of the usual size of its terms: where they cancel. */
 #define CANCELLED 1e-4
 
-/* ---- inputs of other runs --------------------------------------------------------- */
+/* ---- inputs of other runs ----------------------------------------------- */
 
 static double rms(const double *x, size_t n)
 {
@@ -88,7 +88,7 @@ static int run(check_values *other, const check_values *v,
     return 0;
 }
 
-/* ---- bounds ------------------------------------------------------------------------ */
+/* ---- bounds ------------------------------------------------------------- */
 
 static double coarsest(int dtype)
 {
@@ -276,7 +276,7 @@ void bounds_free(bounds *b)
     *b = (bounds){ 0 };
 }
 
-/* ---- verdicts ------------------------------------------------------------------------ */
+/* ---- verdicts ----------------------------------------------------------- */
 
 double bound_largest(const att_problem *p, const char *output)
 {

@@ -7,7 +7,7 @@
 
 enum { TRIES = 40 };
 
-/* ---- numbers ------------------------------------------------------------------------ */
+/* ---- numbers ------------------------------------------------------------ */
 
 static int below(uint64_t *s, int n)
 {
@@ -29,7 +29,7 @@ static int size(uint64_t *s, int most)
     return edge < 1 ? 1 : edge > most ? most : edge;
 }
 
-/* ---- fields ------------------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------- */
 
 /* Values of the fields whose sensible ones are few. */
 static const struct {
@@ -136,7 +136,7 @@ static void draw_field(att_problem *p, enum att_field f, uint64_t *s)
     }
 }
 
-/* ---- problems ------------------------------------------------------------------------ */
+/* ---- problems ----------------------------------------------------------- */
 
 static void draw_grid(const att_mechanism *m, att_problem *p, uint64_t *s)
 {
@@ -223,7 +223,7 @@ bool draw(drawn *d, uint64_t seed)
     return false;
 }
 
-/* ---- values -------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------- */
 
 static int fill_slot(const drawn *d, check_values *v, enum att_slot slot,
                      double *to)

@@ -11,7 +11,11 @@
 #include "check.h"
 
 /* q, k, v, the upstream gradient, then the parameters. */
-enum { DRAW_DOUT = 3, DRAW_PARAMETERS, DRAW_TENSORS = DRAW_PARAMETERS + ATT_PARAMS };
+enum {
+    DRAW_DOUT = 3,
+    DRAW_PARAMETERS,
+    DRAW_TENSORS = DRAW_PARAMETERS + ATT_PARAMS
+};
 
 typedef struct drawn {
     const att_mechanism *mechanism;

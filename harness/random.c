@@ -51,7 +51,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- telling ------------------------------------------------------------------------ */
+/* ---- telling ------------------------------------------------------------ */
 
 /* The words of this program's command line before `verify`: plugins. */
 static void print_program(void)
@@ -126,7 +126,7 @@ static void print_seed(const state *s, const drawn *d, int entry)
     printf("\n");
 }
 
-/* ---- making it smaller --------------------------------------------------------------- */
+/* ---- making it smaller -------------------------------------------------- */
 
 typedef struct aim {
     state *s;
@@ -243,7 +243,7 @@ static void make_smaller(state *s, const drawn *whole, int entry,
     write_case(s, &d, entry, &a.last);
 }
 
-/* ---- findings ------------------------------------------------------------------------ */
+/* ---- findings ----------------------------------------------------------- */
 
 /* How often that kernel has failed like that, with this time. */
 static int count_sort(state *s, const char *kernel, const trial_verdict *t)
@@ -331,7 +331,7 @@ static void count(state *s, total *x, int entry)
     x->open += (double)t->judged.open;
 }
 
-/* ---- one problem ----------------------------------------------------------------------- */
+/* ---- one problem -------------------------------------------------------- */
 
 static json *draw_only(void *arg)
 {
@@ -437,7 +437,7 @@ static void try_problem(state *s, uint64_t seed)
     if (s->o->time && !stop_signal) try_time(s, &d, x);
 }
 
-/* ---- all of them ----------------------------------------------------------------------- */
+/* ---- all of them -------------------------------------------------------- */
 
 static bool finished(const state *s, long done)
 {

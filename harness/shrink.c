@@ -48,7 +48,7 @@ static bool set(search *s, enum att_field f, const char *text)
     return att_set(&x.problem, f, text) && take(s, x);
 }
 
-/* ---- sizes ------------------------------------------------------------------------- */
+/* ---- sizes -------------------------------------------------------------- */
 
 /* Smaller numbers than n, the smallest first; their number. */
 static int smaller(int n, int least, int out[12])
@@ -130,7 +130,7 @@ static bool shrink_sizes(search *s)
     return any;
 }
 
-/* ---- everything else --------------------------------------------------------------- */
+/* ---- everything else ---------------------------------------------------- */
 
 static bool shrink_call(search *s)
 {

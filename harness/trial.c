@@ -83,7 +83,7 @@ static int run_job(job *j, json *(*function)(void *), double seconds,
     return -1;
 }
 
-/* ---- one problem ---------------------------------------------------------------------- */
+/* ---- one problem -------------------------------------------------------- */
 
 static int reference_of(const drawn *d, check_values *want, error *e)
 {
@@ -191,7 +191,7 @@ int trial_run(const drawn *d, const bool *wanted, double seconds,
     return rc;
 }
 
-/* ---- time ------------------------------------------------------------------------------ */
+/* ---- time --------------------------------------------------------------- */
 
 /* Seconds by pass on inputs of that family throughout; false: refused. */
 static int time_family(const drawn *d, const att_entry *entry,
@@ -281,7 +281,7 @@ int trial_time(const drawn *d, int entry, bool only, double seconds,
     return rc;
 }
 
-/* ---- case files ------------------------------------------------------------------------ */
+/* ---- case files --------------------------------------------------------- */
 
 static json *write_case(void *arg)
 {

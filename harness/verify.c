@@ -161,8 +161,9 @@ static void verify_one(const case_file *c, const att_entry *entry, int threads,
     } else if (*r.failed) print_failure(t, c->name, kernel, level, r.failed);
     else if (*r.refused) print_skip(t, c->name, kernel, level, r.refused);
     else if (r.slower > TRIAL_SLOWER) {
-        snprintf(text, sizeof text, "slow: takes %.1f times as long as on %s inputs",
-                 r.slower, inputs_family_name(c->time_against));
+        snprintf(text, sizeof text,
+                 "slow: takes %.1f times as long as on %s inputs", r.slower,
+                 inputs_family_name(c->time_against));
         print_failure(t, c->name, kernel, level, text);
     } else print_result(t, c->name, kernel, level, &r.result);
     if (!*r.refused && r.forward_only)
@@ -345,8 +346,8 @@ static const char doc[] =
     "own, in memory between guard pages.\v"
     "Random problems are a function of the seed; the first of a seed is the "
     "one that a failure names.  What fails (wrong, crashed, hung, three times "
-    "as slow on one kind of inputs as on another) is made smaller until nothing can be left out and written "
-    "as a case file.  Exit code 1 if anything was found or nothing was "
+    "as slow on one kind of inputs as on another) is made smaller until nothing "
+    "can be left out and written as a case file.  Exit code 1 if anything was found or nothing was "
     "verified.\n\n"
     "Exit code 1 if anything failed.  `attnbench verify tests/golden/*` is "
     "what `make test` runs.";
@@ -364,9 +365,13 @@ static const struct argp_option options[] = {
     { "random", 'r', "N", 0, "so many problems", 1 },
     { "seconds", 's', "T", 0, "as many problems as fit in this time", 1 },
     { "seed", 'S', "N", 0, "other problems (default 1)", 1 },
-    { "no-time", KEY_NO_TIME, NULL, 0, "do not check that time is independent of the values", 1 },
-    { "timeout", KEY_TIMEOUT, "T", 0, "seconds for one problem (default 20), or for a kernel on a case file (600)", 1 },
-    { "out", 'o', "DIR", 0, "folder for case files of what is found (default: this one)", 1 },
+    { "no-time", KEY_NO_TIME, NULL, 0,
+      "do not check that time is independent of the values", 1 },
+    { "timeout", KEY_TIMEOUT, "T", 0,
+      "seconds for one problem (default 20), or for a kernel on a case file "
+      "(600)", 1 },
+    { "out", 'o', "DIR", 0,
+      "folder for case files of what is found (default: this one)", 1 },
     { 0 },
 };
 

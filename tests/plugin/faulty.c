@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <string.h>
 
-/* ---- mechanism -------------------------------------------------------------------- */
+/* ---- mechanism ---------------------------------------------------------- */
 
 static void shape(const att_problem *p, enum att_slot slot, att_shape *out)
 {
@@ -50,7 +50,7 @@ ATT_MECHANISMS = {
     { 0 },
 };
 
-/* ---- kernels ---------------------------------------------------------------------- */
+/* ---- kernels ------------------------------------------------------------ */
 
 static void right(const att_call *c)
 {
