@@ -347,9 +347,8 @@ static const char doc[] =
     "Random problems are a function of the seed; the first of a seed is the "
     "one that a failure names.  What fails (wrong, crashed, hung, three times "
     "as slow on one kind of inputs as on another) is made smaller until nothing "
-    "can be left out and written as a case file.  Exit code 1 if anything was found or nothing was "
-    "verified.\n\n"
-    "Exit code 1 if anything failed.  `attnbench verify tests/golden/*` is "
+    "can be left out and written as a case file.\n\n"
+    "Exit code 1 if anything failed, or nothing random was verified.  `attnbench verify tests/golden/*` is "
     "what `make test` runs.";
 
 enum { KEY_NO_TIME = 0x100, KEY_TIMEOUT };
