@@ -170,7 +170,8 @@ static void first_bound(bounds *b, int i, const check_values *twin)
     for (size_t k = 0; k < o->elements; k++) {
         const double ref = fabs(o->value[k]);
         b->of[i][k] = tolerance * (ref + b->scale[i]) + least +
-                      left * (ref <= CANCELLED * usual ? fmax(here, most) : most);
+                      left * (ref <= CANCELLED * usual ? fmax(here, most)
+                                                        : most);
     }
 }
 
@@ -201,8 +202,8 @@ static double moved(double x, double ref)
     return isfinite(x) ? fabs(x - ref) : INFINITY;
 }
 
-static void widen(bounds *b, const check_values *other, double *most, double factor,
-                 bool coarser)
+static void widen(const bounds *b, const check_values *other, double *most,
+                  double factor, bool coarser)
 {
     const int dtype = b->want->problem.dtype;
     for (int i = 0; i < b->want->outputs; i++) {

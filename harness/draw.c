@@ -87,7 +87,8 @@ static int entry(enum att_field f, int length, uint64_t *s)
                                 : number(s, 2 * length + 1);
     case ATT_FIELD_causal: return below(s, 2);
     case ATT_FIELD_conv: return number(s, 9);
-    case ATT_FIELD_shift: return below(s, 3) ? below(s, 4) : below(s, length + 2);
+    case ATT_FIELD_shift:
+        return below(s, 3) ? below(s, 4) : below(s, length + 2);
     default: return below(s, 3) ? 1 + below(s, 3) : number(s, length);
     }
 }
@@ -172,7 +173,8 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
-/* A third of the problems are normal throughout, in others half of the tensors. */
+/* A third of the problems are normal throughout, in others half of the
+ * tensors. */
 static void draw_values(drawn *d, uint64_t *s)
 {
     const bool plain = below(s, 3) == 0, together = below(s, 4) == 0;

@@ -91,8 +91,9 @@ static void print_problem(const state *s, const drawn *d, int entry)
     char name[ATT_NAME], kinds[400];
     const att_entry reference = { .kernel = &(att_kernel){ .name = "reference" },
                                   .mechanism = d->mechanism };
-    att_case_name(entry < s->entries ? &s->entry[entry] : &reference, &d->problem,
-                  d->threads, d->grad ? ATT_BACKWARD : ATT_FORWARD, name);
+    att_case_name(entry < s->entries ? &s->entry[entry] : &reference,
+                  &d->problem, d->threads,
+                  d->grad ? ATT_BACKWARD : ATT_FORWARD, name);
     draw_kinds(d, kinds, sizeof kinds);
     printf("      %s: %s\n", name, kinds);
 }
@@ -343,7 +344,8 @@ static json *draw_only(void *arg)
 /* What a mechanism says to a wild problem is tried where it does no harm. */
 static bool draw_safely(state *s, drawn *d, uint64_t seed, total *x)
 {
-    const isolate_limits limits = { .seconds = s->o->timeout, .stop = &stop_signal };
+    const isolate_limits limits = { .seconds = s->o->timeout,
+                                    .stop = &stop_signal };
     isolate_result end;
     if (isolate_run(draw_only, &seed, &limits, &end, NULL)) return false;
     json_free(end.value);

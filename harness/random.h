@@ -13,7 +13,7 @@ typedef struct random_options {
     double timeout;     /* of one problem                                    */
     bool time;          /* whether time may depend on the values             */
     const char *out;    /* folder of the case files                          */
-    /* Which kernels; and mechanisms of which no kernel is chosen are left out. */
+    /* Which kernels; mechanisms of which no kernel is chosen are left out. */
     bool (*selected)(const att_entry *entry, const void *arg);
     const void *arg;
 } random_options;

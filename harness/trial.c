@@ -252,7 +252,8 @@ static json *race(void *arg)
             const enum inputs_family f = (enum inputs_family)i;
             double now[2];
             if (j->only && f != t->slow && f != t->fast) continue;
-            if (!inputs_family_fits(j->d->mechanism, &j->d->problem, f)) continue;
+            if (!inputs_family_fits(j->d->mechanism, &j->d->problem, f))
+                continue;
             rc = time_family(j->d, j->kernel, f, now, &why, &j->e);
             for (int pass = 0; pass < 2; pass++)
                 times[f][pass] = timed[f] ? fmin(times[f][pass], now[pass])
