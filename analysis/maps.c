@@ -64,7 +64,8 @@ static bool is_map_axis(int number)
 {
     return number != ATT_FIELD_scale && number != ATT_FIELD_batch &&
            number != ATT_FIELD_dtype && number != AXIS_THREADS &&
-           number != AXIS_LEVEL && number != AXIS_PASS;
+           number != AXIS_LEVEL && number != AXIS_PASS &&
+           number != AXIS_INPUTS;
 }
 
 static const struct argp_option own_options[] = {
@@ -376,9 +377,11 @@ static const char *fit(const request *r, const att_mechanism *m, bool many,
                        r->axes.of[AXIS_SEQ].count > 0;
     axes_pick(&r->axes, 0, &point);
     for (int i = 0; i < USUAL; i++)
-        if (r->axes.of[usual[i].field].count == 0)
+        if (r->axes.of[usual[i].field].count == 0) {
             att_set(&point.problem, (enum att_field)usual[i].field,
                     usual[i].value);
+            point.usual |= (uint64_t)1 << usual[i].field;
+        }
     if (!takes_axes(m, point.problem.grid.n) && point.seq == 0) {
         if (!given) point.seq = USUAL_TOKENS;
         else if (many) point.seq = (int)att_tokens(&point.problem);

@@ -22,6 +22,8 @@ static const struct {
     { "threads", "threads of a call; all: one for each core" },
     { "level", "instruction-set level: best, all, v2, v3, v4" },
     { "pass", "forward, backward" },
+    { "inputs", "normal; sharp: keys times 16, so that logits are as spread as "
+                "those of trained models" },
 };
 
 const char *axes_name(int number)
@@ -167,6 +169,11 @@ static int add_value(axis *x, int number, const char *text, bool *missing,
             return error_set(e, "--pass: '%s' is neither forward nor backward",
                              text);
         return add(x, number, text, e);
+    case AXIS_INPUTS:
+        if (strcmp(text, "normal") && strcmp(text, "sharp"))
+            return error_set(e, "--inputs: '%s' is neither normal nor sharp",
+                             text);
+        return add(x, number, text, e);
     default:
         return add_field(x, number, text, e);
     }
@@ -249,8 +256,15 @@ int axes_set(axes *a, int number, const char *text, bool *missing, error *e)
     return 0;
 }
 
+void axes_usual(axes *a, int number, const char *text)
+{
+    if (axes_set(a, number, text, NULL, NULL) == 0) a->of[number].usual = true;
+}
+
 void axes_overlay(axes *a, const axes *over)
 {
+    if (over->of[ATT_FIELD_radius].count) a->of[ATT_FIELD_window].usual = true;
+    if (over->of[ATT_FIELD_window].count) a->of[ATT_FIELD_radius].usual = true;
     for (int i = 0; i < AXES; i++) {
         const axis *from = &over->of[i];
         if (from->count == 0) continue;
@@ -265,6 +279,7 @@ void axes_overlay(axes *a, const axes *over)
         if (!a->of[i].value) abort();
         memcpy(a->of[i].value, from->value, bytes);
         a->of[i].count = from->count;
+        a->of[i].usual = from->usual;
     }
 }
 
@@ -295,6 +310,9 @@ static void apply(int number, const char *value, axes_point *out)
     case AXIS_PASS:
         out->pass = *value == 'f' ? ATT_FORWARD : ATT_BACKWARD;
         break;
+    case AXIS_INPUTS:
+        out->inputs = *value == 's' ? INPUTS_SHARP : INPUTS_NORMAL;
+        break;
     default: att_set(&out->problem, (enum att_field)number, value);
     }
 }
@@ -309,6 +327,7 @@ void axes_pick(const axes *a, size_t index, axes_point *out)
         const axis *x = &a->of[i];
         if (x->count == 0) continue;
         apply(i, x->value[index % (size_t)x->count], out);
+        if (x->usual && i < ATT_FIELD_COUNT) out->usual |= (uint64_t)1 << i;
         index /= (size_t)x->count;
     }
 }
@@ -361,10 +380,21 @@ static const char *cannot(const att_mechanism *m, const att_problem *p)
     return NULL;
 }
 
+/* A radius and a window are two names of one thing. */
+static void one_name(const att_mechanism *m, uint64_t usual, att_problem *p)
+{
+    if (!att_uses(m, ATT_FIELD_radius) || !att_uses(m, ATT_FIELD_window) ||
+        !p->radius || !p->window.n)
+        return;
+    if (usual & ATT_USE(radius)) p->radius = 0;
+    else if (usual & ATT_USE(window)) p->window = (att_list){ 0 };
+}
+
 const char *axes_fit(const att_mechanism *m, const axes_point *point,
                      att_problem *out)
 {
     *out = point->problem;
+    one_name(m, point->usual, out);
     if (point->seq) fit_grid(m, point->seq, &out->grid);
     if (m->traits & ATT_ONE_WIDTH) {
         const double d = (double)out->head_dim * out->heads;

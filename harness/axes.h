@@ -5,19 +5,21 @@
  *     lo..hi+k     lo, lo + k ... up to hi
  *
  * Axes are the fields of a problem (att_fields, so a new field is a new axis)
- * and four more: seq, threads, level, pass.
+ * and five more: seq, threads, level, pass, inputs.
  */
 #ifndef AXES_H
 #define AXES_H
 
 #include "../kernels/plan.h"
 #include "error.h"
+#include "inputs.h"
 
 enum {
     AXIS_SEQ = ATT_FIELD_COUNT, /* tokens; each mechanism gets its own grid  */
     AXIS_THREADS,               /* integers, or "all": the physical cores    */
     AXIS_LEVEL,                 /* names, "best" or "all"                    */
     AXIS_PASS,                  /* "forward", "backward"                     */
+    AXIS_INPUTS,                /* "normal", "sharp"                         */
     AXES
 };
 
@@ -25,6 +27,7 @@ enum {
 typedef struct axis {
     int count;
     char (*value)[ATT_TEXT];
+    bool usual; /* not asked for: gives way to another name of the same thing */
 } axis;
 
 typedef struct axes {
@@ -38,6 +41,8 @@ typedef struct axes_point {
     int threads;
     enum att_level level;
     enum att_pass pass;
+    enum inputs_family inputs;
+    uint64_t usual; /* ATT_USE() bits of fields that nobody asked for       */
 } axes_point;
 
 /* Long option of an axis: "head-dim"; static storage. */
@@ -50,6 +55,8 @@ int axes_find(const char *name);
  * axis, the value and what would be valid; `missing` (may be NULL) is set if
  * the value is valid but this CPU cannot run it. */
 int axes_set(axes *a, int number, const char *text, bool *missing, error *e);
+/* As axes_set, for a value that a command takes if nobody asks for another. */
+void axes_usual(axes *a, int number, const char *text);
 /* Every axis that `over` has replaces that of a. */
 void axes_overlay(axes *a, const axes *over);
 void axes_free(axes *a);
@@ -62,7 +69,8 @@ void axes_pick(const axes *a, size_t index, axes_point *out);
 /* The problem of a combination as this mechanism sees it.  seq becomes the grid
  * of that many tokens that is nearest to a square (a cube) for mechanisms of
  * 2-D (3-D) maps; mechanisms that see all heads as one width get heads x
- * head_dim as one head; fields without meaning get their defaults.  NULL, or
+ * head_dim as one head; fields without meaning get their defaults; of a radius
+ * and a window, which say the same, the usual one gives way.  NULL, or
  * what the combination asks for and the mechanism does not have: causal, other
  * keys than queries, other value channels. */
 const char *axes_fit(const att_mechanism *m, const axes_point *point,

@@ -57,6 +57,7 @@ static json *write_case(const cache_job *job)
     json_put_text(j, "kernel", c->entry.kernel->name);
     json_put_text(j, "level", att_level_name(c->entry.level));
     json_put_bool(j, "backward", c->pass == ATT_BACKWARD);
+    json_put_bool(j, "sharp", c->inputs == INPUTS_SHARP);
     json_put(j, "fields", fields);
     json_put_number(j, "line", (double)(g->ll.line < g->d1.line ? g->ll.line
                                                                : g->d1.line));
@@ -77,7 +78,9 @@ static int read_case(const json *j, sweep_case *c, error *e)
                        .problem = att_problem_default,
                        .threads = 1,
                        .pass = json_true(json_get(j, "backward"))
-                                   ? ATT_BACKWARD : ATT_FORWARD };
+                                   ? ATT_BACKWARD : ATT_FORWARD,
+                       .inputs = json_true(json_get(j, "sharp"))
+                                     ? INPUTS_SHARP : INPUTS_NORMAL };
     const json *fields = json_get(j, "fields");
     for (const json *x = json_first(fields); x; x = json_next(x)) {
         const int f = att_field_find(json_key(x));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- metadata -> problem ------------------------------------------------------ */
 
@@ -19,20 +20,28 @@ static const struct {
     { "source", NULL, "where the numbers come from" },
     { "tolerance", NULL, "read elsewhere" },
     { "tolerance_grad", NULL, "read elsewhere" },
+    { "time_against", NULL, "read elsewhere" },
     { "map", NULL, "2-D shape of tokens whose mechanism sees a sequence" },
     { "conv_dims", NULL, "grid axes longer than 1" },
-    { "pad", NULL, "follows from grid and window" },
-    { "window_requested", NULL, "before clamping; the file has both" },
-    { "shift_requested", NULL, "before clamping; the file has both" },
-    { "masked", NULL, "whether there is a tensor `mask`" },
     { "tokens_k", NULL, "follows from other fields; sizes are checked" },
     { "scale", "1", "none" },
-    /* constants of definitions that have no field */
-    { "eps", NULL, "constant of the definition" },
-    { "kernel_eps", NULL, "constant of the definition" },
-    { "norm_eps", NULL, "constant of the definition" },
-    { "mask_value", NULL, "constant of the definition" },
-    { "momentum", NULL, "constant of the definition" },
+};
+
+/* Constants of definitions that have no field: a file that was made with another
+ * one asks for another mechanism. */
+static const struct {
+    const char *key, *op;
+    double value;
+} constants[] = {
+    { "eps", "aft_full", 0 },         { "eps", "aft_local", 0 },
+    { "eps", "aft_simple", 0 },       { "eps", "aft_conv", 0 },
+    { "eps", "cosformer", 1e-6 },     { "eps", "efficient", 0 },
+    { "eps", "external", 1e-9 },      { "eps", "favor_pm", 1e-6 },
+    { "eps", "focused_linear", 1e-6 }, { "eps", "linear", 1e-6 },
+    { "eps", "pernode_pool", 1e-8 },  { "eps", "sla", 1e-6 },
+    { "eps", "sla_1d", 1e-6 },        { "mask_value", "swin", -100 },
+    { "momentum", "batchnorm", 0.1 }, { "momentum", "repbn", 0.1 },
+    { "momentum", "prepbn", 0.1 },    { "momentum", "repbn_fold", 0.1 },
 };
 
 /* Keys that follow from others if the mechanism has this field. */
@@ -64,13 +73,159 @@ static const struct {
     { "b1", "hidden", ATT_FIELD_hidden },
 };
 
+static bool number(const char *text, double *out)
+{
+    char *end;
+    *out = strtod(text, &end);
+    return end != text && !*end;
+}
+
+static bool same_number(const char *text, double x)
+{
+    double y;
+    return number(text, &y) && fabs(x - y) <= 1e-6 * fabs(x);
+}
+
 static bool informs(const char *key, const char *value)
 {
     for (size_t i = 0; i < sizeof informational / sizeof *informational; i++)
         if (!strcmp(key, informational[i].key) &&
-            (!informational[i].only || !strcmp(value, informational[i].only)))
+            (!informational[i].only ||
+             same_number(value, atof(informational[i].only))))
             return true;
     return false;
+}
+
+/* The constant `key` of the file's problem; false if it has none. */
+static bool constant(const case_file *c, const char *key, double *value)
+{
+    const att_problem *p = &c->problem;
+    const char *op = c->mechanism->name;
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        if (!strcmp(key, constants[i].key) && !strcmp(op, constants[i].op)) {
+            *value = constants[i].value;
+            return true;
+        }
+    if (!strcmp(op, "performer")) {
+        const bool softmax = p->kernel_fn == ATT_FN_SOFTMAX;
+        *value = !strcmp(key, "kernel_eps")  ? (softmax ? 1e-4 : 1e-3)
+                 : att_at(&p->causal, 0, 0) ? 1e-6
+                                            : 0;
+        return !strcmp(key, "kernel_eps") || !strcmp(key, "eps");
+    }
+    if (strcmp(op, "pairwise")) return false;
+    if (!strcmp(key, "norm_eps")) {
+        *value = p->normalisation == ATT_NORM_L1 ||
+                         p->normalisation == ATT_NORM_MAX ||
+                         p->normalisation == ATT_NORM_MINMAX
+                     ? 1e-6
+                     : 0;
+        return true;
+    }
+    *value = p->similarity == ATT_COSINE || p->similarity == ATT_PEARSON ? 1e-8
+             : p->similarity == ATT_NEG_EUCLID                         ? 1e-12
+                                                                       : 0;
+    return !strcmp(key, "eps");
+}
+
+/* Keys that follow from others; they are held against them once all are read. */
+static bool implied(const char *key)
+{
+    static const char *const keys[] = { "eps",        "kernel_eps", "norm_eps",
+                                        "mask_value", "momentum",   "pad",
+                                        "masked",     "window_requested",
+                                        "shift_requested" };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp(key, keys[i])) return true;
+    return false;
+}
+
+static int disagree(const case_file *c, const char *key, const char *value,
+                    const char *meant, error *e)
+{
+    return error_set(e, "%s: %s=%s, but %s of this problem has %s", c->file.path,
+                     key, value, c->mechanism->name, meant);
+}
+
+static int check_constant(const case_file *c, const char *key,
+                          const char *value, error *e)
+{
+    double x;
+    char meant[96];
+    if (!constant(c, key, &x)) {
+        /* a zero says that there is none */
+        if (same_number(value, 0)) return 0;
+        snprintf(meant, sizeof meant, "no %s: leave it out or set it to 0", key);
+        return disagree(c, key, value, meant, e);
+    }
+    if (same_number(value, x)) return 0;
+    snprintf(meant, sizeof meant, "%s=%g, which cannot be changed", key, x);
+    return disagree(c, key, value, meant, e);
+}
+
+/* Padding of a map: of a convolution its half, of Swin whether there is any. */
+static int check_pad(const case_file *c, const char *value, error *e)
+{
+    const att_problem *p = &c->problem;
+    char meant[96];
+    if (!att_uses(c->mechanism, ATT_FIELD_shift)) {
+        const bool conv = att_uses(c->mechanism, ATT_FIELD_conv);
+        const int half = att_at(conv ? &p->conv : &p->window, 0, 7) / 2;
+        if (same_number(value, half)) return 0;
+        snprintf(meant, sizeof meant, "pad=%d: half the kernel", half);
+        return disagree(c, "pad", value, meant, e);
+    }
+    bool whole = true;
+    for (int a = 0; a < p->grid.n; a++) {
+        const int w = att_at(&p->window, a, 7);
+        if (w < p->grid.v[a] || p->padding == ATT_PAD_TORCHVISION)
+            whole &= p->grid.v[a] % w == 0;
+    }
+    if (!strcmp(value, "right/bottom")) return 0;
+    if (!strcmp(value, "none") && whole) return 0;
+    return disagree(c, "pad", value,
+                    whole ? "pad=none or right/bottom"
+                          : "pad=right/bottom: the window does not divide the "
+                            "map",
+                    e);
+}
+
+/* What was asked for before the window was clamped needs the effective value
+ * beside it. */
+static int check_requested(const case_file *c, const char *key,
+                           const char *value, error *e)
+{
+    const bool window = *key == 'w';
+    att_problem asked = c->problem;
+    if (!archive_metadata(&c->file, window ? "kernel" : "shift") &&
+        !archive_metadata(&c->file, window ? "window" : "shift"))
+        return error_set(e, "%s: %s=%s without %s, the effective value: add it",
+                         c->file.path, key, value, window ? "kernel" : "shift");
+    if (att_set(&asked, window ? ATT_FIELD_window : ATT_FIELD_shift, value))
+        return 0;
+    return error_set(e, "%s: %s=%s is not a list of integers", c->file.path,
+                     key, value);
+}
+
+static int check_implied(const case_file *c, error *e)
+{
+    for (int i = 0; i < c->file.metadata_count; i++) {
+        const char *key = c->file.metadata[i].key;
+        const char *value = c->file.metadata[i].value;
+        const int field = att_field_find(key);
+        int rc = 0;
+        if (!implied(key) || (field >= 0 && att_uses(c->mechanism, field)))
+            continue;
+        if (!strcmp(key, "pad")) rc = check_pad(c, value, e);
+        else if (strstr(key, "_requested")) rc = check_requested(c, key, value, e);
+        else if (strcmp(key, "masked")) rc = check_constant(c, key, value, e);
+        else if (same_number(value, 0) == !!archive_find(&c->file, "mask"))
+            rc = error_set(e, "%s: masked=%s, but the file has %s tensor 'mask'",
+                           c->file.path, value,
+                           same_number(value, 0) ? "a" : "no");
+        if (rc) return rc;
+    }
+    return 0;
 }
 
 static bool told_by_others(const case_file *c, const char *key)
@@ -113,10 +268,42 @@ static bool names(enum att_field f, const char *key)
     return !strcmp(key, att_fields[f].name) || !strcmp(key, att_fields[f].other_name);
 }
 
+/* mask=band2: a band of radius 2.  Other masks by such names are read from the
+ * tensor `mask` alone. */
+static bool band_mask(case_file *c, const char *key, const char *value)
+{
+    int radius, end = 0;
+    if (strcmp(key, "mask") || !att_uses(c->mechanism, ATT_FIELD_mask) ||
+        !att_uses(c->mechanism, ATT_FIELD_radius) ||
+        sscanf(value, "band%d%n", &radius, &end) != 1 || value[end] || radius < 0)
+        return false;
+    c->problem.mask = ATT_MASK_BAND;
+    c->problem.radius = radius;
+    return true;
+}
+
+/* offset=-ln M as its paper writes it. */
+static bool log_offset(case_file *c, const char *key, const char *value)
+{
+    static const char *const spellings[] = { "-ln M", "-lnM", "-ln(M)",
+                                             "-log M", "-log(M)" };
+    if (!names(ATT_FIELD_offset, key) ||
+        !att_uses(c->mechanism, ATT_FIELD_offset))
+        return false;
+    for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
+        if (!strcasecmp(value, spellings[i])) {
+            c->log_offset = true;
+            return true;
+        }
+    return false;
+}
+
 static int set_field(case_file *c, const char *key, const char *value, error *e)
 {
     bool known = false, harmless = false, used = false;
-    if (told_by_others(c, key)) return 0;
+    if (told_by_others(c, key) || band_mask(c, key, value) ||
+        log_offset(c, key, value))
+        return 0;
     for (int f = 0; f < ATT_FIELD_COUNT; f++) {
         if (!names(f, key)) continue;
         known = true;
@@ -130,7 +317,7 @@ static int set_field(case_file *c, const char *key, const char *value, error *e)
     if (used)
         return error_set(e, "%s: %s=%s is not a value that %s can read",
                          c->file.path, key, value, c->mechanism->name);
-    if (harmless || informs(key, value)) return 0;
+    if (harmless || implied(key) || informs(key, value)) return 0;
     if (known)
         return error_set(e, "%s: %s has no %s, but the file has %s=%s",
                          c->file.path, c->mechanism->name, key, key, value);
@@ -194,6 +381,8 @@ static int set_problem(case_file *c, error *e)
             att_set(&c->problem, chosen[i].field, chosen[i].value);
     set_counted(c);
     set_bias(c);
+    if (c->log_offset) c->problem.offset = -log((double)att_keys(&c->problem));
+    if (check_implied(c, e)) return -1;
     const char *why = att_reject(c->mechanism, &c->problem);
     if (why)
         return error_set(e, "%s: %s %s", c->file.path, c->mechanism->name, why);
@@ -214,6 +403,17 @@ static int read_tolerance(const case_file *c, const char *key, double usual,
         return error_set(e, "%s: %s=%s is not a positive number", c->file.path,
                          key, text);
     return 0;
+}
+
+static int read_time_against(case_file *c, error *e)
+{
+    const char *text = archive_metadata(&c->file, "time_against");
+    c->time_against = -1;
+    for (int f = 0; text && f < INPUTS_FAMILIES; f++)
+        if (!strcmp(text, inputs_family_name(f))) c->time_against = f;
+    if (!text || c->time_against >= 0) return 0;
+    return error_set(e, "%s: time_against=%s is no family of inputs",
+                     c->file.path, text);
 }
 
 static int find_mechanism(case_file *c, error *e)
@@ -237,20 +437,84 @@ static int find_mechanism(case_file *c, error *e)
     return -1;
 }
 
+/* Shape of a tensor; axes of length 1 may be there or not. */
+typedef struct extent {
+    size_t n, dim[ARRAY_DIMS];
+} extent;
+
+static extent extent_of(const array *a)
+{
+    extent x = { .n = (size_t)a->dims };
+    memcpy(x.dim, a->dim, x.n * sizeof *x.dim);
+    return x;
+}
+
+static extent extent_of_shape(const att_problem *p, const att_shape *s)
+{
+    return (extent){ 4, { (size_t)p->batch, (size_t)s->heads, (size_t)s->tokens,
+                          (size_t)s->channels } };
+}
+
+static extent extent_of_tensor(const att_tensor *t, int batch)
+{
+    extent x = { .n = 1 + (size_t)t->dims, .dim = { (size_t)batch } };
+    for (int i = 0; i < t->dims; i++) x.dim[1 + i] = (size_t)t->dim[i];
+    return x;
+}
+
+static size_t extent_elements(const extent *x)
+{
+    size_t n = 1;
+    for (size_t i = 0; i < x->n; i++) n *= x->dim[i];
+    return n;
+}
+
+static bool extent_same(const extent *a, const extent *b)
+{
+    size_t i = 0, j = 0;
+    for (;; i++, j++) {
+        while (i < a->n && a->dim[i] == 1) i++;
+        while (j < b->n && b->dim[j] == 1) j++;
+        if (i == a->n || j == b->n) return i == a->n && j == b->n;
+        if (a->dim[i] != b->dim[j]) return false;
+    }
+}
+
+static const char *extent_text(const extent *x, char out[80])
+{
+    size_t at = 0;
+    *out = 0;
+    for (size_t i = 0; i < x->n && at < 80; i++) {
+        if (x->n == 4 && i == 0 && x->dim[0] == 1) continue; /* one batch */
+        at += (size_t)snprintf(out + at, 80 - at, "%s%zu", at ? ", " : "",
+                               x->dim[i]);
+    }
+    return out;
+}
+
 /* 0 with *a set, or NULL if it is optional and not there; -1 with e. */
 static int find_tensor(const case_file *c, const char *name, bool optional,
-                       size_t elements, const array **a, error *e)
+                       const extent *x, const array **a, error *e)
 {
+    char has[80], expects[80];
     *a = archive_find(&c->file, name);
     if (!*a && optional) return 0;
     if (!*a)
         return error_set(e, "%s: no tensor '%s', which %s needs", c->file.path,
                          name, c->mechanism->name);
-    if ((*a)->elements != elements)
-        return error_set(e, "%s: '%s' has %zu values where %s expects %zu",
-                         c->file.path, name, (*a)->elements, c->mechanism->name,
-                         elements);
-    return 0;
+    const extent own = extent_of(*a);
+    if (extent_same(&own, x)) return 0;
+    const size_t heads = (size_t)c->problem.heads;
+    extent repeated = own; /* as if each head stood for a group */
+    const bool divides = own.n == 3 && own.dim[0] && heads % own.dim[0] == 0;
+    if (divides) repeated.dim[0] = heads;
+    const bool grouped = divides && extent_same(&repeated, x);
+    return error_set(e, "%s: '%s' is [%s] where %s expects [%s]%s",
+                     c->file.path, name, extent_text(&own, has),
+                     c->mechanism->name, extent_text(x, expects),
+                     grouped ? ": heads that share keys (grouped queries) are "
+                               "not known here; repeat each head of k and v"
+                             : "");
 }
 
 /* Metadata are words, tensors are bytes: what the problem needs has to be there
@@ -263,16 +527,18 @@ static int check_sizes(const case_file *c, error *e)
     for (enum att_slot s = ATT_Q; s <= ATT_V; s++) {
         att_shape shape;
         att_shape_of(c->mechanism, p, s, &shape);
-        const size_t n = (size_t)p->batch * att_shape_elements(&shape);
-        if (n && find_tensor(c, att_input_name(c->mechanism, p, s), false, n,
-                             &a, e))
+        const extent x = extent_of_shape(p, &shape);
+        if (extent_elements(&x) &&
+            find_tensor(c, att_input_name(c->mechanism, p, s), false, &x, &a, e))
             return -1;
     }
     const int n = att_parameters(c->mechanism, p, t);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        const extent x = extent_of_tensor(&t[i], 1);
         if (att_elements(&t[i]) &&
-            find_tensor(c, t[i].name, t[i].optional, att_elements(&t[i]), &a, e))
+            find_tensor(c, t[i].name, t[i].optional, &x, &a, e))
             return -1;
+    }
     return 0;
 }
 
@@ -292,7 +558,7 @@ int case_file_read(case_file *c, const char *path, error *e)
     if (!find_mechanism(c, e) && !set_problem(c, e) &&
         !read_tolerance(c, "tolerance", 2e-5, &c->tolerance, e) &&
         !read_tolerance(c, "tolerance_grad", 1e-4, &c->tolerance_grad, e) &&
-        !check_sizes(c, e)) {
+        !read_time_against(c, e) && !check_sizes(c, e)) {
         c->grad = archive_find(&c->file, "dout") != NULL;
         return 0;
     }
@@ -308,29 +574,56 @@ void case_file_free(case_file *c)
 
 /* ---- tensors ----------------------------------------------------------------------- */
 
+static extent extent_of_slot(const case_file *c, enum att_slot slot)
+{
+    att_shape shape;
+    att_shape_of(c->mechanism, &c->problem, slot, &shape);
+    return extent_of_shape(&c->problem, &shape);
+}
+
 static int read_tensor(const case_file *c, const char *name, bool optional,
-                       double *out, size_t elements, error *e)
+                       double *out, const extent *x, error *e)
 {
     const array *a;
-    if (find_tensor(c, name, optional, elements, &a, e)) return -1;
+    if (find_tensor(c, name, optional, x, &a, e)) return -1;
     if (a) array_to_double(a, out); /* else it stays zero */
     return 0;
 }
 
 int case_file_fill(const case_file *c, check_values *v, error *e)
 {
-    for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++) {
+        const extent x = extent_of_slot(c, s);
         if (v->in[s] &&
             read_tensor(c, att_input_name(c->mechanism, &c->problem, s), false,
-                        v->in[s], v->elements[s], e))
+                        v->in[s], &x, e))
             return -1;
-    for (int i = 0; i < v->parameters; i++)
+    }
+    for (int i = 0; i < v->parameters; i++) {
+        const extent x = extent_of_tensor(&v->parameter[i], 1);
         if (v->param[i] &&
             read_tensor(c, v->parameter[i].name, v->parameter[i].optional,
-                        v->param[i], att_elements(&v->parameter[i]), e))
+                        v->param[i], &x, e))
             return -1;
-    return v->grad ? read_tensor(c, "dout", false, v->dout, v->elements[ATT_O], e)
-                   : 0;
+    }
+    const extent x = extent_of_slot(c, ATT_O);
+    return v->grad ? read_tensor(c, "dout", false, v->dout, &x, e) : 0;
+}
+
+/* Shape of result i of v. */
+static extent extent_of_output(const case_file *c, const check_values *v,
+                               const check_output *got)
+{
+    for (enum att_slot s = ATT_Q; s <= ATT_O; s++)
+        if (got->value == (s == ATT_O ? v->o : v->din[s]))
+            return extent_of_slot(c, s);
+    for (int i = 0; i < v->extras; i++)
+        if (got->value == v->extra_value[i])
+            return extent_of_tensor(&v->extra[i], c->problem.batch);
+    for (int i = 0; i < v->parameters; i++)
+        if (got->value == v->dparam[i])
+            return extent_of_tensor(&v->parameter[i], 1);
+    return (extent){ 1, { got->elements } };
 }
 
 /* ---- comparison -------------------------------------------------------------------- */
@@ -357,16 +650,45 @@ static void judge(case_result *out, const char *name, const double *x,
     snprintf(out->tensor, sizeof out->tensor, "%s", name);
 }
 
-static int compare_output(const case_file *c, const check_output *got,
-                          case_result *out, error *e)
+/* Each value against a bound of its own. */
+static void judge_bounds(case_result *out, const check_output *got,
+                         const double *ref, const double *bound, double largest)
 {
+    double worst = out->tolerance > 0 ? out->worst / out->tolerance : -1;
+    append_name(out, "", got->name, "");
+    out->compared++;
+    for (size_t i = 0; i < got->elements; i++) {
+        const double ratio =
+            bound_ratio(got->value[i], ref[i], bound[i], largest);
+        if (!(ratio <= 1)) out->pass = false;
+        if (ratio <= worst) continue;
+        worst = ratio;
+        out->worst = ratio * bound[i];
+        out->tolerance = bound[i];
+        snprintf(out->tensor, sizeof out->tensor, "%s", got->name);
+    }
+}
+
+#define BOUND "bound_"
+
+static int compare_output(const case_file *c, const check_values *v,
+                          const check_output *got, case_result *out, error *e)
+{
+    char name[sizeof BOUND + sizeof got->name];
+    const size_t n = got->elements;
+    const extent x = extent_of_output(c, v, got);
     if (!archive_find(&c->file, got->name)) return 0;
-    double *want = malloc((got->elements + 1) * sizeof *want);
+    double *want = malloc((2 * n + 1) * sizeof *want);
     if (!want) return error_set(e, "%s: out of memory", c->file.path);
-    const int rc =
-        read_tensor(c, got->name, false, want, got->elements, e);
-    if (!rc)
-        judge(out, got->name, got->value, want, got->elements,
+    snprintf(name, sizeof name, BOUND "%s", got->name);
+    const bool bounded = archive_find(&c->file, name) != NULL;
+    int rc = read_tensor(c, got->name, false, want, &x, e);
+    if (!rc && bounded) rc = read_tensor(c, name, false, want + n, &x, e);
+    if (!rc && bounded)
+        judge_bounds(out, got, want, want + n,
+                     bound_largest(&c->problem, got->name));
+    else if (!rc)
+        judge(out, got->name, got->value, want, n,
               got->gradient ? c->tolerance_grad : c->tolerance);
     free(want);
     return rc;
@@ -386,8 +708,8 @@ static const struct matrix {
     { "weights", ATT_PART_ATTENTION, false, true },
 };
 
-/* Rows that the file has of each map, or 0 if it is not what rows() gives: some
- * files hold the inner map of a mechanism that resamples its rows. */
+/* Rows that the file has of each map, or 0 if its shape is not what rows()
+ * gives. */
 static size_t rows_of(const check_values *v, const struct matrix *x,
                       const array *a, size_t *maps)
 {
@@ -400,8 +722,20 @@ static size_t rows_of(const check_values *v, const struct matrix *x,
 
     *maps = (size_t)o.heads * (each ? (size_t)o.channels : 1);
     if (!m->rows || columns == 0) return 0;
-    if (a->elements == rows * columns) *maps = 1; /* equal in all heads */
-    return a->elements == *maps * rows * columns ? rows : 0;
+    const extent own = extent_of(a);
+    const extent one = { 2, { rows, columns } }; /* equal in all heads */
+    const extent all = { 3, { *maps, rows, columns } };
+    const extent split = { 4, { (size_t)o.heads, *maps / (size_t)o.heads, rows,
+                                columns } };
+    if (extent_same(&own, &one)) *maps = 1;
+    else if (!extent_same(&own, &all) && !extent_same(&own, &split)) return 0;
+    return rows;
+}
+
+/* Files of mechanisms that resample their rows hold the map in between. */
+static bool resamples(const att_mechanism *m)
+{
+    return att_uses(m, ATT_FIELD_upsample);
 }
 
 static int compare_matrix(const case_file *c, const check_values *v,
@@ -411,6 +745,15 @@ static int compare_matrix(const case_file *c, const check_values *v,
     if (!a) return 0;
     size_t maps;
     const size_t rows = rows_of(v, x, a, &maps);
+    if (rows == 0 && v->mechanism->rows && strcmp(x->name, "attn_inner") &&
+        !resamples(v->mechanism)) {
+        const extent own = extent_of(a);
+        char has[80];
+        return error_set(e, "%s: '%s' is [%s], which is not the shape of %s's "
+                            "matrix [heads, queries, keys]",
+                         c->file.path, x->name, extent_text(&own, has),
+                         v->mechanism->name);
+    }
     if (rows == 0) {
         append_name(out, "(", x->name, ")");
         return 0;
@@ -447,6 +790,7 @@ static const char *const intermediate[] = { "w_effective", "W_folded",
 
 static bool known_tensor(const check_values *v, const char *name)
 {
+    if (!strncmp(name, BOUND, strlen(BOUND))) name += strlen(BOUND);
     if (!strcmp(name, "dout")) return true;
     for (int s = 0; s < 3; s++) {
         const char *input = att_input_name(v->mechanism, &v->problem, s);
@@ -494,7 +838,7 @@ int case_file_compare(const case_file *c, const check_values *v, bool matrices,
     memset(out, 0, sizeof *out);
     out->pass = true;
     for (int i = 0; i < v->outputs; i++)
-        if (compare_output(c, &v->output[i], out, e)) return -1;
+        if (compare_output(c, v, &v->output[i], out, e)) return -1;
     for (size_t i = 0;
          matrices && i < sizeof matrices_known / sizeof *matrices_known; i++)
         if (compare_matrix(c, v, &matrices_known[i], out, e)) return -1;
@@ -503,4 +847,107 @@ int case_file_compare(const case_file *c, const check_values *v, bool matrices,
         return error_set(e, "%s: no expected result in the file",
                          c->file.path);
     return 0;
+}
+
+/* ---- writing ----------------------------------------------------------------------- */
+
+/* Items and metadata of a file that is being written. */
+typedef struct writing {
+    archive_item item[4 + ATT_PARAMS + 2 * CHECK_OUTPUTS];
+    int items;
+    char name[2 * CHECK_OUTPUTS][40], text[ATT_FIELD_COUNT][ATT_TEXT];
+    int names;
+    const char *metadata[2 * (ATT_FIELD_COUNT + 8)];
+    int words;
+    void *floats[4 + ATT_PARAMS];
+} writing;
+
+static void tell(writing *w, const char *key, const char *value)
+{
+    w->metadata[w->words++] = key;
+    w->metadata[w->words++] = value;
+}
+
+static void add_problem(writing *w, const att_mechanism *m, const att_problem *p)
+{
+    tell(w, "op", m->name);
+    for (int f = 0; f < ATT_FIELD_COUNT; f++) {
+        if (!att_uses(m, f) || (att_is_default(p, f) && f != ATT_FIELD_grid &&
+                                f != ATT_FIELD_head_dim))
+            continue;
+        att_get(p, f, w->text[f]);
+        tell(w, att_fields[f].name, w->text[f]);
+    }
+}
+
+static archive_item item(const char *name, enum array_type type, const extent *x,
+                         const void *data)
+{
+    archive_item a = { .name = name, .type = type, .dims = (int)x->n,
+                       .data = data };
+    memcpy(a.dim, x->dim, x->n * sizeof *x->dim);
+    return a;
+}
+
+static bool add_floats(writing *w, const char *name, const double *from,
+                       const extent *x)
+{
+    const size_t n = extent_elements(x);
+    float *to = malloc((n + 1) * sizeof *to);
+    for (size_t i = 0; to && i < n; i++) to[i] = (float)from[i];
+    w->floats[w->items] = to;
+    w->item[w->items++] = item(name, ARRAY_F32, x, to);
+    return to != NULL;
+}
+
+static void add_doubles(writing *w, const char *before, const char *name,
+                        const double *from, const extent *x)
+{
+    char *whole = w->name[w->names++];
+    snprintf(whole, sizeof w->name[0], "%s%s", before, name);
+    w->item[w->items++] = item(whole, ARRAY_F64, x, from);
+}
+
+static bool add_inputs(writing *w, const case_file *c, const check_values *v)
+{
+    bool made = true;
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++) {
+        const extent x = extent_of_slot(c, s);
+        if (v->in[s])
+            made &= add_floats(w, att_input_name(v->mechanism, &v->problem, s),
+                               v->in[s], &x);
+    }
+    for (int i = 0; i < v->parameters; i++) {
+        const extent x = extent_of_tensor(&v->parameter[i], 1);
+        if (v->param[i])
+            made &= add_floats(w, v->parameter[i].name, v->param[i], &x);
+    }
+    const extent x = extent_of_slot(c, ATT_O);
+    if (v->grad) made &= add_floats(w, "dout", v->dout, &x);
+    return made;
+}
+
+int case_file_write(const char *path, const bounds *b, const char *source,
+                    const char *time_against, error *e)
+{
+    const check_values *v = b->want;
+    const case_file c = { .mechanism = v->mechanism, .problem = v->problem };
+    writing *w = calloc(1, sizeof *w);
+    if (!w) return error_set(e, "%s: out of memory", path);
+    add_problem(w, v->mechanism, &v->problem);
+    tell(w, "source", source);
+    if (time_against) tell(w, "time_against", time_against);
+    const bool made = add_inputs(w, &c, v);
+    const int floats = w->items;
+    for (int i = 0; i < v->outputs; i++) {
+        const check_output *o = &v->output[i];
+        const extent x = extent_of_output(&c, v, o);
+        add_doubles(w, "", o->name, o->value, &x);
+        add_doubles(w, BOUND, o->name, b->of[i], &x);
+    }
+    const int rc = made ? archive_write(path, w->item, w->items, w->metadata, e)
+                        : error_set(e, "%s: out of memory", path);
+    for (int i = 0; i < floats; i++) free(w->floats[i]);
+    free(w);
+    return rc;
 }

@@ -5,6 +5,7 @@
 #define CASEFILE_H
 
 #include "array.h"
+#include "bound.h"
 #include "check.h"
 
 typedef struct case_file {
@@ -14,6 +15,9 @@ typedef struct case_file {
     att_problem problem;
     double tolerance, tolerance_grad;
     bool grad;           /* has `dout`: backward is checked as well         */
+    int time_against;    /* family of inputs that may not be three times as
+                            fast as those of the file; -1: not asked         */
+    bool log_offset;     /* offset is minus the logarithm of the keys       */
 } case_file;
 
 /* Reads and understands a file.  -1: broken, its mechanism is unknown or lacks
@@ -34,9 +38,15 @@ typedef struct case_result {
     char names[512];   /* of the compared tensors                           */
 } case_result;
 
-/* Compares every output in v that the file has.  `matrices`: also the effective
+/* Compares every output in v that the file has, by the bounds of the file's
+ * tensors bound_NAME or else its tolerances.  `matrices`: also the effective
  * matrices, by the mechanism's rows() on v's inputs. */
 int case_file_compare(const case_file *c, const check_values *v, bool matrices,
                       case_result *out, error *e);
+
+/* Inputs and results of b->want, and b, as a case file.  source: where it is
+ * from.  time_against: a family of inputs, or NULL. */
+int case_file_write(const char *path, const bounds *b, const char *source,
+                    const char *time_against, error *e);
 
 #endif

@@ -1,9 +1,11 @@
 #include "check.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- tolerances ------------------------------------------------------------ */
 
@@ -112,19 +114,15 @@ void check_values_free(check_values *v)
     memset(v, 0, sizeof *v);
 }
 
-/* Learned tensors move away from zeros and ones, where a kernel that ignores
- * them or their neighbours could pass; given ones keep their meaning. */
-static int fill_parameter(check_values *v, int index, uint64_t seed)
+static int fill_parameter(check_values *v, int index, uint64_t seed,
+                          enum inputs_family family)
 {
     const att_tensor *t = &v->parameter[index];
     const size_t n = att_elements(t);
     float *x = malloc(n * sizeof *x);
     if (!x) return -1;
-    att_parameter_fill(v->mechanism, &v->problem, index, t, x);
-    seed = seed * 64 + 32 + (uint64_t)index;
-    const float std = t->fixed || t->init == ATT_INIT_FILL ? 0 : 0.3f;
-    for (size_t i = 0; i < n; i++)
-        v->param[index][i] = (float)(x[i] + std * (float)att_normal(&seed));
+    inputs_parameter(v->mechanism, &v->problem, index, t, seed, family, x);
+    for (size_t i = 0; i < n; i++) v->param[index][i] = x[i];
     free(x);
     return 0;
 }
@@ -136,6 +134,8 @@ int check_values_fill(check_values *v, uint64_t seed, enum inputs_family family,
     if (inputs_make(&in, v->mechanism, &v->problem, seed, family, v->grad, e))
         return -1;
     int rc = 0;
+    v->constant = family == INPUTS_CHANNELS || family == INPUTS_TOKENS ||
+                  family == INPUTS_ZERO;
     for (enum att_slot s = ATT_Q; s <= ATT_V; s++) {
         const size_t bytes = att_dtype_bytes(v->problem.dtype);
         for (size_t i = 0; v->in[s] && i < v->elements[s]; i++) {
@@ -147,7 +147,7 @@ int check_values_fill(check_values *v, uint64_t seed, enum inputs_family family,
     for (size_t i = 0; v->grad && i < v->elements[ATT_O]; i++)
         v->dout[i] = in.dout[i];
     for (int i = 0; !rc && i < v->parameters; i++)
-        if (v->param[i]) rc = fill_parameter(v, i, seed);
+        if (v->param[i]) rc = fill_parameter(v, i, seed, family);
     inputs_free(&in);
     return rc ? error_set(e, "out of memory for the parameters of %s",
                           v->mechanism->name)
@@ -220,30 +220,39 @@ bool check_cost(const att_mechanism *m, const att_problem *p,
     return true;
 }
 
-/* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
- * larger half of the floats and 2^-25 of the others. */
-static void jitter(double *to, const double *from, size_t n, uint64_t *seed)
+void check_jitter(double *to, const double *from, size_t n, bool constant,
+                  uint64_t seed)
 {
-    for (size_t i = 0; i < n; i++)
-        to[i] = from[i] * (1 + 0x1p-23 * (2 * att_uniform(seed) - 1));
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits = i;
+        if (constant) memcpy(&bits, &from[i], sizeof bits);
+        uint64_t own = (bits ^ seed * 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
+        const double unit = fmax(0x1p-23 * fabs(from[i]), 0x1p-149);
+        const double step = unit * (2 * att_uniform(&own) - 1);
+        to[i] = from[i] == 0 || isinf(from[i]) ? from[i] : from[i] + step;
+    }
 }
 
 int check_conditioning(check_values *v, error *e)
 {
     check_values moved;
-    uint64_t seed = 1;
     int rc = check_values_make(&moved, v->mechanism, &v->problem, v->grad, e);
     if (!rc) {
         for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
-            if (v->in[s]) jitter(moved.in[s], v->in[s], v->elements[s], &seed);
+            if (v->in[s])
+                check_jitter(moved.in[s], v->in[s], v->elements[s], v->constant,
+                             s);
         for (int i = 0; i < v->parameters; i++)
             if (v->param[i] && v->parameter[i].fixed)
                 memcpy(moved.param[i], v->param[i],
                        att_elements(&v->parameter[i]) * sizeof(double));
             else if (v->param[i])
-                jitter(moved.param[i], v->param[i],
-                       att_elements(&v->parameter[i]), &seed);
-        if (v->grad) jitter(moved.dout, v->dout, v->elements[ATT_O], &seed);
+                check_jitter(moved.param[i], v->param[i],
+                             att_elements(&v->parameter[i]), v->constant,
+                             ATT_SLOTS + (uint64_t)i);
+        if (v->grad)
+            check_jitter(moved.dout, v->dout, v->elements[ATT_O], v->constant,
+                         ATT_O);
         check_reference(&moved, NULL);
         for (int i = 0; i < v->outputs; i++)
             v->output[i].shaky = check_difference(
@@ -251,6 +260,7 @@ int check_conditioning(check_values *v, error *e)
                 v->output[i].elements);
     }
     check_values_free(&moved);
+    v->conditioned = rc == 0;
     return rc;
 }
 
@@ -376,20 +386,26 @@ static void run_forward(att_plan *plan, check_values *v, buffers *b)
         give_floats(v->extra_value[i], c->extra[i], extra_elements(v, i));
 }
 
-static void run_backward(att_plan *plan, check_values *v, buffers *b)
+/* The gradients' buffers; they begin at *first of b. */
+static att_grad take_gradients(const check_values *v, buffers *b, int *first)
 {
     att_grad g = { .dout = take_floats(b, v->dout, v->elements[ATT_O]) };
-    const int first = b->blocks; /* of what is written here */
-    float *din[3] = { NULL };
+    float **const din[3] = { &g.dq, &g.dk, &g.dv };
+    *first = b->blocks;
     for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
-        if (v->din[s]) din[s] = take(b, v->elements[s] * sizeof(float));
-    g.dq = din[ATT_Q];
-    g.dk = din[ATT_K];
-    g.dv = din[ATT_V];
+        if (v->din[s]) *din[s] = take(b, v->elements[s] * sizeof(float));
     for (int i = 0; i < v->parameters; i++)
         if (v->dparam[i])
             g.dparam[i] =
                 take(b, att_elements(&v->parameter[i]) * sizeof(float));
+    return g;
+}
+
+static void run_backward(att_plan *plan, check_values *v, buffers *b)
+{
+    int first; /* of what is written here */
+    att_grad g = take_gradients(v, b, &first);
+    const float *const din[3] = { g.dq, g.dk, g.dv };
 
     plan->call.work = take(b, plan->sizes.work_backward);
     seal(b, plan->call.o);
@@ -420,6 +436,53 @@ const char *check_run(const att_entry *entry, int threads,
     run_forward(&plan, v, &b);
     if (v->grad) run_backward(&plan, v, &b);
     while (b.blocks > 0) memory->release(b.block[--b.blocks].at);
+    return NULL;
+}
+
+/* Other processes cost no processor time of this one. */
+static double processor_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Fastest of 5 to 40 calls, in 40 ms if that is enough. */
+static double fastest(const att_plan *plan, const att_grad *g)
+{
+    const double start = processor_time();
+    double best = INFINITY, before = start;
+    for (int i = 0; i < 40 && (i < 5 || before - start < 0.04); i++) {
+        if (g) att_plan_backward(plan, g);
+        else att_plan_forward(plan);
+        const double now = processor_time();
+        best = fmin(best, now - before);
+        before = now;
+    }
+    return best;
+}
+
+const char *check_time(const att_entry *entry, int threads, const check_values *v,
+                       double seconds[2])
+{
+    att_plan plan;
+    const char *why =
+        att_plan_create(&plan, entry, &v->problem, threads, v->grad, true);
+    if (why) return why;
+
+    buffers b = { .memory = &check_heap };
+    int first;
+    set_call(&plan, v, &b);
+    att_plan_prepare(&plan);
+    plan.call.work = take(&b, plan.sizes.work);
+    seconds[ATT_FORWARD] = fastest(&plan, NULL);
+    seconds[ATT_BACKWARD] = 0;
+    if (v->grad) {
+        const att_grad g = take_gradients(v, &b, &first);
+        plan.call.work = take(&b, plan.sizes.work_backward);
+        seconds[ATT_BACKWARD] = fastest(&plan, &g);
+    }
+    while (b.blocks > 0) b.memory->release(b.block[--b.blocks].at);
     return NULL;
 }
 
@@ -477,6 +540,63 @@ void check_compare(const check_values *got, const check_values *want,
     }
 }
 
+/* Zeros for what is below the normal floats; whether there was any. */
+static bool flush(double *x, size_t n)
+{
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] == 0 || fabs(x[i]) >= FLT_MIN) continue;
+        x[i] = 0;
+        any = true;
+    }
+    return any;
+}
+
+/* The reference of `want` with zeros for denormal inputs, 0 and false if there
+ * are none. */
+static int make_flushed(const check_values *want, check_values *flushed,
+                        bool *any, error *e)
+{
+    if (check_values_make(flushed, want->mechanism, &want->problem, want->grad,
+                          e))
+        return -1;
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++) {
+        if (!want->in[s]) continue;
+        memcpy(flushed->in[s], want->in[s], want->elements[s] * sizeof(double));
+        *any |= flush(flushed->in[s], want->elements[s]);
+    }
+    for (int i = 0; i < want->parameters; i++) {
+        const size_t n = att_elements(&want->parameter[i]);
+        if (!want->param[i]) continue;
+        memcpy(flushed->param[i], want->param[i], n * sizeof(double));
+        *any |= flush(flushed->param[i], n);
+    }
+    if (want->grad)
+        memcpy(flushed->dout, want->dout,
+               want->elements[ATT_O] * sizeof(double));
+    if (*any) check_reference(flushed, NULL);
+    return *any ? check_conditioning(flushed, e) : 0;
+}
+
+int check_judge(const check_values *got, check_values *want, check_result *out,
+                error *e)
+{
+    const double tol = check_tolerance(&want->problem, ATT_FORWARD);
+    const double tol_grad = check_tolerance(&want->problem, ATT_BACKWARD);
+    check_compare(got, want, tol, tol_grad, out);
+    if (!out->pass && !want->conditioned && check_conditioning(want, e))
+        return -1;
+    if (!out->pass) check_compare(got, want, tol, tol_grad, out);
+    if (out->pass) return 0;
+
+    check_values flushed = { 0 };
+    bool any = false;
+    const int rc = make_flushed(want, &flushed, &any, e);
+    if (!rc && any) check_compare(got, &flushed, tol, tol_grad, out);
+    check_values_free(&flushed);
+    return rc;
+}
+
 int check_kernel(const att_entry *entry, const att_problem *p, int threads,
                  enum att_pass pass, uint64_t seed, enum inputs_family family,
                  check_result *out, error *e)
@@ -499,18 +619,8 @@ int check_kernel(const att_entry *entry, const att_problem *p, int threads,
         goto out;
     }
     check_reference(&want, NULL);
-    if (check_reference_sane(&want, e)) {
-        rc = 1;
-        goto out;
-    }
-    const double tol = check_tolerance(p, ATT_FORWARD);
-    const double tol_grad = check_tolerance(p, ATT_BACKWARD);
-    check_compare(&got, &want, tol, tol_grad, out);
-    if (!out->pass) {
-        if (check_conditioning(&want, e)) goto out;
-        check_compare(&got, &want, tol, tol_grad, out);
-    }
-    rc = 0;
+    if (check_reference_sane(&want, e)) rc = 1;
+    else rc = check_judge(&got, &want, out, e);
 out:
     check_values_free(&want);
     check_values_free(&got);

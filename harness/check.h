@@ -48,6 +48,8 @@ typedef struct check_values {
     const att_mechanism *mechanism;
     att_problem problem;
     bool grad;
+    bool conditioned;              /* check_conditioning() was called        */
+    bool constant;                 /* equal inputs are meant to be equal     */
     size_t elements[ATT_SLOTS];    /* whole batch                            */
     double *in[3];                 /* NULL where the mechanism has none      */
     double *dout;                  /* NULL unless grad                       */
@@ -85,6 +87,13 @@ int check_reference_sane(const check_values *v, error *e);
 bool check_cost(const att_mechanism *m, const att_problem *p,
                 const att_cost *tally, char *why, size_t size);
 
+/* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
+ * larger half of the floats and 2^-25 of the others, and 2^-150 below the
+ * normal ones.  constant: equal values of a tensor move alike, so that what is
+ * constant stays so, and a kernel has no rounding to blame there. */
+void check_jitter(double *to, const double *from, size_t n, bool constant,
+                  uint64_t seed);
+
 /* Estimates into output[].shaky how far each result moves (on the scale of
  * check_difference) when every input moves by half a float's precision at
  * random: what an exact kernel with float inside cannot be blamed for.  Costs
@@ -109,6 +118,11 @@ extern const check_memory check_heap;
 const char *check_run(const att_entry *entry, int threads,
                       const check_memory *memory, check_values *v);
 
+/* Processor time in seconds of the fastest of a few calls of each pass that v
+ * has, on memory of the heap.  NULL, or why the kernel refuses. */
+const char *check_time(const att_entry *entry, int threads, const check_values *v,
+                       double seconds[2]);
+
 /* max |x - ref| / (1 + |ref|); equal infinities differ by 0, other infinities
  * and what is not a number by infinity. */
 double check_difference(const double *x, const double *ref, size_t n);
@@ -118,5 +132,12 @@ double check_difference(const double *x, const double *ref, size_t n);
  * times how shaky it is (2 % at most). */
 void check_compare(const check_values *got, const check_values *want,
                    double tolerance, double tolerance_grad, check_result *out);
+
+/* check_compare() by the tolerances of `want`s problem, more patiently if the
+ * first look is bad: by the conditioning of `want` (which it keeps), and where
+ * inputs are denormal also with zeros in their place, which a processor may
+ * take for them.  0; -1 with e (memory). */
+int check_judge(const check_values *got, check_values *want, check_result *out,
+                error *e);
 
 #endif

@@ -98,6 +98,7 @@ static const char *words_after(const char *name)
     static const char *const fixed[][2] = {
         { "level", "best all v2 v3 v4" },
         { "pass", "forward backward" },
+        { "inputs", "normal sharp" },
         { "format", "md csv tex json" },
         { "color", "auto always never" },
         { "plain", "all one none only" },

@@ -62,6 +62,24 @@ static void print_citation(const att_mechanism *m)
     line("paper", text);
 }
 
+/* How queries and keys are aligned where their numbers differ: what a problem
+ * with more keys is refused for decides. */
+static const char *causal_alignment(const att_mechanism *m)
+{
+    static const char *const grid[] = { "8", "2x4", "2x2x2" };
+    for (int i = 0; i < 3; i++) {
+        att_problem p = att_problem_default;
+        att_set(&p, ATT_FIELD_grid, grid[i]);
+        att_set(&p, ATT_FIELD_causal, "1");
+        p.tokens_k = 11;
+        if (!att_reject(m, &p))
+            return "query i of N sees key j of M if j <= i + (M - N): the last "
+                   "query sees all keys (aligned at the bottom right, as with "
+                   "a cache of earlier keys)";
+    }
+    return "query i sees no key after i; there must be as many keys as queries";
+}
+
 static void print_definition(const att_mechanism *m)
 {
     printf("%s%s%s (%s): ", text_on(stdout, TEXT_BOLD), m->name,
@@ -73,6 +91,7 @@ static void print_definition(const att_mechanism *m)
     for (int t = 0, said = 0; t < WORDS_TRAITS; t++)
         if (m->traits & words_traits[t].bit)
             line(said++ ? "" : "traits", words_traits[t].text);
+    if (m->traits & ATT_CAN_CAUSAL) line("causal", causal_alignment(m));
     if (m->map) line("its map", m->map);
     print_citation(m);
 }
@@ -327,7 +346,7 @@ static int fit(request *r, const att_mechanism *m, axes_point *point,
     if (!a->of[AXIS_SEQ].count && !a->of[ATT_FIELD_grid].count)
         axes_set(a, AXIS_SEQ, "1024", NULL, NULL);
     if (!a->of[ATT_FIELD_window].count)
-        axes_set(a, ATT_FIELD_window, "7", NULL, NULL);
+        axes_usual(a, ATT_FIELD_window, "7");
     axes_pick(a, 0, point);
     const char *why = axes_fit(m, point, p);
     if (!why) why = att_reject(m, p);

@@ -21,7 +21,7 @@ static const struct {
     { ATT_FIELD_dilation, { "1", "2", "3", "2x1", "1x2" } },
     { ATT_FIELD_stride, { "1", "2", "3", "2x1", "1x2x2", "7" } },
     { ATT_FIELD_causal, { "0", "1", "1x0", "0x1" } },
-    { ATT_FIELD_shift, { "0", "1", "2", "3" } },
+    { ATT_FIELD_shift, { "0", "1", "2", "3", "0x2", "1x0" } },
     { ATT_FIELD_block, { "4", "8", "1", "2", "3", "5" } },
     { ATT_FIELD_halo, { "1", "0", "2", "3" } },
     { ATT_FIELD_scale, { "0", "0.3" } },
@@ -33,6 +33,7 @@ static const struct {
     { ATT_FIELD_radius, { "2", "0", "1", "5", "100" } },
     { ATT_FIELD_globals, { "0", "1", "3" } },
     { ATT_FIELD_tau, { "1", "0.5", "4" } },
+    { ATT_FIELD_offset, { "0", "-2.5", "1" } },
     { ATT_FIELD_gamma, { "1", "0.2" } },
     { ATT_FIELD_band, { "0", "1", "3" } },
     { ATT_FIELD_hidden, { "0", "1", "5", "17" } },
@@ -285,17 +286,23 @@ static void add_mixture(maker *k, int axes)
     offer(k, p, -1);
 }
 
-/* Every third problem again with unusual numbers, every sixth with halves. */
+/* Problem i again in a family of its turn that it has. */
+static void add_family(maker *k, int i, int *turn)
+{
+    const att_problem p = k->s->item[i].problem;
+    do *turn = *turn % (INPUTS_FAMILIES - 1) + 1;
+    while (!inputs_family_fits(k->m, &p, *turn));
+    append(k, &p, *turn);
+}
+
+/* Every second problem again with unusual numbers, every sixth with halves;
+ * mechanisms of few problems see each family all the same. */
 static void add_families(maker *k)
 {
-    static const enum inputs_family others[] = { INPUTS_LARGE, INPUTS_EQUAL,
-                                                 INPUTS_ONEHOT,
-                                                 INPUTS_NEGATIVE };
-    const int n = k->s->count;
-    for (int i = 0; i < n; i += 3) {
-        const att_problem p = k->s->item[i].problem;
-        append(k, &p, others[i / 3 % 4]);
-    }
+    const int n = k->s->count, most = n / 2 + 1;
+    const int count = most < INPUTS_FAMILIES ? INPUTS_FAMILIES : most;
+    for (int i = 0, turn = 0; n && i < count; i++)
+        add_family(k, (int)((long)i * n / count), &turn);
     for (int i = 0; i < n; i += 6) {
         att_problem p = k->s->item[i].problem;
         p.dtype = i / 6 % 2 ? ATT_BF16 : ATT_F16;
@@ -330,14 +337,4 @@ void shapes_free(shapes *s)
 {
     free(s->item);
     *s = (shapes){ 0 };
-}
-
-const char *inputs_family_name(enum inputs_family family)
-{
-    static const char *const names[] = {
-        [INPUTS_NORMAL] = "normal",   [INPUTS_LARGE] = "large",
-        [INPUTS_EQUAL] = "equal",     [INPUTS_ONEHOT] = "onehot",
-        [INPUTS_NEGATIVE] = "negative",
-    };
-    return names[family];
 }

@@ -35,6 +35,4 @@ int shapes_make(shapes *s, const att_mechanism *m, enum shapes_amount amount,
                 error *e);
 void shapes_free(shapes *s);
 
-const char *inputs_family_name(enum inputs_family family);
-
 #endif

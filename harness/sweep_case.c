@@ -16,6 +16,17 @@
 
 /* ---- what is known before it runs ---------------------------------------- */
 
+void sweep_case_name(const sweep_case *c, const att_problem *p, char *out)
+{
+    char in[32], rest[ATT_NAME];
+    att_case_name(&c->entry, p, c->threads, c->pass, out);
+    if (c->inputs == INPUTS_NORMAL) return;
+    char *threads = strstr(out, ",t=");
+    snprintf(in, sizeof in, ",in=%s", inputs_family_name(c->inputs));
+    snprintf(rest, sizeof rest, "%s", threads);
+    snprintf(threads, (size_t)(out + ATT_NAME - threads), "%s%s", in, rest);
+}
+
 json *sweep_case_flop(const att_cost *c)
 {
     json *j = json_object();
@@ -134,7 +145,7 @@ static json *check_of(const sweep_case *c, const att_problem *p, bool reduced,
     json *j = json_object();
     isolate_stage("checking it against the reference");
     const int rc = check_kernel(&c->entry, p, c->threads, c->pass,
-                                (uint64_t)p->seed, INPUTS_NORMAL, &r, &e);
+                                (uint64_t)p->seed, c->inputs, &r, &e);
     if (rc) {
         json_free(j);
         j = no_check(e.text);
@@ -181,7 +192,7 @@ static bool check(const sweep_job *job, json *out)
         j = no_check("no form of this problem is small enough (--check)");
     else {
         const bool reduced = memcmp(&p, &c->problem, sizeof p) != 0;
-        att_case_name(&c->entry, &p, c->threads, c->pass, name);
+        sweep_case_name(c, &p, name);
         const json *known = json_get(job->checks, name);
         j = known ? json_copy(known) : check_of(c, &p, reduced, name);
         json_put_text(out, "checked", name);
@@ -243,7 +254,7 @@ const char *sweep_call_make(sweep_call *r, const sweep_case *c)
                                       c->threads, grad, false);
     if (why) return why;
     if (inputs_make(&r->in, c->entry.mechanism, &c->problem,
-                    (uint64_t)c->problem.seed, INPUTS_NORMAL, grad, &e) < 0)
+                    (uint64_t)c->problem.seed, c->inputs, grad, &e) < 0)
         return "out of memory";
     inputs_attach(&r->in, &r->plan);
     if (grad && !attach_gradients(r)) return "out of memory";

@@ -29,6 +29,7 @@ typedef struct sweep_case {
     att_problem problem;
     int threads;
     enum att_pass pass;
+    enum inputs_family inputs; /* INPUTS_NORMAL or INPUTS_SHARP             */
     sweep_settings settings;
     int group; /* cases of one group share the problem                      */
 } sweep_case;
@@ -51,6 +52,11 @@ typedef struct sweep_job {
  *     binding  {policy, processors[], held, reason}
  * as far as it came. */
 json *sweep_case_run(void *arg);
+
+/* Name of the case on problem p; other inputs than normal ones stand before the
+ * threads, as in "softmax.flash/n=784,d=64,h=1,b=1,in=sharp,t=1,v4,forward".
+ * out holds ATT_NAME. */
+void sweep_case_name(const sweep_case *c, const att_problem *p, char *out);
 
 /* A case made ready, and its call. */
 typedef struct sweep_call {

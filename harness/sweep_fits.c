@@ -1,5 +1,5 @@
-/* sweep_fits.c - how time grows with the sequence length, and where one kernel
- * overtakes another. */
+/* sweep_fits.c - how time grows with the sequence length, where one kernel
+ * overtakes another, where a level does not pay and what the data cost. */
 #include "sweep_row.h"
 
 #include <math.h>
@@ -159,6 +159,12 @@ json *sweep_fits(const json *const *rows, int count, const json *roofline)
 
 /* ---- crossings -------------------------------------------------------------- */
 
+static const char *inputs_of(const json *row)
+{
+    const char *text = json_text(json_get(row, "inputs"));
+    return text ? text : "normal";
+}
+
 /* The same question asked of two mechanisms: what the problems have in common. */
 static bool comparable(const json *a, const json *b)
 {
@@ -169,6 +175,7 @@ static bool comparable(const json *a, const json *b)
         const char *y = json_text(json_get(b, whole[i]));
         if (!x || !y || strcmp(x, y)) return false;
     }
+    if (strcmp(inputs_of(a), inputs_of(b))) return false;
     for (size_t i = 0; i < sizeof problem / sizeof *problem; i++)
         if (!(member(a, "problem", problem[i]) ==
               member(b, "problem", problem[i]))) return false;
@@ -341,4 +348,104 @@ void sweep_crossings_print(FILE *f, const json *crossings)
     print_names(f, crossings, STATS_ALL, "faster at every length:");
     print_names(f, crossings, STATS_NONE, "slower at every length:");
     print_names(f, crossings, STATS_UNCLEAR, "not to be told:");
+}
+
+/* ---- levels and inputs -------------------------------------------------------- */
+
+/* A case by its name without one part; `order`: what that part says. */
+typedef struct variant {
+    char text[ATT_NAME];
+    int order;
+    double lo, hi, ns;
+} variant;
+
+/* Takes ",part" out of the name; false if it is not there. */
+static bool take_out(char *name, const char *part)
+{
+    char *at = strstr(name, part);
+    if (!at) return false;
+    const char *rest = at + strlen(part);
+    if (*rest != ',') return false;
+    memmove(at, rest, strlen(rest) + 1);
+    return true;
+}
+
+static int by_text_then_order(const void *a, const void *b)
+{
+    const variant *x = a, *y = b;
+    const int c = strcmp(x->text, y->text);
+    return c ? c : x->order - y->order;
+}
+
+/* Timed cases without their level (and its number) or, if not by_level, without
+ * "in=sharp" (0 normal, 1 sharp), sorted; allocated. */
+static variant *sort_variants(const json *const *rows, int count, bool by_level,
+                              int *n)
+{
+    variant *x = malloc(((size_t)count + 1) * sizeof *x);
+    if (!x) abort();
+    *n = 0;
+    for (int i = 0; i < count; i++) {
+        const char *name = json_text(json_get(rows[i], "case"));
+        const char *level = json_text(json_get(rows[i], "level"));
+        char part[16];
+        variant one = { .lo = member(rows[i], "time_ns", "lo"),
+                        .hi = member(rows[i], "time_ns", "hi"),
+                        .ns = member(rows[i], "time_ns", "median") };
+        if (!name || !level || !(one.ns > 0)) continue;
+        snprintf(one.text, sizeof one.text, "%s", name);
+        snprintf(part, sizeof part, ",%s", level);
+        if (by_level && !take_out(one.text, part)) continue;
+        one.order = by_level ? att_level_parse(level)
+                             : take_out(one.text, ",in=sharp");
+        x[(*n)++] = one;
+    }
+    qsort(x, (size_t)*n, sizeof *x, by_text_then_order);
+    return x;
+}
+
+void sweep_levels_print(FILE *f, const json *const *rows, int count)
+{
+    int n, best = 0;
+    const char *gap = "\n";
+    variant *x = sort_variants(rows, count, true, &n);
+    for (int i = 1; i < n; i++) {
+        if (strcmp(x[i].text, x[best].text)) best = i;
+        if (x[i].lo > x[best].hi) {
+            fprintf(f, "%sslower at %s than at %s, by a factor of %.2f: %s\n",
+                    gap, att_level_name((enum att_level)x[i].order),
+                    att_level_name((enum att_level)x[best].order),
+                    x[i].ns / x[best].ns, x[i].text);
+            gap = "";
+        }
+        if (x[i].ns < x[best].ns) best = i;
+    }
+    free(x);
+}
+
+static int ascending_number(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void sweep_inputs_print(FILE *f, const json *const *rows, int count)
+{
+    int n, pairs = 0, worst = 0;
+    variant *x = sort_variants(rows, count, false, &n);
+    double *share = malloc(((size_t)n + 1) * sizeof *share), most = 0;
+    if (!share) abort();
+    for (int i = 1; i < n; i++) {
+        if (strcmp(x[i].text, x[i - 1].text)) continue;
+        share[pairs] = x[i].ns / x[i - 1].ns;
+        if (share[pairs] > most) most = share[pairs], worst = i;
+        pairs++;
+    }
+    qsort(share, (size_t)pairs, sizeof *share, ascending_number);
+    if (pairs)
+        fprintf(f, "\ntime with sharp inputs over that with normal ones: %d "
+                   "cases, median %.2f, most %.2f (%s)\n",
+                pairs, share[pairs / 2], most, x[worst].text);
+    free(share);
+    free(x);
 }

@@ -406,7 +406,7 @@ static void own_suite(sweep_suite *s, const char *seq)
     if (!b) abort();
     b->settings = sweep_settings_default;
     axes_set(&b->axes, AXIS_SEQ, seq, NULL, NULL);
-    axes_set(&b->axes, ATT_FIELD_window, "7", NULL, NULL);
+    axes_usual(&b->axes, ATT_FIELD_window, "7");
     *s = (sweep_suite){ .block = b, .count = 1 };
 }
 

@@ -127,6 +127,7 @@ static int add_case(sweep_cases *out, const sweep_block *b, int group,
         .entry = *entry,
         .threads = point->threads,
         .pass = point->pass,
+        .inputs = point->inputs,
         .settings = b->settings,
         .group = group,
     };
@@ -141,7 +142,7 @@ static int add_case(sweep_cases *out, const sweep_block *b, int group,
         return error_set(e, "more than %d cases: use fewer values, or several "
                             "sweeps",
                          MOST_CASES);
-    att_case_name(entry, &c.problem, c.threads, c.pass, c.name);
+    sweep_case_name(&c, &c.problem, c.name);
     if ((out->count & (out->count - 1)) == 0) /* full at powers of two */
         out->of = sure(realloc(out->of, (size_t)(out->count ? 2 * out->count
                                                             : 1) *

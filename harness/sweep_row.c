@@ -220,6 +220,8 @@ void sweep_row_head(json *row, const char *kind, const sweep_case *c,
     json_put_text(row, "pass",
                   c->pass == ATT_FORWARD ? "forward" : "backward");
     json_put(row, "problem", problem_of(c));
+    if (c->inputs != INPUTS_NORMAL)
+        json_put_text(row, "inputs", inputs_family_name(c->inputs));
 }
 
 static void copy_member(json *row, const json *from, const char *key)

@@ -65,4 +65,12 @@ void sweep_fits_print(FILE *f, const json *fits);
 json *sweep_crossings(const json *const *rows, int count);
 void sweep_crossings_print(FILE *f, const json *crossings);
 
+/* One line for each case that is slower at a level than at one below it, beyond
+ * both intervals: what no kernel should be. */
+void sweep_levels_print(FILE *f, const json *const *rows, int count);
+
+/* One line: time on sharp inputs over that on normal ones, where both were
+ * measured; nothing if there is no such pair. */
+void sweep_inputs_print(FILE *f, const json *const *rows, int count);
+
 #endif

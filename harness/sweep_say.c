@@ -188,6 +188,8 @@ void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits,
     const char *comma = "";
     sweep_fits_print(stdout, fits);
     sweep_crossings_print(stdout, crossings);
+    sweep_levels_print(stdout, r->row, r->cases.count);
+    sweep_inputs_print(stdout, r->row, r->cases.count);
     printf("\n%d cases:", r->cases.count);
     for (const json *x = json_first(counts); x; x = json_next(x)) {
         printf("%s %.0f %s", comma, json_number(x, 0), json_key(x));

@@ -4,10 +4,12 @@
 #include "check.h"
 #include "commands.h"
 #include "progress.h"
+#include "random.h"
 #include "shapes.h"
 #include "spelling.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@ typedef struct selection {
     int level;             /* -1: every level of this machine                */
     int threads;           /* 0: 2 on case files, 1 to 3 in turn on shapes   */
     enum shapes_amount amount;
+    double timeout;        /* seconds of one kernel on one problem; 0: usual */
 } selection;
 
 typedef struct tally {
@@ -137,35 +140,34 @@ static void print_result(tally *t, const char *file, const char *kernel,
     else t->failed++;
 }
 
-/* The reference (entry NULL) or a kernel on one file. */
+/* The reference (entry NULL) or a kernel on one file, in a process of its own:
+ * what crashes or hangs there is one line here. */
 static void verify_one(const case_file *c, const att_entry *entry, int threads,
-                       tally *t)
+                       double timeout, tally *t)
 {
     const char *kernel = entry ? entry->kernel->name : "reference";
     const char *level = entry ? att_level_name(entry->level) : "-";
-    check_values v = { 0 };
-    case_result result;
+    char text[400];
+    trial_file r;
     error e;
-    const bool grad =
-        c->grad && (entry ? entry->kernel->backward != NULL
-                          : c->mechanism->backward != NULL);
-    const char *why = NULL;
 
-    if (check_values_make(&v, c->mechanism, &c->problem, grad, &e) ||
-        case_file_fill(c, &v, &e)) {
+    if (trial_case(c, entry, threads, timeout, &r, &e)) {
         print_failure(t, c->name, kernel, level, e.text);
-        check_values_free(&v);
         return;
     }
-    if (entry) why = check_run(entry, threads, &check_heap, &v);
-    else check_reference(&v, NULL);
-    if (why) print_skip(t, c->name, kernel, level, why);
-    else if (case_file_compare(c, &v, !entry, &result, &e))
-        print_failure(t, c->name, kernel, level, e.text);
-    else print_result(t, c->name, kernel, level, &result);
-    if (!why && c->grad && !grad)
+    if (strcmp(r.status, "ok")) {
+        snprintf(text, sizeof text, "%s: %s", r.status, r.reason);
+        print_failure(t, c->name, kernel, level, text);
+    } else if (*r.failed) print_failure(t, c->name, kernel, level, r.failed);
+    else if (*r.refused) print_skip(t, c->name, kernel, level, r.refused);
+    else if (r.slower > TRIAL_SLOWER) {
+        snprintf(text, sizeof text,
+                 "slow: takes %.1f times as long as on %s inputs", r.slower,
+                 inputs_family_name(c->time_against));
+        print_failure(t, c->name, kernel, level, text);
+    } else print_result(t, c->name, kernel, level, &r.result);
+    if (!*r.refused && r.forward_only)
         print_skip(t, c->name, kernel, level, "has no backward");
-    check_values_free(&v);
 }
 
 static void verify_file(const char *path, const selection *s, tally *t)
@@ -177,12 +179,14 @@ static void verify_file(const char *path, const selection *s, tally *t)
         return;
     }
     if (matches(s->mechanism, c.mechanism->name)) {
-        if (reference_selected(s)) verify_one(&c, NULL, 1, t);
+        const double timeout = s->timeout > 0 ? s->timeout : 600;
+        if (reference_selected(s)) verify_one(&c, NULL, 1, timeout, t);
         const att_entry *entry;
         const size_t n = att_entries(&entry);
         for (size_t i = 0; i < n; i++)
             if (entry[i].mechanism == c.mechanism && selected(s, &entry[i]))
-                verify_one(&c, &entry[i], s->threads ? s->threads : 2, t);
+                verify_one(&c, &entry[i], s->threads ? s->threads : 2, timeout,
+                           t);
     }
     case_file_free(&c);
 }
@@ -211,11 +215,8 @@ static void print_wrong(const record *r, const shape *x, bool grad,
 }
 
 /* One kernel on the problem of `want`, whose reference results are there. */
-static int check_entry(record *r, const shape *x, check_values *want,
-                       bool *conditioned, error *e)
+static int check_entry(record *r, const shape *x, check_values *want, error *e)
 {
-    const double tol = check_tolerance(&x->problem, ATT_FORWARD);
-    const double tol_grad = check_tolerance(&x->problem, ATT_BACKWARD);
     check_values got = { 0 };
     check_result result;
     const char *why = "has no backward";
@@ -236,13 +237,8 @@ static int check_entry(record *r, const shape *x, check_values *want,
         snprintf(r->reason, sizeof r->reason, "%s", why);
         goto out;
     }
-    check_compare(&got, want, tol, tol_grad, &result);
-    if (!result.pass && !*conditioned) {
-        rc = check_conditioning(want, e);
-        *conditioned = true;
-        if (rc) goto out;
-    }
-    if (!result.pass) check_compare(&got, want, tol, tol_grad, &result);
+    rc = check_judge(&got, want, &result, e);
+    if (rc) goto out;
     r->forward_only += want->grad && !grad;
     if (result.nmse > r->worst) r->worst = result.nmse;
     if (result.pass) r->passed++;
@@ -275,14 +271,14 @@ static int check_shape(record *records, int count, const shape *x,
     const att_mechanism *m = records->entry->mechanism;
     att_cost done[2] = { { 0 } };
     check_values want = { 0 };
-    bool conditioned = false;
-    int rc = check_values_make(&want, m, &x->problem, m->backward != NULL, e);
+    const bool grad = m->backward && inputs_family_backward(x->family);
+    int rc = check_values_make(&want, m, &x->problem, grad, e);
     if (!rc) rc = check_values_fill(&want, x->seed, x->family, e);
     if (!rc) check_reference(&want, done);
     if (!rc && check_reference_sane(&want, e)) rc = 1;
     if (!rc) verify_cost(records->entry, x, &done[ATT_FORWARD], cost_told, t);
     for (int i = 0; !rc && i < count; i++)
-        rc = check_entry(&records[i], x, &want, &conditioned, e);
+        rc = check_entry(&records[i], x, &want, e);
     check_values_free(&want);
     return rc;
 }
@@ -374,9 +370,17 @@ static const char doc[] =
     "with the largest |x - expected| / (1 + |expected|), its tolerance and "
     "tensor, and the tensors compared (those in parentheses are in the file "
     "but not told by the mechanism).  Without files: every kernel against its "
-    "reference on many shapes.\v"
-    "Exit code 1 if anything failed.  `attnbench verify tests/golden/*` is "
+    "reference on many shapes; with --random or --seconds on random problems, "
+    "sensible or not, each with random kinds of values, in processes of their "
+    "own, in memory between guard pages.\v"
+    "Random problems are a function of the seed; the first of a seed is the "
+    "one that a failure names.  What fails (wrong, crashed, hung, three times "
+    "as slow on one kind of inputs as on another) is made smaller until nothing "
+    "can be left out and written as a case file.\n\n"
+    "Exit code 1 if anything failed, or nothing random was verified.  `attnbench verify tests/golden/*` is "
     "what `make test` runs.";
+
+enum { KEY_NO_TIME = 0x100, KEY_TIMEOUT };
 
 static const struct argp_option options[] = {
     { "kernel", 'k', "NAMES", 0,
@@ -385,14 +389,51 @@ static const struct argp_option options[] = {
     { "level", 'l', "LEVEL", 0, "only v2, v3, v4, base or best", 0 },
     { "threads", 't', "N", 0, "threads of the kernels (default 2; without files 1, 2, 3 in turn)", 0 },
     { "many", 'M', NULL, 0, "without files: more shapes", 0 },
+    { 0, 0, NULL, 0, "Random problems:", 1 },
+    { "random", 'r', "N", 0, "so many problems", 1 },
+    { "seconds", 's', "T", 0, "as many problems as fit in this time", 1 },
+    { "seed", 'S', "N", 0, "other problems (default 1)", 1 },
+    { "no-time", KEY_NO_TIME, NULL, 0,
+      "do not check that time is independent of the values", 1 },
+    { "timeout", KEY_TIMEOUT, "T", 0,
+      "seconds for one problem (default 20), or for a kernel on a case file "
+      "(600)", 1 },
+    { "out", 'o', "DIR", 0,
+      "folder for case files of what is found (default: this one)", 1 },
     { 0 },
 };
 
 typedef struct arguments {
     selection selection;
+    random_options random;
+    bool is_random;
+    bool seeded; /* or another option that is of random problems alone        */
     char **files;
     int count;
 } arguments;
+
+/* A number from least up, or the end of the program. */
+static double number(struct argp_state *state, const char *option,
+                     const char *text, double least)
+{
+    char *end;
+    const double n = strtod(text, &end);
+    if (end == text || *end || !(n >= least) || n > 1e9)
+        argp_failure(state, EXIT_USAGE, 0, "--%s=%s: not a number from %g to 1e9",
+                     option, text, least);
+    return n;
+}
+
+static uint64_t seed_of(struct argp_state *state, const char *text)
+{
+    char *end;
+    errno = 0;
+    const unsigned long long n = strtoull(text, &end, 10);
+    if (end == text || *end || errno || *text == '-')
+        argp_failure(state, EXIT_USAGE, 0, "--seed=%s: not a number below 2^64",
+                     text);
+    return n;
+}
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
@@ -420,6 +461,29 @@ static error_t parse(int key, char *text, struct argp_state *state)
         break;
     }
     case 'M': a->selection.amount = SHAPES_MANY; break;
+    case 'r':
+        a->random.problems = (long)number(state, "random", text, 1);
+        a->is_random = true;
+        break;
+    case 's':
+        a->random.seconds = number(state, "seconds", text, 0.001);
+        a->is_random = true;
+        break;
+    case 'S':
+        a->random.seed = seed_of(state, text);
+        a->seeded = true;
+        break;
+    case KEY_NO_TIME:
+        a->random.time = false;
+        a->seeded = true;
+        break;
+    case KEY_TIMEOUT:
+        a->selection.timeout = number(state, "timeout", text, 0.001);
+        break;
+    case 'o':
+        a->random.out = text;
+        a->seeded = true;
+        break;
     case ARGP_KEY_ARGS:
         a->files = state->argv + state->next;
         a->count = state->argc - state->next;
@@ -429,11 +493,39 @@ static error_t parse(int key, char *text, struct argp_state *state)
     return 0;
 }
 
+static int check_random(const arguments *a, error *e)
+{
+    if (a->is_random && a->count)
+        return error_set(e, "--random and --seconds take no case files: leave "
+                            "'%s' out", a->files[0]);
+    if (a->is_random && a->selection.amount == SHAPES_MANY)
+        return error_set(e, "--many is for verify without --random");
+    if (!a->is_random && a->seeded)
+        return error_set(e, "--seed, --no-time and --out need --random N or "
+                            "--seconds T");
+    return 0;
+}
+
+static bool random_selected(const att_entry *e, const void *arg)
+{
+    return selected(arg, e);
+}
+
+static int verify_random(arguments *a)
+{
+    a->random.threads = a->selection.threads;
+    a->random.timeout = a->selection.timeout > 0 ? a->selection.timeout : 20;
+    a->random.selected = random_selected;
+    a->random.arg = &a->selection;
+    return random_verify(&a->random);
+}
+
 int command_verify(int argc, char **argv)
 {
     static const struct argp argp = { options, parse, "[CASEFILE...]", doc,
                                       NULL,    NULL,  NULL };
-    arguments a = { .selection = { .level = -1, .amount = SHAPES_FEW } };
+    arguments a = { .selection = { .level = -1, .amount = SHAPES_FEW },
+                    .random = { .seed = 1, .time = true, .out = "." } };
     tally t = { 0 };
     error e;
 
@@ -442,10 +534,11 @@ int command_verify(int argc, char **argv)
         return EXIT_USAGE;
     }
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    if (check_selection(&a.selection, &e)) {
+    if (check_selection(&a.selection, &e) || check_random(&a, &e)) {
         fprintf(stderr, "%s: %s\n", argv[0], e.text);
         return EXIT_USAGE;
     }
+    if (a.is_random) return verify_random(&a);
     for (int i = 0; i < a.count; i++) verify_file(a.files[i], &a.selection, &t);
     if (a.count == 0 && verify_shapes(&a.selection, &t, &e)) {
         fprintf(stderr, "%s: %s\n", argv[0], e.text);

@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 /* Raised when a struct of this file changes; plugins carry it. */
-enum { ATT_ABI = 1 };
+enum { ATT_ABI = 2 };
 
 enum {
     ATT_AXES = 4,    /* longest per-axis (or per-branch) list             */
@@ -66,10 +66,11 @@ static inline int att_at(const att_list *list, int a, int absent)
     X(LIST, dilation, "dil", "", 1, "gap between neighbours, per axis")        \
     X(LIST, stride, "st", "", 1, "query group per window, or filter stride")   \
     X(LIST, causal, "c", "", 0, "1: token i sees no later one, per axis")      \
-    X(INT, shift, "sh", "", 0, "cyclic shift of the window grid (Swin)")       \
+    X(LIST, shift, "sh", "", 0, "cyclic shift of the windows (Swin), per axis")  \
     X(INT, block, "blk", "", 8, "side of a query or key block")                \
     X(INT, halo, "halo", "", 3, "halo around a block (HaloNet)")               \
-    X(ENUM, padding, "pad", "", 0, "zero|mask: keys beyond the border")        \
+    X(ENUM, padding, "pad", "", 0,                                             \
+      "zero|mask|timm|torchvision: keys beyond the border; the others: Swin's") \
     X(INT, bias, "bias", "rel", 0, "1: with the learned position term")        \
     X(INT, scale_pos, "sp", "", 0, "1: the position term is scaled too")       \
     X(REAL, scale, "s", "", 0, "of the logits; 0: the mechanism's own")        \
@@ -91,6 +92,8 @@ static inline int att_at(const att_list *list, int a, int absent)
     X(INT, radius, "r", "", 0, "of a band or sliding window")                  \
     X(INT, globals, "glob", "", 0, "leading tokens that see and are seen")     \
     X(REAL, tau, "tau", "", 1, "factor on the similarity")                     \
+    X(REAL, offset, "off", "sigmoid_bias", 0,                                  \
+      "added to scores inside a sigmoid (-ln M)")                              \
     X(REAL, gamma, "gam", "", 1, "smoothing of soft-DTW")                      \
     X(INT, band, "band", "", 0, "Sakoe-Chiba band of DTW; 0: none")            \
     X(ENUM, cost, "cost", "", 0, "square|abs: of two samples in DTW")          \
@@ -140,7 +143,7 @@ typedef struct att_problem {
 } att_problem;
 
 /* Values of the ENUM fields, in the order of their spellings. */
-enum { ATT_PAD_ZERO, ATT_PAD_MASK };
+enum { ATT_PAD_ZERO, ATT_PAD_MASK, ATT_PAD_TIMM, ATT_PAD_TORCHVISION };
 enum { ATT_MAP_ELU1, ATT_MAP_RELU, ATT_MAP_EXP };
 enum { ATT_FN_SOFTMAX, ATT_FN_RELU };
 enum { ATT_ORDER_AUTO, ATT_ORDER_KV, ATT_ORDER_QK };
@@ -208,6 +211,7 @@ typedef struct att_tensor {
     double std;
     bool fixed;        /* given, not learned: it has no gradient            */
     bool optional;     /* a case file may lack it: then it is zero          */
+    bool logit;        /* added to logits: -inf hides a pair                */
 } att_tensor;
 
 static inline size_t att_elements(const att_tensor *t)

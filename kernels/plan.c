@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
+
 /* ---- plan ------------------------------------------------------------------------ */
 
 static size_t aligned(size_t bytes)
@@ -85,19 +89,70 @@ const char *att_plan_create(att_plan *plan, const att_entry *entry,
     return NULL;
 }
 
+/* Floats below the normal range cost some processors a hundred cycles and more
+ * wherever they are made or met, and 2^-126 is nothing beside the sums they go
+ * into: kernels take and leave 0 in their place.  A product of two weights may
+ * lie there even though no exponential does (simd.h). */
+#if defined __SSE2__
+typedef unsigned float_mode;
+static float_mode mode_now(void) { return _mm_getcsr(); }
+static void mode_set(float_mode m) { _mm_setcsr(m); }
+enum { MODE_FLUSH = 0x8040 }; /* results to 0, operands are 0 */
+#elif defined __aarch64__ && defined __GNUC__
+typedef uint64_t float_mode;
+static float_mode mode_now(void)
+{
+    float_mode m;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(m));
+    return m;
+}
+static void mode_set(float_mode m) { __asm__ volatile("msr fpcr, %0" ::"r"(m)); }
+enum { MODE_FLUSH = 1 << 24 };
+#else
+typedef unsigned float_mode;
+static float_mode mode_now(void) { return 0; }
+static void mode_set(float_mode m) { (void)m; }
+enum { MODE_FLUSH = 0 };
+#endif
+
+/* Threads of the calling thread's team that are known to flush. */
+static _Thread_local int flushing;
+
+/* The calling thread and its team flush from here on; returns what the caller
+ * had.  The team's own threads, which serve kernels, stay so: to set them anew
+ * at each call would cost more than a small kernel. */
+static float_mode flush_begin(int threads)
+{
+    const float_mode before = mode_now();
+    mode_set(before | MODE_FLUSH);
+    if (threads > 1 && threads > flushing) {
+        #pragma omp parallel num_threads(threads)
+        mode_set(mode_now() | MODE_FLUSH);
+        flushing = threads;
+    }
+    return before;
+}
+
 void att_plan_prepare(att_plan *plan)
 {
+    flushing = 0; /* threads may have been made anew */
+    const float_mode before = flush_begin(plan->call.threads);
     if (plan->entry->kernel->prepare) plan->entry->kernel->prepare(&plan->call);
+    mode_set(before);
 }
 
 void att_plan_forward(const att_plan *plan)
 {
+    const float_mode before = flush_begin(plan->call.threads);
     plan->entry->kernel->forward(&plan->call);
+    mode_set(before);
 }
 
 void att_plan_backward(const att_plan *plan, const att_grad *g)
 {
+    const float_mode before = flush_begin(plan->call.threads);
     plan->entry->kernel->backward(&plan->call, g);
+    mode_set(before);
 }
 
 void att_plan_free(att_plan *plan)

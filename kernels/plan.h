@@ -135,6 +135,9 @@ typedef struct att_plan {
 const char *att_plan_create(att_plan *plan, const att_entry *entry,
                             const att_problem *p, int threads, bool grad,
                             bool dry);
+/* While a kernel runs, the calling thread and the team flush denormals: floats
+ * below 2^-126 in magnitude count as 0, read or made.  The calling thread has its
+ * own mode back afterwards. */
 void att_plan_prepare(att_plan *plan);
 void att_plan_forward(const att_plan *plan);
 /* After att_plan_forward() on the same inputs. */

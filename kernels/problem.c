@@ -1,12 +1,14 @@
 /* problem.c - the fields of a problem: text, defaults, checks, names. */
 #include "plan.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Larger tensors are refused before anything multiplies them further. */
 #define MAX_ELEMENTS ((size_t)1 << (sizeof(size_t) > 4 ? 36 : 28))
@@ -45,9 +47,18 @@ static const void *cmember(const att_problem *p, enum att_field f)
 
 /* ---- text ---------------------------------------------------------------------- */
 
-/* Reads a decimal int at *text and moves past it. */
+/* Reads a decimal int at *text, or true or false as JSON and Python write them,
+ * and moves past it. */
 static bool read_int(const char **text, int *out)
 {
+    static const char *const words[] = { "false", "true" };
+    for (int i = 0; i < 2; i++) {
+        const size_t n = strlen(words[i]);
+        if (strncasecmp(*text, words[i], n)) continue;
+        *text += n;
+        *out = i;
+        return true;
+    }
     char *end;
     errno = 0;
     const long v = strtol(*text, &end, 10);
@@ -89,6 +100,71 @@ static int spelling_index(const char *help, const char *text)
     }
 }
 
+/* What papers, frameworks and files write for a spelling of ours. */
+static const struct {
+    enum att_field field;
+    const char *written, *ours;
+} aliases[] = {
+    { ATT_FIELD_cost, "squared", "square" },
+    { ATT_FIELD_cost, "sq", "square" },
+    { ATT_FIELD_cost, "l2", "square" },
+    { ATT_FIELD_cost, "sqeuclidean", "square" },
+    { ATT_FIELD_cost, "(a_b)^2", "square" },
+    { ATT_FIELD_cost, "(a_b)**2", "square" },
+    { ATT_FIELD_cost, "absolute", "abs" },
+    { ATT_FIELD_cost, "l1", "abs" },
+    { ATT_FIELD_cost, "abs(a_b)", "abs" },
+    { ATT_FIELD_cost, "|a_b|", "abs" },
+    { ATT_FIELD_feature_map, "elu", "elu1" },
+    { ATT_FIELD_feature_map, "elu+1", "elu1" },
+    { ATT_FIELD_feature_map, "elu_1", "elu1" },
+    { ATT_FIELD_feature_map, "1+elu", "elu1" },
+    { ATT_FIELD_similarity, "dot_product", "dot" },
+    { ATT_FIELD_similarity, "scaled_dot_product", "scaled_dot" },
+    { ATT_FIELD_similarity, "cos", "cosine" },
+    { ATT_FIELD_similarity, "neg_euclidean", "neg_euclid" },
+    { ATT_FIELD_similarity, "neg_sqeuclidean", "neg_sqeuclid" },
+    { ATT_FIELD_similarity, "soft_dtw", "softdtw" },
+    { ATT_FIELD_similarity, "mlp", "mlp_sigmoid" },
+    { ATT_FIELD_normalisation, "exp_max", "expmax" },
+    { ATT_FIELD_normalisation, "min_max", "minmax" },
+    { ATT_FIELD_normalisation, "linf", "max" },
+    { ATT_FIELD_padding, "zeros", "zero" },
+    { ATT_FIELD_order, "kv", "kv_first" },
+    { ATT_FIELD_order, "qk", "qk_first" },
+    { ATT_FIELD_mask, "local+global", "local_global" },
+    { ATT_FIELD_mask, "2d_band", "band2d" },
+    { ATT_FIELD_merge, "sum", "add" },
+    { ATT_FIELD_merge, "cat", "concat" },
+    { ATT_FIELD_upsample, "bilinear", "linear" },
+    { ATT_FIELD_mode, "training", "train" },
+    { ATT_FIELD_mode, "evaluation", "eval" },
+    { ATT_FIELD_gelu, "none", "erf" },
+    { ATT_FIELD_dtype, "float32", "f32" },
+    { ATT_FIELD_dtype, "fp32", "f32" },
+    { ATT_FIELD_dtype, "float16", "f16" },
+    { ATT_FIELD_dtype, "fp16", "f16" },
+    { ATT_FIELD_dtype, "half", "f16" },
+    { ATT_FIELD_dtype, "bfloat16", "bf16" },
+};
+
+/* Index of what is written in lower or upper case, with dashes or underscores,
+ * as we or others spell it; -1. */
+static int written_index(enum att_field f, const char *text)
+{
+    char plain[ATT_TEXT];
+    size_t n = 0;
+    for (; text[n] && n + 1 < sizeof plain; n++)
+        plain[n] = text[n] == '-' ? '_' : (char)tolower((unsigned char)text[n]);
+    plain[n] = 0;
+    if (text[n]) return -1;
+    const int index = spelling_index(att_fields[f].help, plain);
+    for (size_t i = 0; index < 0 && i < sizeof aliases / sizeof *aliases; i++)
+        if (aliases[i].field == f && !strcmp(plain, aliases[i].written))
+            return spelling_index(att_fields[f].help, aliases[i].ours);
+    return index;
+}
+
 static void spelling(const char *help, int index, char *out)
 {
     while (index-- > 0) help += strcspn(help, "|:") + 1;
@@ -114,7 +190,7 @@ bool att_set(att_problem *p, enum att_field f, const char *text)
     case ATT_LIST:
         return read_list(text, member(p, f));
     case ATT_ENUM: {
-        const int v = spelling_index(att_fields[f].help, text);
+        const int v = written_index(f, text);
         if (v < 0) return false;
         *(int *)member(p, f) = v;
         return true;
@@ -207,6 +283,7 @@ void att_canonical(const att_mechanism *m, att_problem *p)
     shorten(&out.window);
     shorten(&out.dilation);
     shorten(&out.causal);
+    shorten(&out.shift);
     if (!att_uses(m, ATT_FIELD_conv)) shorten(&out.stride); /* else branches */
     if (out.value_dim == out.head_dim) out.value_dim = 0;
     if (out.tokens_k > 0 && out.grid.n > 0 &&

@@ -72,7 +72,8 @@ static void row_make(const att_ref *r, const ref_visible *visible, int h,
         max = fmax(max, s);
     }
     for (size_t t = 0; t < x->n; t++) {
-        x->weight[t] = max == -INFINITY ? 0 : exp(x->weight[t] - max);
+        const double s = x->weight[t];
+        x->weight[t] = isinf(max) ? max > 0 && s == max : exp(s - max);
         sum += x->weight[t];
         REF_COUNT(r, add, 3); /* maximum, minus maximum, sum */
         REF_COUNT(r, exp, 1);

@@ -46,7 +46,8 @@ typedef struct ref_visible {
 } ref_visible;
 
 /* o = softmax(scale q.k + bias) v over the visible pairs; a query that sees
- * nothing yields a zero row and lse = -inf. */
+ * nothing yields a zero row and lse = -inf.  Pairs with a bias of +inf share the
+ * row, which is the limit. */
 void ref_attend(const att_ref *r, const ref_visible *visible);
 void ref_attend_backward(const att_ref *r, const ref_visible *visible);
 void ref_attend_rows(const att_ref *r, const ref_visible *visible, int h,

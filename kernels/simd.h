@@ -47,9 +47,10 @@ typedef float vf_unaligned
 typedef int32_t vi_unaligned
     __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 
-/* Stands for -infinity where a finite number is needed: v_exp2 of it is 0, and
- * differences with it are not NaN. */
-#define V_LOWEST (-1e30f)
+/* The lowest float: where maxima begin, so that differences with them are not
+ * NaN.  Logits of hidden pairs are -infinity, of which v_exp2 is 0: a row whose
+ * sum is 0 saw nothing, and one of lowest logits is a row like others. */
+#define V_LOWEST (-0x1.fffffep127f)
 
 SIMD_INLINE vf v_load(const float *p)
 {
@@ -203,13 +204,27 @@ SIMD_INLINE void v_sum4(vf a, vf b, vf c, vf d, float *out)
 
 /* ---- tails: the first n (0..VL) lanes; nothing beyond is touched ---------------------- */
 
-#if defined SIMD_AVX2
-SIMD_INLINE __m256i simd_first(size_t n)
+/* A masked store does not forward to loads that follow it at once: where what
+ * lies behind may be overwritten, v_store() is faster.  Writing x[i] for i >= n
+ * sends x through memory: x & vi_first(n) does not. */
+
+/* All ones in the first n lanes, 0 in the others. */
+SIMD_INLINE vi vi_first(size_t n)
 {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
-}
+#if defined SIMD_AVX512
+    return (vi)_mm512_maskz_set1_epi32((__mmask16)((1u << n) - 1), -1);
+#elif defined SIMD_AVX2
+    return (int32_t)n > (vi){ 0, 1, 2, 3, 4, 5, 6, 7 };
+#else
+    return (int32_t)n > (vi){ 0, 1, 2, 3 };
 #endif
+}
+
+/* x in the first n lanes, 0 in the others. */
+SIMD_INLINE vf v_first(vf x, size_t n)
+{
+    return (vf)((vi)x & vi_first(n));
+}
 
 /* Lanes from n on are 0. */
 SIMD_INLINE vf v_load_n(const float *p, size_t n)
@@ -217,7 +232,7 @@ SIMD_INLINE vf v_load_n(const float *p, size_t n)
 #if defined SIMD_AVX512
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif defined SIMD_AVX2
-    return (vf)_mm256_maskload_ps(p, simd_first(n));
+    return (vf)_mm256_maskload_ps(p, (__m256i)vi_first(n));
 #else
     vf x = v_zero();
     memcpy(&x, p, n * sizeof *p);
@@ -230,7 +245,7 @@ SIMD_INLINE void v_store_n(float *p, vf x, size_t n)
 #if defined SIMD_AVX512
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
 #elif defined SIMD_AVX2
-    _mm256_maskstore_ps(p, simd_first(n), (__m256)x);
+    _mm256_maskstore_ps(p, (__m256i)vi_first(n), (__m256)x);
 #else
     memcpy(p, &x, n * sizeof *p);
 #endif
@@ -252,10 +267,28 @@ SIMD_INLINE vf simd_round(vf x)
 #endif
 }
 
-/* 2^r 2^n for r in [-1/2, 1/2], n integer: a polynomial of degree 5 with p(0) = 1
- * fitted for the least relative error on that interval (Lawson's iteration),
- * 9.1e-8 exactly, 1.6e-7 when evaluated in float. */
-SIMD_INLINE vf simd_exp2_parts(vf r, vf n)
+/* Lanes of x that are not below `least` (NaN is not), as simd_exp2_parts() takes
+ * them. */
+#if defined SIMD_AVX512
+typedef __mmask16 simd_mask;
+#else
+typedef vi simd_mask;
+#endif
+
+SIMD_INLINE simd_mask simd_not_below(vf x, float least)
+{
+#if defined SIMD_AVX512
+    return _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(least), _CMP_NLT_UQ);
+#else
+    return ~(x < least);
+#endif
+}
+
+/* 2^r 2^n for r in [-1/2, 1/2], n integer, where `normal` says so, else 0: a
+ * polynomial of degree 5 with p(0) = 1 fitted for the least relative error on
+ * that interval (Lawson's iteration), 9.1e-8 exactly, 1.6e-7 when evaluated in
+ * float. */
+SIMD_INLINE vf simd_exp2_parts(vf r, vf n, simd_mask normal)
 {
     vf p = v_set1(0x1.5bba14p-10f);
     p = v_fma(p, r, v_set1(0x1.3cea88p-7f));
@@ -264,43 +297,71 @@ SIMD_INLINE vf simd_exp2_parts(vf r, vf n)
     p = v_fma(p, r, v_set1(0x1.62e42ap-1f));
     p = v_fma(p, r, v_set1(1.0f));
 #if defined SIMD_AVX512
-    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+    return (vf)_mm512_maskz_scalef_ps(normal, (__m512)p, (__m512)n);
 #else
-    return (vf)((vi)p + (__builtin_convertvector(n, vi) << 23));
+    return (vf)(((vi)p + (__builtin_convertvector(n, vi) << 23)) & normal);
 #endif
 }
 
-/* 2^x, relative error below 3e-7; 0 below -127, infinity from 128 on.  x must not
- * be -infinity or NaN: use V_LOWEST. */
+/* 2^x, relative error below 3e-7; infinity from 128 on.  Below -126 it is 0 and
+ * never denormal: a denormal costs each multiply-add that meets it more than a
+ * hundred cycles on some processors. */
 SIMD_INLINE vf v_exp2(vf x)
 {
+    const simd_mask normal = simd_not_below(x, -126);
 #if !defined SIMD_AVX512 /* scalef saturates by itself */
-    x = v_min(v_max(x, v_set1(-127)), v_set1(128));
+    x = v_min(v_set1(128), x); /* a NaN stays one */
 #endif
     const vf n = simd_round(x);
-    return simd_exp2_parts(x - n, n);
+    return simd_exp2_parts(x - n, n, normal);
 }
 
-/* e^x, relative error below 4e-7, same limits.  The reduction subtracts n ln 2 in
+/* e^x, relative error below 4e-7; 0 where that would be below 2^-126, infinity
+ * where it would be above the largest float.  The reduction subtracts n ln 2 in
  * two parts, the first exact in float. */
 SIMD_INLINE vf v_exp(vf x)
 {
-#if defined SIMD_AVX512 /* scalef rounds to 0 or infinity by itself */
-    const vf y = v_min(v_max(x, v_set1(-104)), v_set1(89));
+    const simd_mask normal = simd_not_below(x, -87.3365f);
+#if defined SIMD_AVX512 /* scalef rounds to infinity by itself */
+    const vf y = v_min(v_set1(89), x);
 #else
     const vf high = v_set1(88.72283f);
-    const vf y = v_min(v_max(x, v_set1(-87.33654f)), high);
+    const vf y = v_min(high, x);
 #endif
     const vf n = simd_round(y * 1.44269504f);
     vf r = y - n * 0.693359375f;
     r = r - n * -2.12194440e-4f;
-    const vf e = simd_exp2_parts(r * 1.44269504f, n);
+    const vf e = simd_exp2_parts(r * 1.44269504f, n, normal);
 #if defined SIMD_AVX512
     return e;
 #else
-    return v_select(x > high, v_set1(INFINITY),
-                    v_select(x < -87.33654f, v_zero(), e));
+    return v_select(x > high, v_set1(INFINITY), e);
 #endif
+}
+
+/* log2(e) b of a term b of logits, for logits in base 2.  Beyond 2^100, where it
+ * only has to keep the order of the terms, it grows as b alone, so that every
+ * float has a place: finite ones stay so, infinity is the largest, -infinity
+ * hides the pair. */
+SIMD_INLINE vf v_base2(vf b)
+{
+    const vf near = v_min(v_max(b, v_set1(-0x1p100f)), v_set1(0x1p100f));
+    return v_fma(v_set1(0.44269504f), near, v_min(b, v_set1(-V_LOWEST)));
+}
+
+static inline float simd_base2(float b)
+{
+    const float near = fminf(fmaxf(b, -0x1p100f), 0x1p100f);
+    return 0.44269504f * near + fminf(b, -V_LOWEST);
+}
+
+/* The logit whose value in base 2 is x. */
+static inline float simd_base_e(float x)
+{
+    const float far = 0x1.715476p100f; /* log2(e) 2^100 */
+    return x > far    ? x - (far - 0x1p100f)
+           : x < -far ? x + (far - 0x1p100f)
+                      : x * 0.69314718f;
 }
 
 /* 1 / (1 + e^-x). */

@@ -30,12 +30,14 @@ SIMD_INLINE vf v_from_f16(const uint16_t *p)
 #elif defined SIMD_AVX2
     return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #else
-    /* The exponent is moved by a multiplication, which is exact and also
-     * normalises subnormals; infinity and NaN are put back. */
+    /* The exponent is moved as an integer, of infinity and NaN twice.  Subnormals
+     * get one, 2^-14, that is taken away again: no float is ever denormal. */
     const vu h = __builtin_convertvector(vh_load(p), vu);
-    const vf a = (vf)((h & 0x7fff) << 13) * v_set1(0x1p112f);
-    const vu special = (vu)((h & 0x7c00) == 0x7c00) & 0x7f800000u;
-    return (vf)((vu)a | special | (h & 0x8000) << 16);
+    const vu e = h & 0x7c00, a = ((h & 0x7fff) << 13) + (112u << 23);
+    const vu tiny = (vu)(e == 0), special = (vu)(e == 0x7c00);
+    const vf small = (vf)(a + (1u << 23)) - v_set1(0x1p-14f);
+    const vu u = (((vu)small & tiny) | (a & ~tiny)) + (special & 112u << 23);
+    return (vf)(u | (h & 0x8000) << 16);
 #endif
 }
 

@@ -87,6 +87,7 @@ static const column before_axes[] = {
     WORD("level", "level", true, "level"),
     { "threads", "threads", "threads", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, threads },
     WORD("pass", "pass", true, "pass"),
+    WORD("inputs", "inputs", false, "inputs"),
     { "tokens", "tokens", "sequence length N", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, NULL },
 };
 
@@ -203,11 +204,21 @@ static void add_members(columns *c, const results *r, const char *part,
     }
 }
 
+static bool has_other_inputs(const results *r)
+{
+    for (int i = 0; i < r->count; i++)
+        if (json_get(r->item[i].row, "inputs")) return true;
+    return false;
+}
+
 void columns_make(columns *c, const results *r)
 {
     *c = (columns){ 0 };
-    for (size_t i = 0; i < sizeof before_axes / sizeof *before_axes; i++)
-        add(c, &before_axes[i]);
+    for (size_t i = 0; i < sizeof before_axes / sizeof *before_axes; i++) {
+        column one = before_axes[i];
+        if (!strcmp(one.name, "inputs")) one.standard = has_other_inputs(r);
+        add(c, &one);
+    }
     add_members(c, r, "problem", "", COLUMN_AXIS);
     for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++)
         add(c, &after_axes[i]);
@@ -301,7 +312,8 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         snprintf(out, size, "%s", text);
     } else if (c->kind == COLUMN_TEXT) {
         const char *text = json_text(result_member(r->row, c->path));
-        snprintf(out, size, "%s", text ? text : "");
+        if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
+        snprintf(out, size, "%s", text);
     } else {
         double value[3];
         column_numbers(c, r, value);

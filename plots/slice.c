@@ -19,7 +19,7 @@ static void *sure(void *p)
 /* Axes that a figure holds still, in the order in which values are chosen.  All
  * other fields of a problem make variants of a kernel: lines of their own. */
 static const char *const still[] = {
-    "pass", "level", "dtype", "causal", "threads", "batch", "heads", "head_dim",
+    "pass", "inputs", "level", "dtype", "causal", "threads", "batch", "heads", "head_dim",
     "value_dim", "tokens_k", "tokens", "window", "seed",
 };
 enum { STILL = sizeof still / sizeof *still };
@@ -137,6 +137,7 @@ static int choose(const tally *t, const char *axis)
                       (t->value[i].cases == t->value[best].cases && order < 0);
         if (!strcmp(axis, "pass")) better = order > 0; /* forward           */
         if (!strcmp(axis, "level")) better = order > 0;
+        if (!strcmp(axis, "inputs")) better = order < 0; /* normal          */
         if (better) best = i;
     }
     return best;
@@ -402,7 +403,10 @@ void slice_describe(const slice *s, char *out, size_t size)
     for (int i = 0; i < s->fixed_count; i++) {
         const fixed_axis *f = &s->fixed[i];
         char text[RESULT_TEXT + 32];
-        if (f->axis->kind == COLUMN_TEXT) snprintf(text, sizeof text, "%s",
+        if (!strcmp(f->axis->name, "inputs")) {
+            if (!strcmp(f->value, "normal")) continue;
+            snprintf(text, sizeof text, "%s inputs", f->value);
+        } else if (f->axis->kind == COLUMN_TEXT) snprintf(text, sizeof text, "%s",
                                                    f->value);
         else if (!strcmp(f->axis->name, "causal")) {
             if (!strcmp(f->value, "0")) continue;

@@ -3,7 +3,7 @@
  * A figure varies one axis and compares kernels; every other axis that can be
  * compared at all (head dim, window, threads, level, pass ...) must have one
  * value.  Where the caller does not ask for one, the value with most cases is
- * taken (forward before backward, the highest level), and the slice tells which
+ * taken (forward before backward, normal inputs, the highest level), and the slice tells which
  * values it left out, so that nothing is mixed or hidden silently.
  *
  * Mechanisms without an axis (softmax has no window) belong to every value of

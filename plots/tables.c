@@ -93,7 +93,8 @@ static int compare_texts(const char *a, const char *b)
 
 static int compare_cases(const void *a, const void *b, void *context)
 {
-    static const char *const first[] = { "kernel", "pass", "level", "threads" };
+    static const char *const first[] = { "kernel", "pass", "inputs", "level",
+                                         "threads" };
     const result *x = *(const result *const *)a, *y = *(const result *const *)b;
     const columns *c = context;
     char tx[RESULT_TEXT], ty[RESULT_TEXT];

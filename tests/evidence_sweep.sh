@@ -1,5 +1,6 @@
 #!/bin/bash
-# tests/evidence_sweep.sh PROGRAM - `sweep --aa` and `sweep --bind`, end to end.
+# tests/evidence_sweep.sh PROGRAM - `sweep --aa`, `--bind` and `--inputs`, and what
+# a sweep says of its own numbers, end to end.
 . "$(dirname "$0")/check.sh"
 program=$1
 out=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-evidence-XXXXXX")
@@ -61,5 +62,48 @@ taskset -c "$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')" \
 grep -q '"status":"ok","reason":"more threads than processors"' \
     "$out/shared/journal.jsonl"
 check "--bind none lets them share, with the reason" $?
+
+# ---- inputs ----
+sharp=("$program" sweep "${small[@]}" --kernel softmax.flash --processes 1
+    --inputs normal,sharp --out "$out/sharp")
+"${sharp[@]}" >"$out/log" 2>&1
+check "sweep --inputs normal,sharp succeeds" $?
+[ "$(grep -c '"case":"[^"]*,in=sharp,t=1,[^"]*".*"inputs":"sharp"' "$out/sharp/journal.jsonl")" = 1 ] &&
+    [ "$(rows sharp case)" = 2 ] && [ "$(grep -c '"inputs":"sharp"' "$out/sharp/journal.jsonl")" = 1 ]
+check "sharp inputs are in the case's name and in its row" $?
+grep -qE '^time with sharp inputs over that with normal ones: 1 cases?, median [0-9.]+' "$out/log"
+check "a sweep tells the ratio of sharp and normal inputs" $?
+"${sharp[@]}" 2>&1 | grep -q '^# 2 of 2 cases are in'
+check "both are found again" $?
+"$program" table "$out/sharp" --columns kernel,inputs --format csv >"$out/table" 2>&1
+grep -q '^softmax.flash,normal' "$out/table" && grep -q '^softmax.flash,sharp' "$out/table"
+check "a table tells them apart" $?
+"$program" table "$out/sharp" --rows kernel --cols n >"$out/table" 2>&1
+[ "$(grep -c softmax.flash "$out/table")" = 1 ]
+check "a pivot does not mix them" $?
+"$program" sweep "${small[@]}" --kernel softmax.flash --check 1e8 --processes 1 \
+    --inputs sharp --out "$out/checked" >"$out/log" 2>&1 &&
+    grep '"in' "$out/checked/journal.jsonl" | grep -q '"pass":true'
+check "sharp inputs are checked against the reference" $?
+"$program" sweep --inputs flat --out "$out/none" >"$out/log" 2>&1
+[ $? = 2 ] && grep -q "'flat' is neither normal nor sharp" "$out/log"
+check "--inputs with another word is a usage error" $?
+
+# ---- a level that does not pay ----
+levels=("$program" sweep "${small[@]}" --kernel softmax.naive,softmax.flash
+    --processes 1 --level all --out "$out/levels")
+"${levels[@]}" >"$out/log" 2>&1
+best=$(grep -oE '"level":"v[34]"' "$out/levels/journal.jsonl" | sort -u | sed -n '$s/.*"\(v.\)"/\1/p')
+if [ -n "$best" ]; then
+    # the same journal, in which the highest level is slower
+    times() { echo "s/\"median\":[^,]*,\"lo\":[^,]*,\"hi\":[^,]*/\"median\":$1,\"lo\":$2,\"hi\":$3/"; }
+    sed -i -e "/\"softmax.flash\"/$(times 5000 4000 6000)" \
+        -e "/\"softmax.flash\".*\"level\":\"$best\"/$(times 9000 8000 9500)" \
+        -e "/\"softmax.naive\"/$(times 5000 4000 6000)" "$out/levels/journal.jsonl"
+    "${levels[@]}" >"$out/log" 2>&1
+    [ "$(grep -c '^slower at ' "$out/log")" = 1 ] &&
+        grep -q "^slower at $best than at v[0-9], by a factor of 1.80: softmax.flash/" "$out/log"
+    check "a level slower than the one below it is said" $?
+fi
 
 finish

@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include "../harness/check.h"
+#include "../harness/guard.h"
 #include "../harness/shapes.h"
 
 #include <math.h>
@@ -42,11 +43,6 @@ static bool quick;
 /* Repeated calls and other thread counts may sum in another order. */
 #define REPEAT_TOLERANCE 2e-5
 
-static const check_memory guarded = { .take = guard_take,
-                                      .release = guard_release,
-                                      .seal = guard_seal,
-                                      .again = 1 };
-
 /* ---- child ----------------------------------------------------------------------- */
 
 static void note_failure(verdict *v, const char *name, const char *what,
@@ -59,6 +55,11 @@ static void note_failure(verdict *v, const char *name, const char *what,
                  (unsigned long long)x->seed);
 }
 
+static bool has_gradients(const att_mechanism *m, const shape *x)
+{
+    return m->backward && inputs_family_backward(x->family);
+}
+
 /* Results of the entry for x with that many threads; forward alone if backward
  * is refused.  NULL, or why it refuses. */
 static const char *results(const att_entry *entry, const shape *x, int threads,
@@ -66,38 +67,26 @@ static const char *results(const att_entry *entry, const shape *x, int threads,
 {
     const att_mechanism *m = entry->mechanism;
     const char *why = NULL;
-    for (int grad = m->backward != NULL; grad >= 0; grad--) {
+    for (int grad = has_gradients(m, x); grad >= 0; grad--) {
         error e;
         if (check_values_make(v, m, &x->problem, grad, &e) ||
             check_values_fill(v, x->seed, x->family, &e))
             abort();
-        why = check_run(entry, threads, &guarded, v);
+        why = check_run(entry, threads, &guard_memory, v);
         if (!why) return NULL;
         check_values_free(v);
     }
     return why;
 }
 
-/* Against `want`, made anew more patiently if the first look is bad. */
-static bool agrees(const check_values *got, check_values *want, bool *conditioned,
-                   double tol, double tol_grad, check_result *result)
-{
-    error e;
-    check_compare(got, want, tol, tol_grad, result);
-    if (result->pass) return true;
-    if (!*conditioned && check_conditioning(want, &e)) abort();
-    *conditioned = true;
-    check_compare(got, want, tol, tol_grad, result);
-    return result->pass;
-}
-
 static void check_entry(int index, const att_entry *entry, const shape *x,
-                        check_values *want, bool *conditioned, int slot)
+                        check_values *want, int slot)
 {
     verdict *v = &verdicts[index];
     char *name = now[slot].name;
     check_values one, more;
     check_result result;
+    error e;
 
     att_case_name(entry, &x->problem, x->threads, ATT_BACKWARD, name);
     now[slot].entry = index;
@@ -108,8 +97,8 @@ static void check_entry(int index, const att_entry *entry, const shape *x,
         return;
     }
     v->checked++;
-    if (!agrees(&one, want, conditioned, check_tolerance(&x->problem, 0),
-                check_tolerance(&x->problem, 1), &result))
+    if (check_judge(&one, want, &result, &e)) abort();
+    if (!result.pass)
         note_failure(v, name, "differs from the reference by", result.max_abs,
                      result.worst, x);
     for (int threads = 2; threads <= (quick ? 2 : 3); threads++) {
@@ -142,8 +131,7 @@ static void check_mechanism(const att_mechanism *m, int slot)
     for (int s = 0; s < list.count; s += quick ? 4 : 1) {
         const shape *x = &list.item[s];
         check_values want;
-        bool conditioned = false;
-        if (check_values_make(&want, m, &x->problem, m->backward != NULL, &e) ||
+        if (check_values_make(&want, m, &x->problem, has_gradients(m, x), &e) ||
             check_values_fill(&want, x->seed, x->family, &e))
             abort();
         now[slot].entry = -1;
@@ -151,7 +139,7 @@ static void check_mechanism(const att_mechanism *m, int slot)
         check_reference(&want, NULL);
         for (int i = 0; i < n; i++)
             if (entry[i].mechanism == m && !verdicts[i].crashed)
-                check_entry(i, &entry[i], x, &want, &conditioned, slot);
+                check_entry(i, &entry[i], x, &want, slot);
         check_values_free(&want);
     }
     shapes_free(&list);

@@ -325,7 +325,7 @@ static void input_families(void **state)
     (void)state;
     const att_mechanism *m = att_find_mechanism("softmax");
     const att_problem p = att_problem_default;
-    for (int f = INPUTS_NORMAL; f <= INPUTS_NEGATIVE; f++) {
+    for (int f = INPUTS_NORMAL; f <= INPUTS_SHARP; f++) {
         inputs in;
         error e;
         float most = -INFINITY, least = INFINITY;

@@ -2,13 +2,19 @@
  * machine runs, in memory that ends at a page that faults. */
 #include "test.h"
 
+#include "../harness/guard.h"
 #include "../kernels/plan.h"
 #include "simd_level.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
 
 enum { LANES = 16 };
 
@@ -78,15 +84,73 @@ static void exponentials(void **state)
 
     assert_true(at(s->exp2, 0) == 1);
     assert_true(at(s->exp2, -1e30f) == 0);
-    assert_true(at(s->exp2, -127) == 0 || at(s->exp2, -127) < 6e-39f);
-    assert_true(at(s->exp2, -126.7f) < 1.2e-38f);
+    assert_true(at(s->exp2, -126) == FLT_MIN);
+    assert_true(at(s->exp2, -INFINITY) == 0);
+    assert_true(isnan(at(s->exp2, NAN)));
     assert_true(isinf(at(s->exp2, 128)));
     assert_true(isinf(at(s->exp2, 1e30f)));
     assert_true(at(s->exp, 0) == 1);
     assert_true(at(s->exp, -105) == 0);
     assert_true(at(s->exp, -1e30f) == 0);
+    assert_true(at(s->exp, -INFINITY) == 0);
+    assert_true(isnan(at(s->exp, NAN)));
     assert_true(isinf(at(s->exp, 89)));
     assert_true(isinf(at(s->exp, 1e30f)));
+}
+
+/* Around the end of the normal range a result is normal or 0, and 0 only where
+ * 2^x is less than a part in 10^4 above that end. */
+static void check_below(void (*f)(const float *, float *), float lowest,
+                        float zero, float normal)
+{
+    for (float x = lowest; x < normal + 1; x = nextafterf(x, INFINITY) + 1e-5f) {
+        const float y = at(f, x);
+        if (y != 0 && y < FLT_MIN) fail_msg("denormal %g at %.9g", y, x);
+        if (x < zero && y != 0) fail_msg("%g at %.9g", y, x);
+        if (x >= normal && y == 0) fail_msg("0 at %.9g", x);
+    }
+}
+
+static void nothing_is_denormal(void **state)
+{
+    const simd_level *s = level_of(state);
+    check_below(s->exp2, -128, -126, -126);
+    check_below(s->exp2, -150.1f, -149, -126);
+    check_below(s->exp, -88.5f, -87.33655f, -87.336f);
+    check_below(s->exp, -104.1f, -103, -87.336f);
+}
+
+/* Halves of every bit pattern; subnormal ones are normal floats, which they stay
+ * on a processor that flushes denormals. */
+static void halves(void **state)
+{
+    const simd_level *s = level_of(state);
+#ifdef __SSE2__
+    const unsigned mode = _mm_getcsr();
+#endif
+    for (unsigned first = 0; first < 0x10000; first += LANES) {
+        uint16_t half[LANES], back[LANES];
+        float x[LANES], want[LANES];
+        for (unsigned l = 0; l < LANES; l++) half[l] = (uint16_t)(first + l);
+        att_fetch(ATT_F16, want, half, LANES);
+#ifdef __SSE2__
+        _mm_setcsr(mode | 0x8040);
+#endif
+        for (int l = 0; l < LANES; l += s->lanes) s->from_half(half + l, x + l);
+        for (int l = 0; l < LANES; l += s->lanes) s->to_half(x + l, back + l);
+#ifdef __SSE2__
+        _mm_setcsr(mode);
+#endif
+        for (int l = 0; l < LANES; l++) {
+            if (isnan(want[l])) {
+                assert_true(isnan(x[l]));
+                continue;
+            }
+            if (x[l] != want[l] || signbit(x[l]) != signbit(want[l]))
+                fail_msg("half %04x is %g, not %g", half[l], x[l], want[l]);
+            assert_int_equal(back[l], half[l]);
+        }
+    }
 }
 
 static double sigmoid(double x)
@@ -261,6 +325,7 @@ static void products(void **state)
 
 static const struct { const char *name; CMUnitTestFunction function; } each[] = {
     { "exponentials", exponentials }, { "sigmoids", sigmoids },
+    { "nothing is denormal", nothing_is_denormal }, { "halves", halves },
     { "elementwise", elementwise },   { "tails", tails },
     { "permutes", permutes },         { "transposes", transposes },
     { "products", products },

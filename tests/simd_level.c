@@ -2,6 +2,7 @@
 #include "simd_level.h"
 
 #include "../kernels/att.h"
+#include "../kernels/store.h"
 #include "../kernels/tile.h"
 
 #define ONE(name, expression)                                                  \
@@ -31,6 +32,16 @@ TWO(select_, v_select(a < b, a, b))
 static void fma_(const float *x, const float *y, const float *z, float *out)
 {
     v_store(out, v_fma(v_load(x), v_load(y), v_load(z)));
+}
+
+static void from_half_(const uint16_t *x, float *out)
+{
+    v_store(out, v_from_f16(x));
+}
+
+static void to_half_(const float *x, uint16_t *out)
+{
+    v_to_f16(out, v_load(x));
 }
 
 static float sum_(const float *x)
@@ -78,6 +89,8 @@ const simd_level ATT_PASTE(simd_, ATT_UNIT) = {
     .select = select_,
     .sum = sum_,
     .hmax = hmax_,
+    .from_half = from_half_,
+    .to_half = to_half_,
     .tail = tail_,
     .permute2 = permute2_,
     .transpose = transpose_,

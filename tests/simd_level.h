@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct simd_level {
     int lanes;
@@ -21,6 +22,9 @@ typedef struct simd_level {
     void (*select)(const float *x, const float *y, float *out); /* x < y ? x : y */
     float (*sum)(const float *x);
     float (*hmax)(const float *x);
+    /* `lanes` halves, as bits, to and from floats. */
+    void (*from_half)(const uint16_t *x, float *out);
+    void (*to_half)(const float *x, uint16_t *out);
     /* Loads n floats at x, stores n at out; lanes from n on go to `rest`. */
     void (*tail)(const float *x, float *out, size_t n, float *rest);
     void (*permute2)(const float *a, const float *b, const int *index,

@@ -76,3 +76,18 @@ int test_run(const char *name, const struct CMUnitTest *tests, size_t count,
     free(list);
     return failed > 0;
 }
+
+/* ---- a folder of a test's own ---------------------------------------------------- */
+
+bool test_folder(char *out, size_t size, const char *name)
+{
+    snprintf(out, size, "%s/attnbench-%s-XXXXXX", test_tmp(), name);
+    return mkdtemp(out) != NULL;
+}
+
+void test_folder_remove(const char *folder)
+{
+    char command[256];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    if (system(command)) perror(folder);
+}

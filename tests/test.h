@@ -36,13 +36,4 @@ extern size_t test_skips;
 bool test_folder(char *out, size_t size, const char *name);
 void test_folder_remove(const char *folder);
 
-/* Memory between pages that fault, aligned to ATT_ALIGN and therefore less than
- * that before the last page; tight: right before it, aligned to nothing.  The
- * bytes between block and page edges are filled and checked on release, which
- * aborts with a line if they were written. */
-void *guard_take(size_t bytes);
-void *guard_take_tight(size_t bytes);
-void guard_release(void *block);
-void guard_seal(void *block); /* read-only from here on */
-
 #endif

@@ -1,17 +1,14 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files process numbers training data evidence ledger counters corpus zoo matrix models simd properties references kernels
-TEST_SCRIPTS := build golden readme figures cache evidence_sweep journal papi training_cli findings plugin cli faults limits layout peers slurm
+TEST_PROGRAMS := problem files process numbers training data evidence ledger counters corpus zoo matrix models simd denormals properties references kernels
+TEST_SCRIPTS := build golden random random_options readme figures cache evidence_sweep journal papi training_cli findings plugin cli faults limits layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
 TEST_BUILT := $(TEST_PROGRAMS:%=$(B)/tests/%)
 
-# What every test program shares.
-TEST_SHARED := $(B)/tests/test.o $(B)/tests/guard.o
-
-$(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(TEST_SHARED) $(TEST_OBJECTS)
+$(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/test.o $(TEST_OBJECTS)
 	$(call say,link,$@)
 	$(Q)$(LINK) $(filter %.o,$^) $(LDLIBS) $(shell $(PKG_CONFIG) --libs cmocka) -o $@
 # The vector vocabulary is compiled like kernels, once per level.
@@ -31,8 +28,8 @@ FUZZ_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/fuzz/*.c))
 $(B)/tests/corpus: $(FUZZ_OBJECTS)
 $(B)/tests/corpus: LDLIBS += $(FUZZ_LDFLAGS)
 -include $(FUZZ_OBJECTS:.o=.d)
-.SECONDARY: $(TEST_BUILT:%=%.o) $(TEST_SHARED)
--include $(TEST_BUILT:%=%.d) $(TEST_SHARED:.o=.d)
+.SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/test.o
+-include $(TEST_BUILT:%=%.d) $(B)/tests/test.d
 
 .PHONY: test test-quick tests asan tsan distros
 tests: all $(TEST_BUILT) $(PMU).so

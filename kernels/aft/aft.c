@@ -76,6 +76,7 @@ static int parameters(const att_problem *p, att_tensor *out)
     out[W].dims = out[WU].dims = out[WV].dims = 1;
     if (f == 0) {
         out[W].dims = 2;
+        out[W].logit = true;
         out[W].dim[0] = out[W].dim[1] = t;
         return 3;
     }
@@ -172,7 +173,8 @@ static void bias_row(const att_ref *r, kept_fn *kept, size_t t, double *b)
     REF_COUNT(r, pairs, seen(r->p, t));
 }
 
-/* softmax_j(k_jf + b_j), and 0 for tokens that t does not see. */
+/* softmax_j(k_jf + b_j), and 0 for tokens that t does not see or that a bias of
+ * -inf hides; those of +inf share the row. */
 static void weights(const att_ref *r, const double *b, size_t t, size_t f,
                     double *a)
 {
@@ -180,9 +182,11 @@ static void weights(const att_ref *r, const double *b, size_t t, size_t f,
     const size_t end = seen(r->p, t);
     double max = -INFINITY, sum = 0;
     for (size_t j = 0; j < end; j++) max = fmax(max, r->k[j * d + f] + b[j]);
-    for (size_t j = 0; j < end; j++)
-        sum += a[j] = exp(r->k[j * d + f] + b[j] - max);
-    for (size_t j = 0; j < end; j++) a[j] /= sum;
+    for (size_t j = 0; j < end; j++) {
+        const double s = r->k[j * d + f] + b[j];
+        sum += a[j] = isinf(max) ? max > 0 && s == max : exp(s - max);
+    }
+    for (size_t j = 0; j < end; j++) a[j] /= sum > 0 ? sum : 1;
     for (size_t j = end; j < n; j++) a[j] = 0;
 }
 

@@ -74,10 +74,10 @@ SIMD_INLINE size_t aft_lanes(size_t width, size_t f)
     return width - f < VL ? width - f : VL;
 }
 
-/* k + b without overflow; differences of two such logits are finite. */
+/* k + b; a bias of -infinity hides the token, one of infinity is the largest. */
 SIMD_INLINE vf aft_logit(vf k, float b)
 {
-    return v_min(v_max(k + v_set1(b), v_set1(-1e38f)), v_set1(1e38f));
+    return v_min(v_set1(-V_LOWEST), k + v_set1(b));
 }
 
 /* e^x for x <= 0, minus infinity included. */
@@ -95,7 +95,7 @@ typedef struct aft_row {
 SIMD_INLINE aft_row aft_exact(const float *k, const float *v, size_t width,
                               size_t n, const float *b, size_t end)
 {
-    aft_row x = { .max = v_set1(-1e38f), .den = v_zero() };
+    aft_row x = { .max = v_set1(V_LOWEST), .den = v_zero() };
     vf num = v_zero();
     for (size_t j = 0; j < end; j++)
         x.max = v_max(x.max, aft_logit(aft_load(k + j * width, n), b[j]));
@@ -105,6 +105,8 @@ SIMD_INLINE aft_row aft_exact(const float *k, const float *v, size_t width,
         x.den += e;
         num = v_fma(e, aft_load(v + j * width, n), num);
     }
+    /* a token that sees nothing: 0, and 0 / 1 for its weights */
+    x.den = v_select(x.den > 0.0f, x.den, v_set1(1));
     x.mean = num / x.den;
     return x;
 }

@@ -95,12 +95,10 @@ SIMD_INLINE pair pair_at(const att_call *c, const saved *s, const float *dout,
                  aft_load(s->den + at, lanes);
     const vf q = aft_load((const float *)c->q + at, lanes);
     const vf v = aft_load((const float *)c->v + from, lanes);
-    pair x = { .dv = a * aft_load(dout + at, lanes) * v_sigmoid(q) };
-    x.de = x.dv * (v - aft_load(s->mean + at, lanes));
+    const vf dv = a * aft_load(dout + at, lanes) * v_sigmoid(q);
+    const vf de = dv * (v - aft_load(s->mean + at, lanes));
     /* beyond the last feature the maximum and the denominator are 0 */
-    if (lanes < VL)
-        for (size_t i = lanes; i < VL; i++) x.dv[i] = x.de[i] = 0;
-    return x;
+    return (pair){ .dv = v_first(dv, lanes), .de = v_first(de, lanes) };
 }
 
 /* Sum over the features of de of one pair, and, where dk or dv are wanted, their

@@ -155,15 +155,12 @@ aft_bias_view(const att_call *c, const float *wv, size_t t, size_t rows,
 static inline __attribute__((unused)) float aft_row_max(const float *w,
                                                         size_t n)
 {
-    float m = w[0];
+    vf max = v_set1(w[0]);
     size_t j = 0;
-    if (n >= VL) {
-        vf max = v_load(w);
-        for (j = VL; j + VL <= n; j += VL) max = v_max(max, v_load(w + j));
-        m = v_hmax(max);
-    }
-    for (; j < n; j++) m = w[j] > m ? w[j] : m;
-    return m;
+    for (; j + VL <= n; j += VL) max = v_max(max, v_load(w + j));
+    if (j < n) /* one by one they would be branches that nobody can predict */
+        max = v_max(max, v_select(vi_first(n - j), v_load_n(w + j, n - j), max));
+    return v_hmax(max);
 }
 
 /* ---- what forward leaves for backward ----------------------------------------------- */
@@ -227,9 +224,7 @@ aft_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
         vf den = aft_load(sums + width + f, lanes), least = v_set1(AFT_TINY);
         vf mean = aft_load(sums + f, lanes) / den;
         if (base) least = v_max(least, part * aft_load(base + f, lanes));
-        if (lanes < VL) /* idle lanes are never too small */
-            for (size_t i = lanes; i < VL; i++) den[i] = least[i];
-        if (aft_any(~(den >= least))) {
+        if (aft_any(~(den >= least) & vi_first(lanes))) {
             if (!exact) aft_bias_row(c, kind, t, b);
             mean = aft_exact(k + f, v + f, width, lanes, b,
                              aft_seen(c->p, t)).mean;
@@ -316,9 +311,8 @@ static inline void aft_exact_chunk(const att_call *c, const att_grad *g,
     const float *v = (const float *)c->v + keys;
     const aft_row x = aft_exact(k, v, width, lanes, b, end);
     const vf gate = v_sigmoid(aft_load((const float *)c->q + at, lanes));
-    vf p = aft_load(g->dout + at, lanes) * gate / x.den;
-    if (lanes < VL)
-        for (size_t i = lanes; i < VL; i++) p[i] = 0;
+    const vf p =
+        v_first(aft_load(g->dout + at, lanes) * gate / x.den, lanes);
 
     for (size_t j = 0; j < end; j++) {
         const size_t from = j * width;
@@ -348,10 +342,8 @@ aft_exact_backward(const att_call *c, const att_grad *g, enum aft_kind kind,
         bool known = false; /* the bias row is made on first need */
         for (size_t f = 0; f < width; f += VL) {
             const size_t lanes = aft_lanes(width, f);
-            vf den = aft_load(s.den + row * width + f, lanes);
-            if (lanes < VL)
-                for (size_t i = lanes; i < VL; i++) den[i] = 1;
-            if (!aft_any(den == 0.0f)) continue;
+            const vf den = aft_load(s.den + row * width + f, lanes);
+            if (!aft_any((den == 0.0f) & vi_first(lanes))) continue;
             if (!known) aft_bias_row(c, kind, row % n, b);
             known = true;
             aft_exact_chunk(c, g, kind, row, f, lanes, b);

@@ -105,10 +105,9 @@ static void exponentials(const att_call *c, const float *w, size_t ldw,
             vf x = v_zero();
             if (visible >= lanes)
                 x = aft_exp(aft_load(w + r * ldw + j, lanes) - m);
-            else if (visible > 0) {
-                x = aft_exp(aft_load(w + r * ldw + j, visible) - m);
-                for (size_t i = visible; i < VL; i++) x[i] = 0;
-            }
+            else if (visible > 0)
+                x = v_first(aft_exp(aft_load(w + r * ldw + j, visible) - m),
+                            visible);
             aft_store(e + r * lde + j, x, lanes);
         }
     }
@@ -125,8 +124,12 @@ static bool forward_rows(const att_call *c, const layout *x,
     const float *w = aft_bias_view(c, (float *)c->work + x->wv, t0, rows, 0,
                                    end, mine + x->rows, aft_round(n), &ldw);
 
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
+        /* nothing is left of k beside so low a bias: such rows, and those that
+         * see nothing, are evaluated exactly, since all terms here become 0 */
         max[r] = aft_row_max(w + r * ldw, aft_seen(c->p, t0 + r));
+        if (max[r] < -1e30f) max[r] = -V_LOWEST;
+    }
     for (size_t j = 0; j < end; j += DEPTH) {
         const size_t depth = end - j < DEPTH ? end - j : DEPTH;
         exponentials(c, w + j, ldw, t0, rows, j, depth, max, e, DEPTH_LD);

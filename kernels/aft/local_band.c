@@ -190,7 +190,9 @@ static float *own(const job *k)
 
 /* e[i] = weight of key j + i for token t, less e0 where the base has it: keys
  * below `base_end`.  Weight: exp(w - m) in the window, else e0, 0 if not seen.
- * All keys are of one grid row of the window; w[i] is the bias of key j + i. */
+ * All keys are of one grid row of the window; w[i] is the bias of key j + i.
+ * e is filled up to a whole vector, so that the product, which comes at once,
+ * need not wait for a masked store. */
 static void weights(const job *k, size_t t, size_t j, size_t columns,
                     const float *w, float max, float e0, size_t base_end,
                     float *e)
@@ -207,13 +209,13 @@ static void weights(const job *k, size_t t, size_t j, size_t columns,
     for (int i = 0; i < VL; i++) lane[i] = (int32_t)j + i;
 
     for (size_t i = 0; i < columns; i += VL, lane += VL) {
-        const size_t lanes = columns - i < VL ? columns - i : VL;
+        const size_t lanes = aft_lanes(columns, i);
         const vi kept = (lane >= lo) & (lane < hi);
         const vf bias = w ? aft_load(w + i, lanes) : v_zero();
         vf y = v_select(kept, aft_exp(bias - max), v_set1(e0));
         y = v_select(lane <= seen, y, v_zero());
         y -= v_select(lane < base, v_set1(e0), v_zero());
-        aft_store(e + i, y, lanes);
+        v_store(e + i, y);
     }
 }
 
@@ -235,7 +237,7 @@ static float largest(const job *k, const block *b, size_t t, float *scratch)
             max = fmaxf(max, aft_row_max(w, n));
         }
     }
-    return max;
+    return fminf(max, -V_LOWEST);
 }
 
 /* ---- sums over tasks ------------------------------------------------------------------------------ */

@@ -87,9 +87,7 @@ static inline vf exponential_weights(const exponential_map *m, size_t i,
     *n = m->f - c < VL ? m->f - c : VL;
     const vf x = v_load_n(m->q + i * m->f + c, *n) +
                  v_load_n(m->k + j * m->f + c, *n) - v_set1(shift);
-    vf w = v_exp(x);
-    for (size_t l = *n; l < VL; l++) w[l] = 0;
-    return w;
+    return v_first(v_exp(x), *n);
 }
 
 /* 1 / D_i, and o_i if not NULL. */

@@ -212,6 +212,12 @@ SIMD_INLINE vf dense_soften(size_t keys, float *s, size_t ld, vf *top)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+/* Of a row that saw nothing: any finite number. */
+static inline float dense_lse(float max, float sum)
+{
+    return sum > 0 ? max + log2f(sum) : 0;
+}
+
 static inline void dense_forward_group(dense *x, dense_scratch w,
                                        size_t first, size_t lanes)
 {
@@ -227,10 +233,10 @@ static inline void dense_forward_group(dense *x, dense_scratch w,
     for (size_t l = 0; l < lanes; l += VL) {
         vf top;
         const vf sum = dense_soften(x->keys, w.s + l, lanes, &top);
-        inverse[l / VL] = 1.0f / sum;
+        inverse[l / VL] = v_select(sum > 0.0f, 1.0f / sum, v_zero());
         for (size_t i = l; x->lse && i < l + VL && i < n; i++)
             if (x->query[first + i] >= 0)
-                x->lse[x->query[first + i]] = top[i - l] + log2f(sum[i - l]);
+                x->lse[x->query[first + i]] = dense_lse(top[i - l], sum[i - l]);
     }
     tile_gemm(x->d, lanes, x->keys, w.v, 1, x->d, w.s, lanes, w.ot, lanes,
               false);
@@ -256,10 +262,10 @@ static inline void dense_forward_row(dense *x, dense_scratch w, size_t i)
     if (x->bias) x->bias(x, i, 1, w.s);
     const float sum = soften(w.s, x->keys, &max);
     tile_gemm(1, d, x->keys, w.s, 1, 1, w.v, d, w.out, d, false);
-    for (size_t c = 0; c < d; c++) w.out[c] /= sum;
+    for (size_t c = 0; c < d; c++) w.out[c] *= sum > 0 ? 1 / sum : 0;
     if (x->finish) x->finish(x, w.v, i, 1, w.out, d);
     dense_put(x->dtype, w.out, d, x->query + i, 1, d, x->o);
-    if (x->lse) x->lse[token] = max + log2f(sum);
+    if (x->lse) x->lse[token] = dense_lse(max, sum);
 }
 
 /* Lanes of the next group of a block with `left` queries to do. */
@@ -286,6 +292,16 @@ static inline void dense_forward(dense *x, float *work)
 
 /* ---- backward --------------------------------------------------------------------- */
 
+/* P /= sum where the sum of a lane is far from 1: lse of large logits is rounded,
+ * and that of lowest ones holds no sum at all. */
+SIMD_INLINE void dense_normalise(size_t keys, float *s, size_t ld, vf sum)
+{
+    if (v_hmax(v_abs(sum - 1.0f)) < 4e-6f) return;
+    const vf inverse = v_select(sum > 0.0f, 1.0f / sum, v_zero());
+    for (size_t j = 0; j < keys; j++)
+        v_store(s + j * ld, v_load(s + j * ld) * inverse);
+}
+
 /* One vector of lanes: P = 2^(s - lse) and dS; the sum is divided by that of P,
  * which differs from 1 by the rounding of lse. */
 SIMD_INLINE void dense_soften_back(size_t keys, float *s, float *ds, size_t ld,
@@ -304,6 +320,7 @@ SIMD_INLINE void dense_soften_back(size_t keys, float *s, float *ds, size_t ld,
     const vf total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     const vf all = ((mean[0] + mean[1]) + (mean[2] + mean[3])) /
                    v_max(total, v_set1(1e-30f)); /* a lane without a query */
+    dense_normalise(keys, s, ld, total);
     for (size_t j = 0; j < keys; j++)
         v_store(ds + j * ld,
                 v_load(s + j * ld) * (v_load(ds + j * ld) - all));

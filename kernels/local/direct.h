@@ -53,6 +53,18 @@ SIMD_INLINE void axpy(float *y, float a, const float *x, size_t n)
                   n - c);
 }
 
+/* Products of y and a row of v vectors, by lanes. */
+SIMD_INLINE vf dots_row(const int v, size_t last, const vf *y, const float *row)
+{
+    vf sum = v_zero();
+    UNROLL for (int j = 0; j < v; j++)
+        sum = v_fma(y[j],
+                    j == v - 1 ? v_load_n(row + j * VL, last)
+                               : v_load(row + j * VL),
+                    sum);
+    return sum;
+}
+
 /* s[t] (+)= a . x[index[t]] over v vectors of channels, the last cut to `last`
  * lanes: a stays in registers. */
 SIMD_INLINE void dots_vectors(const int v, size_t last, const float *a,
@@ -63,15 +75,19 @@ SIMD_INLINE void dots_vectors(const int v, size_t last, const float *a,
     UNROLL for (int j = 0; j < v; j++)
         y[j] = scale * (j == v - 1 ? v_load_n(a + j * VL, last)
                                    : v_load(a + j * VL));
-    for (size_t t = 0; t < n; t++) {
-        const float *row = x + (size_t)index[t] * d;
-        vf sum = v_zero();
-        UNROLL for (int j = 0; j < v; j++)
-            sum = v_fma(y[j],
-                        j == v - 1 ? v_load_n(row + j * VL, last)
-                                   : v_load(row + j * VL),
-                        sum);
-        s[t] = add ? s[t] + v_sum(sum) : v_sum(sum);
+    size_t t = 0;
+    for (; t + 4 <= n; t += 4) {
+        vf sum[4];
+        float four[4];
+        UNROLL for (size_t i = 0; i < 4; i++)
+            sum[i] = dots_row(v, last, y, x + (size_t)index[t + i] * d);
+        v_sum4(sum[0], sum[1], sum[2], sum[3], add ? four : s + t);
+        for (size_t i = 0; add && i < 4; i++) s[t + i] += four[i];
+    }
+    for (; t < n; t++) {
+        const float sum =
+            v_sum(dots_row(v, last, y, x + (size_t)index[t] * d));
+        s[t] = add ? s[t] + sum : sum;
     }
 }
 
@@ -146,7 +162,8 @@ static inline void combine(const float *w, const float *x,
     }
 }
 
-/* s -> 2^(s - max); returns the sum, *max is V_LOWEST for n = 0. */
+/* s -> 2^(s - max), and zeros up to a whole vector, which s has room for;
+ * returns the sum, *max is V_LOWEST for n = 0. */
 static inline float soften(float *s, size_t n, float *max)
 {
     vf m = v_set1(V_LOWEST), sum = v_zero();
@@ -159,14 +176,13 @@ static inline float soften(float *s, size_t n, float *max)
         sum += e;
         v_store(s + t, e);
     }
-    float rest = v_sum(sum);
     if (t < n) {
-        vf e = v_exp2(v_load_n(s + t, n - t) - top);
-        v_store_n(s + t, e, n - t);
-        for (; t < n; t++) rest += s[t];
+        const vf e = v_first(v_exp2(v_load_n(s + t, n - t) - top), n - t);
+        sum += e;
+        v_store(s + t, e);
     }
     *max = top;
-    return rest;
+    return v_sum(sum);
 }
 
 /* ---- the pairs of one query or key -------------------------------------------------- */
@@ -227,7 +243,7 @@ static inline size_t direct_row_floats(const direct *x)
 static inline void direct_sizes(const direct *x, int threads, att_sizes *out)
 {
     const size_t rows = (size_t)threads * direct_row_floats(x);
-    out->save = x->maps * x->n * sizeof(float); /* lse, in base 2 */
+    out->save = 2 * x->maps * x->n * sizeof(float); /* maximum, log2 of the sum */
     out->work = rows * sizeof(float);
     out->work_backward =
         (rows + 2 * direct_up(x->pairs) + PARTS * direct_up(x->table)) *
@@ -254,7 +270,8 @@ static inline void direct_logits(const direct *x, size_t map, size_t i,
     const float *k = (const float *)x->call->k + map * x->m * x->d;
     dots(q, k, row->key, row->keys, x->d, log2e * x->scale, s);
     memset(s + row->keys, 0, row->pads * sizeof *s);
-    if (x->biased) axpy(s, log2e, row->bias, row->keys + row->pads);
+    for (size_t t = 0; x->biased && t < row->keys + row->pads; t++)
+        s[t] += simd_base2(row->bias[t]);
 }
 
 static inline void direct_forward(const direct *x)
@@ -275,7 +292,8 @@ static inline void direct_forward(const direct *x)
             combine(s, (const float *)c->v + map * x->m * x->d, row.key,
                     row.keys, x->d, sum > 0 ? 1 / sum : 0,
                     (float *)c->o + at * x->d);
-            if (c->save) ((float *)c->save)[at] = max + log2f(sum);
+            float *save = c->save;
+            if (save) save[at] = max, save[x->maps * x->n + at] = log2f(sum);
         }
     }
 }
@@ -290,7 +308,7 @@ static inline size_t direct_at(const direct *x, size_t i)
     return x->offset ? x->offset[i] : i * x->most;
 }
 
-/* P_t = 2^(s_t - lse), dS = P (dP - g.o). */
+/* P_t = 2^(s_t - max) / sum, dS = P (dP - g.o). */
 static inline void direct_query(const direct *x, direct_pairs a, size_t map,
                                 size_t i, direct_row *row)
 {
@@ -299,8 +317,10 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     const float *g = x->grad->dout + at * d;
     const float *k = (const float *)c->k + map * x->m * d;
     const float *v = (const float *)c->v + map * x->m * d;
-    const float lse = ((const float *)c->save)[at];
+    const float max = ((const float *)c->save)[at];
+    const float sum = ((const float *)c->save)[x->maps * x->n + at];
     const float mean = dot(g, (const float *)c->o + at * d, d);
+    const bool none = isinf(sum); /* saw nothing: P = 0 */
     float *p = a.p + direct_at(x, i), *ds = a.ds + direct_at(x, i);
 
     row->pads = 0;
@@ -311,7 +331,7 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     memset(ds + row->keys, 0, row->pads * sizeof *ds);
     for (size_t t = 0; t < n; t += VL) {
         const size_t left = n - t < VL ? n - t : VL;
-        const vf e = v_exp2(v_load_n(p + t, left) - lse);
+        const vf e = v_exp2(v_load_n(p + t, left) - max - (none ? 0 : sum));
         v_store_n(p + t, e, left);
         v_store_n(ds + t, e * (v_load_n(ds + t, left) - mean), left);
     }

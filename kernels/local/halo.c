@@ -62,6 +62,8 @@ static double scale_rel(const att_problem *p)
 
 static const char *reject(const att_problem *p)
 {
+    if (p->padding > ATT_PAD_MASK)
+        return "padding is zero or mask (timm and torchvision are swin's)";
     const int height = p->grid.v[0], width = p->grid.v[1], st = stride_of(p);
     if (p->block < 1) return "block must be at least 1";
     if (p->stride.n > 1) return "queries have one stride: give one number";

@@ -95,7 +95,8 @@ static int parameters(const att_problem *p, att_tensor *out)
                                  .dims = 1 + p->grid.n,
                                  .dim = { p->heads },
                                  .init = ATT_INIT_NORMAL,
-                                 .std = 0.02 };
+                                 .std = 0.02,
+                                 .logit = true };
         for (int a = 0; a < p->grid.n; a++)
             out[RPB].dim[1 + a] = 2 * axis_of(p, a).window - 1;
     }

@@ -48,8 +48,8 @@ static void bias_open(const planar *p, planar_task *t)
                         const int entry =
                             ((rel(z, t->z) + s) * rows + row) * columns +
                             rel(x, at->x[l]) + j;
-                        *to++ = log2e * p->call->param[RPB][head * all +
-                                                            (size_t)entry];
+                        *to++ = simd_base2(
+                            p->call->param[RPB][head * all + (size_t)entry]);
                     }
 }
 

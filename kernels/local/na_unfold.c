@@ -19,6 +19,7 @@ typedef struct copies {
     float *k, *v;   /* [map][query][slot][d]                                 */
     float *weights; /* [map][query][slot]                                    */
     int32_t *list;  /* of a thread: two lists of indices                     */
+    float *scores;  /* of a thread, as long as a list                        */
 } copies;
 
 typedef struct shape {
@@ -47,7 +48,8 @@ static copies copies_of(const shape *s, const att_call *c, bool gradients)
     copies x = { .k = at, .v = at + s->copy, .weights = at + 2 * s->copy };
     float *lists = c->work;
     if (gradients || !c->save) lists += 2 * s->copy + s->weights;
-    x.list = (int32_t *)lists + (size_t)omp_get_thread_num() * 2 * s->most;
+    x.scores = lists + (size_t)omp_get_thread_num() * 3 * s->most;
+    x.list = (int32_t *)(x.scores + s->most);
     return x;
 }
 
@@ -56,7 +58,7 @@ static void sizes(const att_problem *p, int threads, att_sizes *out)
     const att_call c = { .p = p };
     const shape s = shape_of(&c);
     const size_t bytes = (2 * s.copy + s.weights) * sizeof(float);
-    const size_t lists = (size_t)threads * 2 * s.most * sizeof(int32_t);
+    const size_t lists = (size_t)threads * 3 * s.most * sizeof(int32_t);
     *out = (att_sizes){ .state = na_state_bytes(p),
                         .save = bytes,
                         .work = bytes + lists,
@@ -90,18 +92,18 @@ static void attend_query(const shape *s, const att_call *c, size_t at, copies x)
     const float *q = (const float *)c->q + at * d;
     const float *rpb = c->param[RPB];
     float *a = x.weights + first, *o = (float *)c->o + at * d, max;
+    float *scores = x.scores;
     int32_t *entry = x.list + s->most;
     const size_t keys = na_keys(&s->m, at % s->m.n, x.list, entry);
 
     for (size_t t = 0; t < keys; t++) {
-        a[t] = s->m.scale * dot(q, x.k + (first + t) * d, d);
-        if (rpb) a[t] += rpb[head * s->m.table + (size_t)entry[t]];
-        a[t] *= log2e;
+        scores[t] = log2e * s->m.scale * dot(q, x.k + (first + t) * d, d);
+        if (rpb) scores[t] += simd_base2(rpb[head * s->m.table + (size_t)entry[t]]);
     }
-    const float sum = soften(a, keys, &max);
+    const float sum = soften(scores, keys, &max);
     memset(o, 0, d * sizeof *o);
     for (size_t t = 0; t < keys; t++) {
-        a[t] /= sum;
+        a[t] = scores[t] * (sum > 0 ? 1 / sum : 0);
         axpy(o, a[t], x.v + (first + t) * d, d);
     }
 }

@@ -70,6 +70,7 @@ static inline void planar_soften_back(size_t used, float scale, vf lse, float *s
                                       float *ds_out)
 {
     vf mean[4], sum[4]; /* chains */
+    scale = planar_scaled(used, scale, lse, s);
     UNROLL for (int i = 0; i < 4; i++) mean[i] = sum[i] = v_zero();
     for (size_t at = 0; at < used; at += 4)
         UNROLL for (size_t i = 0; i < 4; i++) {
@@ -80,8 +81,15 @@ static inline void planar_soften_back(size_t used, float scale, vf lse, float *s
             v_store(s + (at + i) * VL, e);
             v_store(p_out + (at + i) * width, e);
         }
-    const vf all = ((mean[0] + mean[1]) + (mean[2] + mean[3])) /
-                   ((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    const vf total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    const vf one = v_select(total > 0.0f, total, v_set1(1));
+    const vf all = ((mean[0] + mean[1]) + (mean[2] + mean[3])) / one;
+    if (v_hmax(v_abs(one - 1.0f)) > 4e-6f) /* large or lowest logits */
+        for (size_t at = 0; at < used; at++) {
+            const vf x = v_load(s + at * VL) / one;
+            v_store(s + at * VL, x);
+            v_store(p_out + at * width, x);
+        }
     for (size_t at = 0; at < used; at++) {
         const vf x = v_load(s + at * VL) * (v_load(ds + at * VL) - all);
         v_store(ds + at * VL, x);

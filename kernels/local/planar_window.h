@@ -570,7 +570,7 @@ static inline size_t planar_score(const planar *p, const planar_task *t,
     return n;
 }
 
-/* Lanes that do not see a slot get V_LOWEST. */
+/* Lanes that do not see a slot get -infinity. */
 static inline void planar_hide(const planar_task *t, const planar_lanes *x,
                                size_t used, float *s)
 {
@@ -579,7 +579,7 @@ static inline void planar_hide(const planar_task *t, const planar_lanes *x,
         for (int j = 0; j < slots; j++) {
             float *here = s + (at + (size_t)j) * VL;
             const vi seen = (x->low <= j) & (x->high > j);
-            v_store(here, v_select(seen, v_load(here), v_set1(V_LOWEST)));
+            v_store(here, v_select(seen, v_load(here), v_set1(-INFINITY)));
         }
 }
 
@@ -599,6 +599,16 @@ static inline float planar_logits(const planar *p, const planar_task *t,
     return 1;
 }
 
+/* s * scale - most is one rounding: where it is felt, s is scaled beforehand.
+ * Returns the scale that is left. */
+SIMD_INLINE float planar_scaled(size_t used, float scale, vf most, float *s)
+{
+    if (scale == 1 || v_hmax(v_abs(most)) < 0x1p16f) return scale;
+    for (size_t at = 0; at < used * VL; at += VL)
+        v_store(s + at, v_load(s + at) * scale);
+    return 1;
+}
+
 /* s -> 2^(scale (s - max)); returns the sum, *top = scale * max.  Four chains
  * each, since one would wait for itself. */
 static inline vf planar_soften(size_t used, float scale, float *s, vf *top)
@@ -614,6 +624,7 @@ static inline vf planar_soften(size_t used, float scale, float *s, vf *top)
             max[i] = v_max(max[i], v_load(s + (at + i) * VL));
     for (; at < used; at++) max[0] = v_max(max[0], v_load(s + at * VL));
     const vf most = v_max(v_max(max[0], max[1]), v_max(max[2], max[3])) * scale;
+    scale = planar_scaled(used, scale, most, s);
     for (at = 0; at + 4 <= used; at += 4)
         UNROLL for (size_t i = 0; i < 4; i++) {
             const vf e = v_exp2(v_load(s + (at + i) * VL) * scale - most);
@@ -668,10 +679,10 @@ static inline void planar_forward_block(const planar *p, const planar_task *t,
         const float scale = planar_logits(p, t, x, i, used, s);
         vf top;
         const vf sum = planar_soften(used, scale, s, &top);
-        inverse[i] = 1.0f / sum;
+        inverse[i] = v_select(sum > 0.0f, 1.0f / sum, v_zero());
         for (int l = 0; save && l < x->count; l++)
             save[x->token[l] + planar_offset(t, t->z, t->y + i)] =
-                top[l] + log2f(sum[l]);
+                sum[l] > 0 ? top[l] + log2f(sum[l]) : 0;
     }
     combine_rows(x->mode, t->list, n, p->pitch, x->index,
                  (size_t)t->axis[2]->slots, p->dpad, t->rows, t->o);

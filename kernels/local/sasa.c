@@ -32,6 +32,8 @@ static double scale_of(const att_problem *p)
 
 static const char *reject(const att_problem *p)
 {
+    if (p->padding > ATT_PAD_MASK)
+        return "padding is zero or mask (timm and torchvision are swin's)";
     for (int a = 0; a < 2; a++) {
         if (side(p, a) < 1) return "window must be at least 1 on every axis";
         if (side(p, a) % 2 == 0)

@@ -9,10 +9,17 @@
  * shift, pairs from different regions of the unrolled map get -100 added: not
  * -infinity, so logits that differ by more than that leak through.
  *
- * A map with a side not larger than the window is clamped, again as there: the
- * window becomes min(window, H, W) and the shift 0; rpb_table has the size of
- * the clamped window.  rpb_table [(2 w - 1)^2][heads] is indexed by
- * query minus key and is not scaled.
+ * Window and shift are per axis, as in timm: an axis that is not longer than the
+ * window is one window of its own length, without a shift; rpb_table has the
+ * size of that window.  (The authors' code for classification makes the window
+ * square instead: window = min(H, W), which can be asked for.)  padding tells
+ * whose order is meant where the window does not divide the map:
+ *     zero         padded, then rolled: the authors' code for detection
+ *     timm         rolled, then padded
+ *     torchvision  as zero, but a window larger than the map stays as large: the
+ *                  map is padded to it
+ * rpb_table [(2 wh - 1) (2 ww - 1)][heads] is indexed by query minus key and is
+ * not scaled.
  */
 #include "../reference.h"
 
@@ -23,32 +30,52 @@ enum { WINDOW = 7 };
 
 static const double hidden = -100; /* added to pairs of different regions */
 
-static int smaller(int a, int b)
+/* One axis after clamping. */
+typedef struct axis {
+    int length, window, shift, padded;
+} axis;
+
+static axis axis_of(const att_problem *p, int a)
 {
-    return a < b ? a : b;
+    axis x = { .length = p->grid.v[a], .window = att_at(&p->window, a, WINDOW),
+               .shift = att_at(&p->shift, a, 0) };
+    if (x.length <= x.window) {
+        x.shift = 0;
+        if (p->padding != ATT_PAD_TORCHVISION) x.window = x.length;
+    }
+    x.padded = (x.length + x.window - 1) / x.window * x.window;
+    return x;
 }
 
-/* Window and shift after clamping. */
-static int side(const att_problem *p)
+static bool shifted(const att_problem *p)
 {
-    return smaller(att_at(&p->window, 0, WINDOW),
-                   smaller(p->grid.v[0], p->grid.v[1]));
+    return axis_of(p, 0).shift || axis_of(p, 1).shift;
 }
 
-static int shift_of(const att_problem *p)
+static int keys_of_window(const att_problem *p)
 {
-    const int asked = att_at(&p->window, 0, WINDOW);
-    return smaller(p->grid.v[0], p->grid.v[1]) <= asked ? 0 : p->shift;
+    return axis_of(p, 0).window * axis_of(p, 1).window;
+}
+
+static int table_rows(const att_problem *p)
+{
+    return (2 * axis_of(p, 0).window - 1) * (2 * axis_of(p, 1).window - 1);
 }
 
 static const char *reject(const att_problem *p)
 {
-    if (p->window.n > 1) return "windows are square: give one number";
-    if (att_at(&p->window, 0, WINDOW) < 1) return "window must be at least 1";
-    if (p->shift && p->window.n == 0) return "a shift needs a window";
-    if (p->shift >= att_at(&p->window, 0, WINDOW))
-        return "shift must be smaller than the window";
-    if (side(p) > 1024) return "window is larger than 1024";
+    if (p->padding == ATT_PAD_MASK)
+        return "padding takes part in the softmax in all published code: use "
+               "padding=zero, timm or torchvision";
+    if (p->shift.n > p->grid.n) return "shift has more axes than the grid";
+    for (int a = 0; a < 2; a++) {
+        const int window = att_at(&p->window, a, WINDOW);
+        const int shift = att_at(&p->shift, a, 0);
+        if (window < 1) return "window must be at least 1";
+        if (shift && p->window.n == 0) return "a shift needs a window";
+        if (shift >= window) return "shift must be smaller than the window";
+        if (axis_of(p, a).window > 1024) return "window is larger than 1024";
+    }
     return NULL;
 }
 
@@ -59,66 +86,75 @@ static int parameters(const att_problem *p, att_tensor *out)
         out[RPB] = (att_tensor){
             .name = "rpb_table",
             .dims = 2,
-            .dim = { (2 * side(p) - 1) * (2 * side(p) - 1), p->heads },
+            .dim = { table_rows(p), p->heads },
             .init = ATT_INIT_NORMAL,
             .std = 0.02,
+            .logit = true,
         };
     return 1;
 }
 
 static void cost(const att_problem *p, enum att_pass pass, att_cost *out)
 {
-    const double w = side(p);
-    const double pairs =
-        (double)p->batch * p->heads * (double)att_tokens(p) * w * w;
-    ref_attend_cost(p, pairs, p->bias || shift_of(p), pass, out);
-    if (p->bias && shift_of(p)) out->add += pairs; /* bias and mask */
+    const double pairs = (double)p->batch * p->heads * (double)att_tokens(p) *
+                         keys_of_window(p);
+    ref_attend_cost(p, pairs, p->bias || shifted(p), pass, out);
+    if (p->bias && shifted(p)) out->add += pairs; /* bias and mask */
     if (!p->bias) return;
-    const double bytes = 4.0 * (2 * w - 1) * (2 * w - 1) * p->heads;
+    const double bytes = 4.0 * table_rows(p) * p->heads;
     out->read += bytes;
     if (pass == ATT_BACKWARD) out->write += bytes;
 }
 
-/* Length of an axis after padding. */
-static int padded(int length, int w)
-{
-    return (length + w - 1) / w * w;
-}
-
 /* Region of a rolled coordinate: windows of region 1 and 2 hold tokens from both
  * ends of the axis. */
-static int region(int z, int length, int w, int shift)
+static int region(const axis *x, int z)
 {
-    return z < length - w ? 0 : z < length - shift ? 1 : 2;
+    if (x->shift == 0 || z < x->padded - x->window) return 0;
+    return z < x->padded - x->shift ? 1 : 2;
+}
+
+/* Rolled coordinate of a token, and the token of a coordinate (-1: padding). */
+static int rolled(const att_problem *p, const axis *x, int token)
+{
+    const int all = p->padding == ATT_PAD_TIMM ? x->length : x->padded;
+    return (token - x->shift + all) % all;
+}
+
+static int token_at(const att_problem *p, const axis *x, int z)
+{
+    const bool first = p->padding == ATT_PAD_TIMM;
+    if (first && z >= x->length) return -1;
+    const int token = (z + x->shift) % (first ? x->length : x->padded);
+    return token < x->length ? token : -1;
 }
 
 static size_t pairs(const att_ref *r, int h, size_t i, ref_pair *out)
 {
     const att_problem *p = r->p;
-    const int height = p->grid.v[0], width = p->grid.v[1];
-    const int w = side(p), shift = shift_of(p);
-    const int hp = padded(height, w), wp = padded(width, w);
-    /* rolled coordinates of the query, and where its window starts */
-    const int y = ((int)(i / (size_t)width) - shift + hp) % hp;
-    const int x = ((int)(i % (size_t)width) - shift + wp) % wp;
-    const int y0 = y - y % w, x0 = x - x % w;
+    const axis rows = axis_of(p, 0), columns = axis_of(p, 1);
+    const int high = rows.window, wide = columns.window;
+    const size_t width = (size_t)columns.length;
+    const int y = rolled(p, &rows, (int)(i / width));
+    const int x = rolled(p, &columns, (int)(i % width));
+    const int y0 = y - y % high, x0 = x - x % wide; /* where its window starts */
     size_t n = 0;
 
-    for (int b = y0; b < y0 + w; b++)
-        for (int c = x0; c < x0 + w; c++) {
-            const int u = (b + shift) % hp, v = (c + shift) % wp;
+    for (int b = y0; b < y0 + high; b++)
+        for (int c = x0; c < x0 + wide; c++) {
+            const int u = token_at(p, &rows, b), v = token_at(p, &columns, c);
             ref_pair *pair = &out[n++];
-            pair->key = u < height && v < width ? (ptrdiff_t)u * width + v : -1;
-            pair->tag = (y - b + w - 1) * (2 * w - 1) + (x - c + w - 1);
+            pair->key = u < 0 || v < 0 ? -1 : u * (ptrdiff_t)width + v;
+            pair->tag = (y - b + high - 1) * (2 * wide - 1) + x - c + wide - 1;
             pair->bias = 0;
             if (r->param[RPB])
                 pair->bias =
                     r->param[RPB][(size_t)pair->tag * (size_t)p->heads +
                                   (size_t)h];
-            if (shift && (region(y, hp, w, shift) != region(b, hp, w, shift) ||
-                          region(x, wp, w, shift) != region(c, wp, w, shift)))
+            if (region(&rows, y) != region(&rows, b) ||
+                region(&columns, x) != region(&columns, c))
                 pair->bias += hidden;
-            REF_COUNT(r, add, p->bias && shift);
+            REF_COUNT(r, add, p->bias && (rows.shift || columns.shift));
         }
     return n;
 }
@@ -137,9 +173,9 @@ static ref_visible visible(const att_ref *r)
     const att_problem *p = r->p;
     return (ref_visible){
         .scale = p->scale != 0 ? p->scale : 1 / sqrt(p->head_dim),
-        .most = (size_t)side(p) * (size_t)side(p),
+        .most = (size_t)keys_of_window(p),
         .pairs = pairs,
-        .dbias = p->bias || shift_of(p) ? dbias : NULL,
+        .dbias = p->bias || shifted(p) ? dbias : NULL,
     };
 }
 
@@ -172,10 +208,14 @@ ATT_MECHANISMS = {
                    "a shift brought together)\n"
                    "o = softmax(S) v in each window,  scale = 1/sqrt(d),  "
                    "window 7 unless given\n"
-                   "window = min(window, H, W), and no shift if the window "
-                   "covers a side of the map;\n"
+                   "per axis, as timm: the window is at most as long as the map, "
+                   "without a shift where it covers the axis\n"
                    "padded at the right and bottom to a multiple of the window: "
-                   "padding takes part with k = v = 0",
+                   "padding takes part with k = v = 0;\n"
+                   "padding=zero: padded, then rolled (the authors' code for "
+                   "detection); timm: rolled, then padded;\n"
+                   "torchvision: a window longer than the map is not shortened, "
+                   "the map is padded to it",
         .map = "the softmax weights; zero outside the windows; on a padded map "
                "the weight that falls on padding is missing from the row",
         .paper_cost = "4 h w C^2 + 2 M^2 h w C multiply-adds (Swin paper), with "
@@ -185,7 +225,7 @@ ATT_MECHANISMS = {
                       "no projections",
         .cite = "liu2021swin",
         .traits = ATT_LINEAR_IN_V | ATT_NONNEGATIVE | ATT_IS_2D,
-        .uses = ATT_USE(window) | ATT_USE(shift) | ATT_USE(bias) |
+        .uses = ATT_USE(window) | ATT_USE(shift) | ATT_USE(padding) | ATT_USE(bias) |
                 ATT_USE(scale),
         .reject = reject,
         .parameters = parameters,

@@ -19,8 +19,8 @@ static place place_of(const windows *m, size_t i)
     const size_t width = (size_t)m->axis[1].length;
     place at = { .y = m->axis[0].rolled[i / width],
                  .x = m->axis[1].rolled[i % width] };
-    at.y0 = at.y - at.y % m->side;
-    at.x0 = at.x - at.x % m->side;
+    at.y0 = at.y - at.y % m->axis[0].side;
+    at.x0 = at.x - at.x % m->axis[1].side;
     return at;
 }
 
@@ -28,7 +28,7 @@ static void list(const direct *x, size_t map, size_t i, direct_row *row)
 {
     const windows *m = x->geometry;
     const windows_axis *y = &m->axis[0], *w = &m->axis[1];
-    const int side = m->side, span = 2 * side - 1;
+    const int high = y->side, wide = w->side, span = 2 * wide - 1;
     const place at = place_of(m, i);
     const size_t heads = (size_t)x->call->p->heads;
     const float *rpb = x->call->param[RPB];
@@ -36,14 +36,14 @@ static void list(const direct *x, size_t map, size_t i, direct_row *row)
 
     for (int pads = 0; pads < 2; pads++) {
         if (pads) row->keys = n;
-        for (int b = at.y0; b < at.y0 + side; b++)
-            for (int c = at.x0; c < at.x0 + side; c++) {
+        for (int b = at.y0; b < at.y0 + high; b++)
+            for (int c = at.x0; c < at.x0 + wide; c++) {
                 const int u = y->token[b], v = w->token[c];
                 if ((u < 0 || v < 0) != pads) continue;
                 const bool apart = y->region[b] != y->region[at.y] ||
                                    w->region[c] != w->region[at.x];
                 row->key[n] = u * w->length + v;
-                row->tag[n] = (at.y - b + side - 1) * span + at.x - c + side - 1;
+                row->tag[n] = (at.y - b + high - 1) * span + at.x - c + wide - 1;
                 row->bias[n] = apart ? hidden : 0;
                 if (rpb)
                     row->bias[n] +=
@@ -61,8 +61,8 @@ static void inverse(const direct *x, size_t map, size_t j, direct_row *row)
     const windows_axis *y = &m->axis[0], *w = &m->axis[1];
     const place at = place_of(m, j);
     int32_t n = 0, slot = 0;
-    for (int b = at.y0; b < at.y0 + m->side; b++)
-        for (int c = at.x0; c < at.x0 + m->side; c++) {
+    for (int b = at.y0; b < at.y0 + y->side; b++)
+        for (int c = at.x0; c < at.x0 + w->side; c++) {
             if (y->token[b] < 0 || w->token[c] < 0) continue;
             if (b == at.y && c == at.x) slot = n;
             row->key[n++] = y->token[b] * w->length + w->token[c];
@@ -97,7 +97,7 @@ static direct direct_of(const att_call *c, const att_grad *g, const windows *m)
                  .m = m->n,
                  .d = m->d,
                  .scale = m->scale,
-                 .biased = p->bias || m->shift,
+                 .biased = p->bias || m->shifted,
                  .most = m->slots,
                  .most_back = m->slots,
                  .pairs = m->n * m->slots,

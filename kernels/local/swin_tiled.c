@@ -31,8 +31,8 @@ static swin swin_of(const att_call *c, const att_grad *g)
                .call = c,
                .grad = g,
                .maps = (size_t)c->p->batch * (size_t)c->p->heads };
-    x.rows = (size_t)(x.m.axis[0].padded / x.m.side);
-    x.columns = (size_t)(x.m.axis[1].padded / x.m.side);
+    x.rows = (size_t)(x.m.axis[0].padded / x.m.axis[0].side);
+    x.columns = (size_t)(x.m.axis[1].padded / x.m.axis[1].side);
     x.lanes = (x.m.slots + VL - 1) / VL * VL;
     if (c->p->bias && c->state)
         x.bias = (const float *)c->state +
@@ -43,9 +43,10 @@ static swin swin_of(const att_call *c, const att_grad *g)
 /* Entry of the table for key position j and query position i of a window. */
 static size_t entry(const swin *x, size_t j, size_t i)
 {
-    const size_t side = (size_t)x->m.side, span = 2 * side - 1;
-    return (i / side + side - 1 - j / side) * span + i % side + side - 1 -
-           j % side;
+    const size_t high = (size_t)x->m.axis[0].side;
+    const size_t wide = (size_t)x->m.axis[1].side;
+    return (i / wide + high - 1 - j / wide) * (2 * wide - 1) + i % wide + wide -
+           1 - j % wide;
 }
 
 /* ---- one window ---------------------------------------------------------------- */
@@ -62,11 +63,11 @@ static void open_window(const swin *x, size_t row, size_t column, window *w)
 {
     const windows *m = &x->m;
     const windows_axis *y = &m->axis[0], *z = &m->axis[1];
-    const size_t side = (size_t)m->side;
+    const size_t high = (size_t)y->side, wide = (size_t)z->side;
     w->mixed = false;
     for (size_t i = 0; i < x->lanes; i++) w->token[i] = -1, w->region[i] = 0;
     for (size_t i = 0; i < m->slots; i++) {
-        const size_t b = row * side + i / side, c = column * side + i % side;
+        const size_t b = row * high + i / wide, c = column * wide + i % wide;
         if (y->token[b] >= 0 && z->token[c] >= 0)
             w->token[i] = y->token[b] * z->length + z->token[c];
         w->region[i] = 3 * y->region[b] + z->region[c];
@@ -158,7 +159,7 @@ static void prepare(const att_call *c)
         for (size_t j = 0; j < x.m.slots; j++)
             for (size_t i = 0; i < x.m.slots; i++)
                 to[(h * x.m.slots + j) * x.lanes + i] =
-                    log2e * c->param[RPB][entry(&x, j, i) * heads + h];
+                    simd_base2(c->param[RPB][entry(&x, j, i) * heads + h]);
 }
 
 /* ---- calls -------------------------------------------------------------------------- */

@@ -8,9 +8,12 @@
 
 #include <math.h>
 
-/* Rolled coordinates run over the padded axis; windows are w of them in a row. */
+/* Rolled coordinates run over the padded axis; windows are `side` of them in a
+ * row. */
 typedef struct windows_axis {
     int length, padded;
+    int side, shift;       /* after clamping                                  */
+    bool rolled_first;     /* padding lies behind the rolled tokens           */
     const int32_t *token;  /* [padded] of a rolled coordinate; -1: padding    */
     const int32_t *region; /* [padded]                                        */
     const int32_t *rolled; /* [length] of a token                             */
@@ -18,35 +21,42 @@ typedef struct windows_axis {
 
 typedef struct windows {
     windows_axis axis[2];
-    int side, shift;       /* after clamping                                  */
+    bool shifted;
     size_t n, d, slots, table;
     float scale;
 } windows;
 
-static inline int windows_least(int a, int b)
+/* Window, shift and padded length of axis a. */
+static inline windows_axis windows_axis_of(const att_problem *p, int a)
 {
-    return a < b ? a : b;
+    const int asked = att_at(&p->window, a, 7), length = p->grid.v[a];
+    const bool covers = length <= asked;
+    const bool whole = p->padding == ATT_PAD_TORCHVISION;
+    windows_axis x = { .length = length,
+                       .side = covers && !whole ? length : asked,
+                       .shift = covers ? 0 : att_at(&p->shift, a, 0),
+                       .rolled_first = p->padding == ATT_PAD_TIMM };
+    x.padded = (length + x.side - 1) / x.side * x.side;
+    return x;
 }
 
 /* Tables of one call; c->state may be NULL when only sizes are wanted. */
 static inline windows windows_of(const att_call *c)
 {
     const att_problem *p = c->p;
-    const int least = windows_least(p->grid.v[0], p->grid.v[1]);
-    const int asked = att_at(&p->window, 0, 7);
     const int32_t *table = c->state;
-    windows x = { .side = windows_least(asked, least),
-                  .shift = least <= asked ? 0 : p->shift,
-                  .n = att_tokens(p),
+    windows x = { .n = att_tokens(p),
                   .d = (size_t)p->head_dim,
+                  .slots = 1,
+                  .table = 1,
                   .scale = p->scale != 0 ? (float)p->scale
                                          : 1 / sqrtf((float)p->head_dim) };
-    x.slots = (size_t)x.side * (size_t)x.side;
-    x.table = (size_t)(2 * x.side - 1) * (size_t)(2 * x.side - 1);
     for (int a = 0; a < 2; a++) {
         windows_axis *axis = &x.axis[a];
-        axis->length = p->grid.v[a];
-        axis->padded = (axis->length + x.side - 1) / x.side * x.side;
+        *axis = windows_axis_of(p, a);
+        x.shifted |= axis->shift > 0;
+        x.slots *= (size_t)axis->side;
+        x.table *= (size_t)(2 * axis->side - 1);
         if (!table) continue;
         axis->token = table;
         axis->region = axis->token + axis->padded;
@@ -64,22 +74,31 @@ static inline size_t windows_state_bytes(const windows *x)
     return n * sizeof(int32_t);
 }
 
+/* Token at rolled coordinate z, or -1. */
+static inline int windows_token(const windows_axis *x, int z)
+{
+    if (x->rolled_first) return z < x->length ? (z + x->shift) % x->length : -1;
+    const int token = (z + x->shift) % x->padded;
+    return token < x->length ? token : -1;
+}
+
 static inline void windows_prepare(const att_call *c)
 {
     const windows x = windows_of(c);
     int32_t *table = c->state;
     for (int a = 0; a < 2; a++) {
-        const int length = x.axis[a].length, padded = x.axis[a].padded;
+        const windows_axis *axis = &x.axis[a];
+        const int padded = axis->padded, shift = axis->shift;
         for (int z = 0; z < padded; z++) {
-            const int token = (z + x.shift) % padded;
-            table[z] = token < length ? token : -1;
-            table[padded + z] = x.shift == 0              ? 0
-                                : z < padded - x.side     ? 0
-                                : z < padded - x.shift    ? 1
-                                                          : 2;
-            if (token < length) table[2 * padded + token] = z;
+            const int token = windows_token(axis, z);
+            table[z] = token;
+            table[padded + z] = shift == 0                  ? 0
+                                : z < padded - axis->side ? 0
+                                : z < padded - shift        ? 1
+                                                            : 2;
+            if (token >= 0) table[2 * padded + token] = z;
         }
-        table += 2 * padded + length;
+        table += 2 * padded + axis->length;
     }
 }
 

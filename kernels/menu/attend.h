@@ -93,15 +93,13 @@ static inline void attend_axpy(float *y, float a, const float *x, size_t n)
 /* Softmax of the m scores s times scale, in place; dropped keys get 0. */
 static inline void attend_softmax(const attend *x, float *s)
 {
-    const vi none = { 0 };
     vf most = v_set1(-INFINITY), sum = v_zero();
     for (size_t j = 0; j < x->m; j += VL) {
         const size_t lanes = x->m - j < VL ? x->m - j : VL;
         vf y = v_load_n(s + j, lanes) * x->scale;
-        vi drop = none;
-        if (x->keep) drop = v_load_n(x->keep + j, lanes) == 0.0f;
-        for (size_t i = lanes; i < VL; i++) drop[i] = -1;
-        y = v_select(drop, v_set1(-INFINITY), y);
+        vi kept = vi_first(lanes);
+        if (x->keep) kept &= v_load_n(x->keep + j, lanes) != 0.0f;
+        y = v_select(kept, y, v_set1(-INFINITY));
         most = v_max(most, y);
         v_store_n(s + j, y, lanes);
     }
@@ -109,9 +107,8 @@ static inline void attend_softmax(const attend *x, float *s)
     for (size_t j = 0; j < x->m; j += VL) {
         const size_t lanes = x->m - j < VL ? x->m - j : VL;
         const vf y = v_load_n(s + j, lanes) - max;
-        vf e = v_select(y < -1e37f, v_zero(), v_exp(v_max(y, v_set1(-200))));
-        for (size_t i = lanes; i < VL; i++) e[i] = 0;
-        sum += e;
+        const vf e = v_select(y < -1e37f, v_zero(), v_exp(y));
+        sum += v_first(e, lanes);
         v_store_n(s + j, e, lanes);
     }
     const float total = v_sum(sum), inverse = total > 0 ? 1 / total : 0;

@@ -7,7 +7,8 @@
  * minus their mean); neg_euclid, neg_sqeuclid; dtw [sakoe1978dtw] and softdtw
  * [cuturi2017softdtw], minus the warping distance of two series of length d;
  * mlp_sigmoid, sigmoid(w2 . tanh(W1q q + W1k k + b1) + b2) [bahdanau2015].
- * Normalisations: softmax; sigmoid [ramapuram2024sigmoid]; l1, s / sum |s|; max,
+ * Normalisations: softmax; sigmoid(s + offset) [ramapuram2024sigmoid], whose
+ * authors take -ln M; l1, s / sum |s|; max,
  * s / max |s|; expmax, exp(s - max s); minmax, (s - min) / (max - min); none.
  * The denominators of l1, max and minmax are at least 1e-6.
  *
@@ -147,6 +148,9 @@ static const char *reject(const att_problem *p)
         if (!p->causal.v[a] != !p->causal.v[0])
             return "causal follows the raster order of the tokens: use one "
                    "value, causal=1";
+    if (p->offset != 0 && p->normalisation != ATT_NORM_SIGMOID)
+        return "an offset goes with normalisation=sigmoid: it would cancel or "
+               "change the scores of others";
     if (p->similarity == ATT_SOFTDTW && !(p->gamma > 0))
         return "soft-DTW needs gamma above 0";
     if (warps(p) && p->head_dim > 4096)
@@ -243,7 +247,8 @@ static att_cost weight_cost(const att_problem *p)
 {
     switch (p->normalisation) {
     case ATT_NORM_SOFTMAX: return (att_cost){ .add = 3, .exp = 1 };
-    case ATT_NORM_SIGMOID: return (att_cost){ .add = 1, .div = 1, .exp = 1 };
+    case ATT_NORM_SIGMOID:
+        return (att_cost){ .add = 1 + (p->offset != 0), .div = 1, .exp = 1 };
     case ATT_NORM_EXPMAX: return (att_cost){ .add = 2, .exp = 1 };
     case ATT_NORM_MINMAX: return (att_cost){ .add = 3 };
     case ATT_NORM_NONE: return (att_cost){ 0 };
@@ -642,14 +647,14 @@ static double sum_abs(const row *x)
     return sum;
 }
 
-static void normalise(int how, row *x)
+static void normalise(int how, double offset, row *x)
 {
     const extremes e = extremes_of(x);
     const double max = x->n ? x->s[e.max] : 0, min = x->n ? x->s[e.min] : 0;
     double below = 1;
     for (size_t t = 0; t < x->n; t++)
         switch (how) {
-        case ATT_NORM_SIGMOID: x->a[t] = sigmoid(x->s[t]); break;
+        case ATT_NORM_SIGMOID: x->a[t] = sigmoid(x->s[t] + offset); break;
         case ATT_NORM_SOFTMAX:
         case ATT_NORM_EXPMAX: x->a[t] = exp(x->s[t] - max); break;
         case ATT_NORM_MINMAX: x->a[t] = x->s[t] - min; break;
@@ -740,7 +745,7 @@ static void row_make(const att_ref *r, const scratch *s, int h, size_t i, row *x
         x->s[x->n++] = score(r, s, q, r->k + ((size_t)h * m + j) * d);
         count(r, &pair, 1);
     }
-    normalise(r->p->normalisation, x);
+    normalise(r->p->normalisation, r->p->offset, x);
     count(r, &weight, (double)x->n);
     REF_COUNT(r, pairs, x->n);
 }
@@ -841,7 +846,7 @@ ATT_MECHANISMS = {
         .uses = ATT_USE(tokens_k) | ATT_USE(value_dim) | ATT_USE(causal) |
                 ATT_USE(similarity) | ATT_USE(normalisation) | ATT_USE(mask) |
                 ATT_USE(radius) | ATT_USE(globals) | ATT_USE(tau) |
-                ATT_USE(gamma) | ATT_USE(band) | ATT_USE(cost) |
+                ATT_USE(offset) | ATT_USE(gamma) | ATT_USE(band) | ATT_USE(cost) |
                 ATT_USE(hidden) | ATT_USE(seed),
         .reject = reject,
         .parameters = parameters,

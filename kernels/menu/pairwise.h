@@ -96,7 +96,7 @@ static inline size_t pw_find(const float *s, size_t end, const float *mask,
 /* Looks at the scores s[0 .. end) of one row; first and second are PW_NOBODY
  * where no entry matters. */
 static inline __attribute__((unused)) pw_row
-pw_look(int how, const float *s, size_t end, const float *mask)
+pw_look(const att_problem *p, const float *s, size_t end, const float *mask)
 {
     pw_row x = { .scale = 1, .first = (size_t)PW_NOBODY,
                  .second = (size_t)PW_NOBODY };
@@ -113,8 +113,9 @@ pw_look(int how, const float *s, size_t end, const float *mask)
     const float magnitude = fmaxf(max, -min);
     if (max < min) return x; /* nothing is visible */
     float below = 1;
-    switch (how) {
+    switch (p->normalisation) {
     case ATT_NORM_SOFTMAX: x.shift = max; break;
+    case ATT_NORM_SIGMOID: x.shift = -(float)p->offset; break;
     case ATT_NORM_EXPMAX:
         x.shift = max;
         x.first = pw_find(s, end, mask, max, false);
@@ -153,7 +154,7 @@ pw_weights(int how, pw_row *x, const float *s, size_t end, size_t n,
             y = v_exp(v_min(v_max(y - x->shift, v_set1(-200)), v_zero()));
             break;
         case ATT_NORM_SIGMOID:
-            y = v_sigmoid(v_min(v_max(y, v_set1(-80)), v_set1(80)));
+            y = v_sigmoid(v_min(v_max(y - x->shift, v_set1(-80)), v_set1(80)));
             break;
         default: y = (y - x->shift) * x->scale;
         }

@@ -340,7 +340,7 @@ static pw_row row_make(const att_call *c, const scratch *x, size_t map,
     const size_t end = pw_end(p, i);
     for (size_t j = 0; j < m; j++)
         x->s[j] = j < end && pw_sees(mask, j) ? score(c, x, q, k + j * d) : 0;
-    pw_row row = pw_look(p->normalisation, x->s, end, mask);
+    pw_row row = pw_look(p, x->s, end, mask);
     pw_weights(p->normalisation, &row, x->s, end, m, mask, x->a);
     return row;
 }

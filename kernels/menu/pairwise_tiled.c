@@ -698,7 +698,7 @@ static void forward_block(const job *k, const block *b)
         float *s = b->s + (i - b->i0) * x->ldm;
         const float *mask = pw_mask(k->c, i);
         const size_t end = pw_end(k->c->p, i);
-        pw_row row = pw_look(how, s, end, mask);
+        pw_row row = pw_look(k->c->p, s, end, mask);
         pw_weights(how, &row, s, end, x->m, mask, s);
     }
     weigh(x, b->i1 - b->i0, b->s,
@@ -744,7 +744,7 @@ static void backward_block(const job *k, const block *b)
         const size_t at = (i - b->i0) * x->ldm;
         const float *mask = pw_mask(k->c, i);
         const size_t end = pw_end(k->c->p, i);
-        pw_row row = pw_look(how, b->s + at, end, mask);
+        pw_row row = pw_look(k->c->p, b->s + at, end, mask);
         pw_weights(how, &row, b->s + at, end, x->m, mask, b->a + at);
         pw_weights_backward(how, &row, b->s + at, b->a + at, end, x->m, mask,
                             b->da + at);

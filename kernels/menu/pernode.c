@@ -102,7 +102,8 @@ static int parameters_logits(const att_problem *p, att_tensor *out)
                                 .dims = 2,
                                 .dim = { p->heads, (int)att_tokens(p) },
                                 .init = ATT_INIT_NORMAL,
-                                .std = 0.02 };
+                                .std = 0.02,
+                                .logit = true };
     return 1;
 }
 

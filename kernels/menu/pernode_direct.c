@@ -183,10 +183,8 @@ static void softmax(float *a, size_t n, float eps)
     for (size_t j = 1; j < n; j++) max = a[j] > max ? a[j] : max;
     for (size_t j = 0; j < n; j += VL) {
         const size_t lanes = n - j < VL ? n - j : VL;
-        vf e = v_exp(v_max(v_load_n(a + j, lanes) - max, v_set1(-200)));
-        if (lanes < VL)
-            for (size_t i = lanes; i < VL; i++) e[i] = 0;
-        sums += e;
+        const vf e = v_exp(v_max(v_load_n(a + j, lanes) - max, v_set1(-200)));
+        sums += v_first(e, lanes);
         v_store_n(a + j, e, lanes);
     }
     const float sum = v_sum(sums) + (eps > 0 ? eps * expf(-max) : 0);

@@ -24,7 +24,8 @@ enum { ROWS = 64, DEPTH = 256, OUTPUTS = 16 };
 typedef struct layout {
     size_t n, in, out, width; /* tokens, x's, y's and the norm's channels   */
     bool first;               /* the norm comes first                       */
-    size_t a, s, folded, bias, state; /* in state: W' [out][in] as `folded` */
+    size_t a, s, gain;        /* in state: a = gain + alpha, s              */
+    size_t folded, bias, state; /* W' [out][in] as `folded`                 */
     size_t transposed;
     size_t z, dz, sums, work; /* in work of backward                        */
 } layout;
@@ -43,13 +44,14 @@ static layout layout_of(const att_problem *p)
     x.width = x.first ? x.in : x.out;
     x.a = at, at += rounded(x.width);
     x.s = at, at += rounded(x.width);
+    x.gain = at, at += rounded(x.width);
     x.bias = at, at += rounded(x.out);
     x.folded = at, at += rounded(x.out * x.in);
     x.transposed = at, at += rounded(x.out * x.in);
     x.state = at, at = 0;
     x.z = at, at += rounded(x.n * x.width);
     x.dz = at, at += rounded(x.n * x.width);
-    x.sums = at, at += 4 * rounded(x.width);
+    x.sums = at, at += 2 * rounded(x.width);
     x.work = at;
     return x;
 }
@@ -72,6 +74,7 @@ static void fold(const att_call *c, const layout *x)
         const double gain = c->param[GAMMA][i] /
                             sqrt((double)c->param[VAR][i] + c->p->eps);
         state[x->a + i] = (float)(gain + c->param[ALPHA][0]);
+        state[x->gain + i] = (float)gain;
         state[x->s + i] =
             (float)(c->param[BETA][i] - c->param[MEAN][i] * gain);
     }
@@ -109,12 +112,18 @@ static void tell(const att_call *c, const layout *x)
 
 /* ---- forward --------------------------------------------------------------------------------- */
 
-/* y = a x + s, rows of the norm's width. */
-static void scale_row(const float *x, const float *a, const float *s,
-                      size_t width, float *y)
+/* The norm of a row.  Not as a x + s: where the spread is small, the mean must be
+ * taken away before anything is multiplied by the gain.  (A folded layer cannot
+ * do that.) */
+static void norm_row(const att_call *c, const layout *x, const float *in,
+                     float *y)
 {
+    const float *gain = (const float *)c->state + x->gain;
+    const float *mean = c->param[MEAN], *beta = c->param[BETA];
+    const float alpha = c->param[ALPHA][0];
     #pragma omp simd
-    for (size_t i = 0; i < width; i++) y[i] = a[i] * x[i] + s[i];
+    for (size_t i = 0; i < x->width; i++)
+        y[i] = gain[i] * (in[i] - mean[i]) + (alpha * in[i] + beta[i]);
 }
 
 /* Plain: y = W x + b of one row. */
@@ -147,7 +156,7 @@ static void linear_rows(const att_call *c, const layout *x, const float *bias,
 static void forward_block(const att_call *c, const layout *x, enum form form,
                           size_t t, size_t rows)
 {
-    const float *state = c->state, *a = state + x->a, *s = state + x->s;
+    const float *state = c->state;
     const float *in = (const float *)c->q + t * x->in;
     float *z = (float *)c->work + t * x->width;
     float *o = (float *)c->o + t * x->out;
@@ -156,14 +165,14 @@ static void forward_block(const att_call *c, const layout *x, enum form form,
         return;
     }
     for (size_t r = 0; x->first && r < rows; r++)
-        scale_row(in + r * x->in, a, s, x->in, z + r * x->in);
+        norm_row(c, x, in + r * x->in, z + r * x->in);
     const float *from = x->first ? z : in;
     float *to = x->first ? o : z;
     for (size_t r = 0; form == DIRECT && r < rows; r++)
         linear_row(c, x, from + r * x->in, to + r * x->out);
     if (form == UNFOLDED) linear_rows(c, x, c->param[B], from, rows, to);
     for (size_t r = 0; !x->first && r < rows; r++)
-        scale_row(z + r * x->out, a, s, x->out, o + r * x->out);
+        norm_row(c, x, z + r * x->out, o + r * x->out);
 }
 
 static void forward(const att_call *c, enum form form)
@@ -180,33 +189,31 @@ static void forward(const att_call *c, enum form form)
 /* z: the linear layer's input, or its output, whichever meets the norm. */
 static void remake(const att_call *c, const layout *x, float *z)
 {
-    const float *state = c->state;
     #pragma omp parallel for num_threads(c->threads)
     for (size_t t = 0; t < x->n; t++) {
         const float *in = (const float *)c->q + t * x->in;
         float *row = z + t * x->width;
-        if (x->first) scale_row(in, state + x->a, state + x->s, x->in, row);
+        if (x->first) norm_row(c, x, in, row);
         else linear_row(c, x, in, row);
     }
 }
 
-/* Sums over tokens of g u, g and g a of the norm's output gradient g and input
- * u, per channel. */
+/* Sums over tokens of g (u - mean) and g of the norm's output gradient g and
+ * input u, per channel. */
 static void norm_sums(const att_call *c, const layout *x, const float *g,
                       const float *u, float *sums)
 {
-    const float *a = (const float *)c->state + x->a;
     const size_t step = rounded(x->width);
     #pragma omp parallel for num_threads(c->threads)
     for (size_t i = 0; i < x->width; i++) {
+        const double mean = c->param[MEAN][i];
         double along = 0, sum = 0;
         for (size_t t = 0; t < x->n; t++) {
-            along += (double)g[t * x->width + i] * u[t * x->width + i];
+            along += g[t * x->width + i] * (u[t * x->width + i] - mean);
             sum += g[t * x->width + i];
         }
         sums[i] = (float)along;
         sums[step + i] = (float)sum;
-        sums[2 * step + i] = (float)(sum * a[i]);
     }
 }
 
@@ -218,11 +225,8 @@ static void norm_gradients(const att_call *c, const att_grad *g,
     for (size_t i = 0; i < x->width; i++) {
         const double inverse =
             1 / sqrt((double)c->param[VAR][i] + c->p->eps);
-        alpha += sums[i];
-        if (g->dparam[GAMMA])
-            g->dparam[GAMMA][i] =
-                (float)((sums[i] - (double)sums[step + i] * c->param[MEAN][i]) *
-                        inverse);
+        alpha += sums[i] + (double)sums[step + i] * c->param[MEAN][i];
+        if (g->dparam[GAMMA]) g->dparam[GAMMA][i] = (float)(sums[i] * inverse);
         if (g->dparam[BETA]) g->dparam[BETA][i] = sums[step + i];
     }
     if (g->dparam[ALPHA]) g->dparam[ALPHA][0] = (float)alpha;

@@ -307,11 +307,12 @@ typedef struct group {
     double mean, var, inverse; /* inverse = 1 / sqrt(var + eps)             */
 } group;
 
+/* The mean as a difference from the first value: of equal ones it is exact. */
 static group group_of(const double *x, size_t n, size_t step, double eps)
 {
     group g = { 0 };
-    for (size_t i = 0; i < n; i++) g.mean += x[i * step];
-    g.mean /= (double)n;
+    for (size_t i = 0; i < n; i++) g.mean += x[i * step] - x[0];
+    g.mean = x[0] + g.mean / (double)n;
     for (size_t i = 0; i < n; i++)
         g.var += (x[i * step] - g.mean) * (x[i * step] - g.mean);
     g.var /= (double)n;

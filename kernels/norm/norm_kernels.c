@@ -14,6 +14,11 @@
  * lanes are channels; statistics of columns come from blocks of rows that stay
  * in the first cache (mean and squares about it, blocks joined by Chan's rule),
  * those of a row are taken just before its output; backward is two passes.
+ *
+ * A mean is kept as the first value of its row or column and the mean of what
+ * the others differ from it: constants have no residual that a division by their
+ * spread would blow up, and an offset costs no digits.  Spreads whose squares are
+ * no floats are taken in double.
  */
 #include "../att.h"
 #include "../simd.h"
@@ -42,8 +47,9 @@ typedef struct job {
     bool train;
     double lambda;
     const float *gl, *bl; /* of the layernorm                               */
-    float *row;    /* saved [n][2]: mean and 1 / deviation                  */
-    float *column; /* saved [2][padded]: likewise                           */
+    float *row;    /* saved [n][2]: mean less the first value, 1 / deviation */
+    float *column; /* saved [3][padded]: first value (or running mean), mean
+                      less it, 1 / deviation                                */
     float *work;
     size_t means, sums, total; /* in work: row means, pieces' sums, joined  */
 } job;
@@ -53,7 +59,7 @@ enum { SUMS = 3 };
 
 static size_t saved_floats(const att_problem *p)
 {
-    return 2 * att_tokens(p) + 16 + 2 * rounded((size_t)p->head_dim);
+    return 2 * att_tokens(p) + 16 + 3 * rounded((size_t)p->head_dim);
 }
 
 static job job_of(const att_call *c, const att_grad *g, enum kind kind)
@@ -85,7 +91,7 @@ static job job_of(const att_call *c, const att_grad *g, enum kind kind)
     float *kept =
         c->save ? c->save : (float *)c->work + k.total + SUMS * k.padded;
     k.column = kept;
-    k.row = kept + 2 * k.padded;
+    k.row = kept + 3 * k.padded;
     return k;
 }
 
@@ -111,16 +117,19 @@ static float alpha_of(const job *k)
     return k->kind == REPBN || k->kind == PREPBN ? k->c->param[ALPHA][0] : 0;
 }
 
-/* Statistics of a column become its saved pair; extra outputs follow. */
-static void tell_column(const job *k, size_t i, double mean, double var)
+/* Statistics of a column, base + mean and var, become its saved three; extra
+ * outputs follow. */
+static void tell_column(const job *k, size_t i, float base, double mean,
+                        double var)
 {
-    const double n = (double)k->n;
-    k->column[i] = (float)mean;
-    k->column[k->padded + i] = (float)(1 / sqrt(var + k->c->p->eps));
+    const double n = (double)k->n, whole = base + mean;
+    k->column[i] = base;
+    k->column[k->padded + i] = (float)mean;
+    k->column[2 * k->padded + i] = (float)(1 / sqrt(var + k->c->p->eps));
     const double old_mean = k->c->param[MEAN][i], old = k->c->param[VAR][i];
     float *const *extra = (float *const *)k->c->extra;
     if (extra[0])
-        extra[0][i] = (float)(k->train ? 0.9 * old_mean + 0.1 * mean : mean);
+        extra[0][i] = (float)(k->train ? 0.9 * old_mean + 0.1 * whole : whole);
     if (extra[1])
         extra[1][i] =
             (float)(k->train ? 0.9 * old + 0.1 * var * n / (n - 1) : var);
@@ -132,7 +141,7 @@ static void tell_rest(const job *k)
     const att_problem *p = k->c->p;
     for (size_t i = 0; k->kind != LAYERNORM && i < k->width; i++) {
         const float mean = k->c->param[MEAN][i], var = k->c->param[VAR][i];
-        if (k->columns && !k->train) tell_column(k, i, mean, var);
+        if (k->columns && !k->train) tell_column(k, i, mean, 0, var);
         if (k->columns) continue;
         if (k->c->extra[0]) k->c->extra[0][i] = mean;
         if (k->c->extra[1]) k->c->extra[1][i] = var;
@@ -146,15 +155,18 @@ static void tell_rest(const job *k)
 
 /* ---- direct: forward ------------------------------------------------------------------------ */
 
-/* Mean and biased variance of n values, `step` apart. */
+/* Mean, less the first value, and biased variance of n values, `step` apart. */
 static void moments(const float *x, size_t n, size_t step, double *mean,
                     double *var)
 {
+    const double first = x[0];
     double sum = 0, square = 0;
-    for (size_t i = 0; i < n; i++) sum += x[i * step];
+    for (size_t i = 0; i < n; i++) sum += x[i * step] - first;
     sum /= (double)n;
-    for (size_t i = 0; i < n; i++)
-        square += (x[i * step] - sum) * (x[i * step] - sum);
+    for (size_t i = 0; i < n; i++) {
+        const double y = x[i * step] - first - sum;
+        square += y * y;
+    }
     *mean = sum;
     *var = square / (double)n;
 }
@@ -167,18 +179,30 @@ static void tell_row(const job *k, size_t t, double mean, double var)
     k->row[2 * t + 1] = (float)(1 / sqrt(var + eps));
 }
 
-/* y of one value from the saved statistics. */
+/* The normalised value i of token t from the saved statistics. */
+static double in_row(const job *k, size_t t, size_t i)
+{
+    const float *x = input(k) + t * k->width;
+    return ((double)x[i] - x[0] - k->row[2 * t]) * k->row[2 * t + 1];
+}
+
+static double in_column(const job *k, size_t t, size_t i)
+{
+    const float *column = k->column + i;
+    return ((double)input(k)[t * k->width + i] - column[0] -
+            column[k->padded]) *
+           column[2 * k->padded];
+}
+
+/* y of one value. */
 static double value(const job *k, size_t t, size_t i)
 {
     const double x = input(k)[t * k->width + i];
     double y = 0;
-    if (k->rows)
-        y += k->lambda * ((x - k->row[2 * t]) * k->row[2 * t + 1] * k->gl[i] +
-                          k->bl[i]);
+    if (k->rows) y += k->lambda * (in_row(k, t, i) * k->gl[i] + k->bl[i]);
     if (k->columns)
         y += (1 - k->lambda) *
-             ((x - k->column[i]) * k->column[k->padded + i] *
-                  k->c->param[GAMMA][i] +
+             (in_column(k, t, i) * k->c->param[GAMMA][i] +
               k->c->param[BETA][i] + alpha_of(k) * x);
     return y;
 }
@@ -193,7 +217,7 @@ static void forward_direct(const att_call *c, enum kind kind)
         for (size_t i = 0; i < (k.columns && k.train ? k.width : 0); i++) {
             double mean, var;
             moments(input(&k) + i, k.n, k.width, &mean, &var);
-            tell_column(&k, i, mean, var);
+            tell_column(&k, i, input(&k)[i], mean, var);
         }
         #pragma omp for
         for (size_t t = 0; t < (k.rows ? k.n : 0); t++) {
@@ -223,14 +247,14 @@ static void backward_row(const job *k, size_t t, float *dx)
     const double inverse = 1 / sqrt(var + eps);
     for (size_t i = 0; i < k->width; i++) {
         m1 += (double)g[i] * k->gl[i];
-        m2 += (double)g[i] * k->gl[i] * (x[i] - mean) * inverse;
+        m2 += (double)g[i] * k->gl[i] * ((double)x[i] - x[0] - mean) * inverse;
     }
     m1 /= (double)k->width;
     m2 /= (double)k->width;
     for (size_t i = 0; i < k->width; i++)
         dx[i] = (float)(k->lambda * inverse *
                         ((double)g[i] * k->gl[i] - m1 -
-                         (x[i] - mean) * inverse * m2));
+                         ((double)x[i] - x[0] - mean) * inverse * m2));
 }
 
 /* A, L and B of column i into the joined sums, and its part of dx (NULL: not
@@ -239,18 +263,18 @@ static void backward_column(const job *k, size_t i, float *dx)
 {
     const float *x = input(k) + i, *g = k->g->dout + i;
     const size_t w = k->width;
-    double mean = k->columns ? k->column[i] : 0, var = 0, a = 0, l = 0, b = 0;
-    double inverse = k->columns ? k->column[k->padded + i] : 0;
+    double var = 0, a = 0, l = 0, b = 0;
+    const double base = k->columns ? k->column[i] : 0;
+    double mean = k->columns ? k->column[k->padded + i] : 0;
+    double inverse = k->columns ? k->column[2 * k->padded + i] : 0;
     if (k->columns && k->train) {
         moments(x, k->n, w, &mean, &var);
         inverse = 1 / sqrt(var + k->c->p->eps);
     }
     for (size_t t = 0; t < k->n; t++) {
         a += g[t * w];
-        b += g[t * w] * (x[t * w] - mean) * inverse;
-        if (k->rows)
-            l += g[t * w] * (x[t * w] - (double)k->row[2 * t]) *
-                 k->row[2 * t + 1];
+        b += g[t * w] * (x[t * w] - base - mean) * inverse;
+        if (k->rows) l += g[t * w] * in_row(k, t, i);
     }
     float *total = k->work + k->total;
     total[i] = (float)a;
@@ -258,7 +282,7 @@ static void backward_column(const job *k, size_t i, float *dx)
     total[2 * k->padded + i] = (float)b;
     const double share = k->train ? 1 / (double)k->n : 0;
     for (size_t t = 0; dx && k->columns && t < k->n; t++) {
-        const double xb = (x[t * w] - mean) * inverse;
+        const double xb = (x[t * w] - base - mean) * inverse;
         const double inner = g[t * w] - share * (a + xb * b);
         const double y = (1 - k->lambda) *
                          (k->c->param[GAMMA][i] * inverse * inner +
@@ -286,8 +310,8 @@ static void parameter_gradients(const job *k)
         if (d[GAMMA]) d[GAMMA][i] = k->columns ? rest * b[i] : 0;
         if (d[BETA]) d[BETA][i] = k->columns ? rest * a[i] : 0;
         if (k->columns) /* sum g x, x = xb / inv + mean */
-            alpha += (double)b[i] / k->column[k->padded + i] +
-                     (double)k->column[i] * a[i];
+            alpha += (double)b[i] / k->column[2 * k->padded + i] +
+                     ((double)k->column[i] + k->column[k->padded + i]) * a[i];
     }
     if ((k->kind == REPBN || pre) && d[ALPHA])
         d[ALPHA][0] = (float)((1 - k->lambda) * alpha);
@@ -326,51 +350,61 @@ SIMD_INLINE void store(float *p, vf x, size_t lanes)
     else v_store_n(p, x, lanes);
 }
 
-SIMD_INLINE vf only(vf x, size_t lanes)
-{
-    for (size_t i = lanes; i < VL; i++) x[i] = 0;
-    return x;
-}
-
-/* Sum over a row of x - shift, or of its square: four sums hide the latency. */
+/* Sum over a row of (x - base) - shift, or of its square: four sums hide the
+ * latency. */
 SIMD_INLINE float sum_of_row(const bool square, const float *x, size_t width,
-                             float shift)
+                             float base, float shift)
 {
     vf sum[4] = { v_zero(), v_zero(), v_zero(), v_zero() };
     size_t i = 0;
     for (; i + 4 * VL <= width; i += 4 * VL)
         UNROLL for (size_t j = 0; j < 4; j++) {
-            const vf y = v_load(x + i + j * VL) - shift;
+            const vf y = v_load(x + i + j * VL) - base - shift;
             sum[j] += square ? y * y : y;
         }
     for (; i < width; i += VL) {
         const size_t lanes = lanes_at(width, i);
-        vf y = load(x + i, lanes) - shift;
-        if (lanes < VL) y = only(y, lanes);
+        vf y = load(x + i, lanes) - base - shift;
+        if (lanes < VL) y = v_first(y, lanes);
         sum[0] += square ? y * y : y;
     }
     return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
+/* Whether a spread in float is to be trusted: squares of 1e-20 and 1e20 are no
+ * floats. */
+static bool trusted(double var)
+{
+    return var == 0 || (var > 1e-30 && var < 1e30);
+}
+
 static void row_moments(const job *k, size_t t)
 {
     const float *x = input(k) + t * k->width, n = (float)k->width;
-    const float mean = sum_of_row(false, x, k->width, 0) / n;
-    tell_row(k, t, mean, sum_of_row(true, x, k->width, mean) / n);
+    const float shift = sum_of_row(false, x, k->width, x[0], 0) / n;
+    double mean = shift;
+    double var = sum_of_row(true, x, k->width, x[0], shift) / n;
+    if (!trusted(var)) moments(x, k->width, 1, &mean, &var);
+    tell_row(k, t, mean, var);
 }
 
-/* The batch norm as a x + s, times its share: a, then s, where backward joins
- * its sums. */
+/* Of the batch norm, times its share: gain, beta, alpha of every column, where
+ * backward joins its sums. */
 static void make_affine(const job *k)
 {
-    float *a = k->work + k->total, *s = a + k->padded;
+    float *gain = k->work + k->total, *beta = gain + k->padded;
     const float rest = (float)(1 - k->lambda);
     for (size_t i = 0; i < k->width; i++) {
-        const float gain =
-            k->c->param[GAMMA][i] * k->column[k->padded + i];
-        a[i] = rest * (gain + alpha_of(k));
-        s[i] = rest * (k->c->param[BETA][i] - k->column[i] * gain);
+        gain[i] = rest * k->c->param[GAMMA][i] * k->column[2 * k->padded + i];
+        beta[i] = rest * k->c->param[BETA][i];
     }
+}
+
+/* x less the mean of its column, from column i on. */
+SIMD_INLINE vf centred(const job *k, size_t i, vf x, size_t lanes)
+{
+    return x - load(k->column + i, lanes) -
+           load(k->column + k->padded + i, lanes);
 }
 
 SIMD_INLINE void output_row(const bool rows, const bool columns, const job *k,
@@ -378,26 +412,29 @@ SIMD_INLINE void output_row(const bool rows, const bool columns, const job *k,
 {
     const float *x = input(k) + t * k->width;
     float *o = (float *)k->c->o + t * k->width;
-    const float *a = k->work + k->total, *s = a + k->padded;
+    const float *gain = k->work + k->total, *beta = gain + k->padded;
     const float lambda = (float)k->lambda;
+    const float alpha = (float)(1 - k->lambda) * alpha_of(k);
     if (rows) row_moments(k, t);
     for (size_t i = 0; i < k->width; i += VL) {
         const size_t lanes = lanes_at(k->width, i);
         const vf at = load(x + i, lanes);
         vf y = v_zero();
         if (rows)
-            y = lambda * ((at - k->row[2 * t]) * k->row[2 * t + 1] *
+            y = lambda * ((at - x[0] - k->row[2 * t]) * k->row[2 * t + 1] *
                               load(k->gl + i, lanes) +
                           load(k->bl + i, lanes));
-        if (columns) y += v_fma(at, load(a + i, lanes), load(s + i, lanes));
+        if (columns)
+            y += v_fma(centred(k, i, at, lanes), load(gain + i, lanes),
+                       v_fma(v_set1(alpha), at, load(beta + i, lanes)));
         store(o + i, y, lanes);
     }
 }
 
 /* ---- fused: columns ------------------------------------------------------------------------------- */
 
-/* Mean and squares about it of the rows of a piece, all channels: blocks of
- * rows, joined one after the other. */
+/* Mean, less the first row of all, and squares about it of the rows of a piece,
+ * all channels: blocks of rows, joined one after the other. */
 static void piece_moments(const job *k, size_t piece)
 {
     const size_t first = piece * k->length;
@@ -410,12 +447,14 @@ static void piece_moments(const job *k, size_t piece)
         for (size_t i = 0; i < k->width; i += VL) {
             const size_t lanes = lanes_at(k->width, i);
             const float *x = input(k) + t * k->width + i;
+            const vf base = load(input(k) + i, lanes);
+            const vf first_row = load(x, lanes);
             vf sum = v_zero(), square = v_zero();
-            for (size_t r = 0; r < rows; r++)
-                sum += load(x + r * k->width, lanes);
-            const vf mean = sum * (1 / (float)rows);
+            for (size_t r = 1; r < rows; r++)
+                sum += load(x + r * k->width, lanes) - first_row;
+            const vf mean = first_row - base + sum * (1 / (float)rows);
             for (size_t r = 0; r < rows; r++) {
-                const vf y = load(x + r * k->width, lanes) - mean;
+                const vf y = load(x + r * k->width, lanes) - base - mean;
                 square = v_fma(y, y, square);
             }
             const vf old = t > first ? v_load(means + i) : mean;
@@ -442,7 +481,9 @@ static void join_column(const job *k, size_t i)
         mean += gap * rows / all;
         seen = all;
     }
-    tell_column(k, i, mean, square / (double)k->n);
+    double var = square / (double)k->n;
+    if (!trusted(var)) moments(input(k) + i, k->n, k->width, &mean, &var);
+    tell_column(k, i, input(k)[i], mean, var);
 }
 
 static void forward_fused(const att_call *c, enum kind kind)
@@ -488,7 +529,7 @@ SIMD_INLINE void sum_row(const bool rows, const bool columns, const job *k,
         v_store(sums + i, v_load(sums + i) + dy);
         if (rows) {
             float *l = sums + k->padded + i;
-            const vf xl = (at - mean) * inverse;
+            const vf xl = (at - x[0] - mean) * inverse;
             const vf gg = dy * load(k->gl + i, lanes);
             m1 += gg;
             m2 = v_fma(gg, xl, m2);
@@ -496,8 +537,8 @@ SIMD_INLINE void sum_row(const bool rows, const bool columns, const job *k,
         }
         if (columns) {
             float *b = sums + 2 * k->padded + i;
-            const vf xb = (at - load(k->column + i, lanes)) *
-                          load(k->column + k->padded + i, lanes);
+            const vf xb = centred(k, i, at, lanes) *
+                          load(k->column + 2 * k->padded + i, lanes);
             v_store(b, v_fma(dy, xb, v_load(b)));
         }
     }
@@ -543,13 +584,13 @@ SIMD_INLINE void slope_row(const bool rows, const bool columns, const job *k,
         const vf at = load(x + i, lanes), dy = load(g + i, lanes);
         vf dx = v_zero();
         if (rows) {
-            const vf xl = (at - k->row[2 * t]) * k->row[2 * t + 1];
+            const vf xl = (at - x[0] - k->row[2 * t]) * k->row[2 * t + 1];
             dx = lambda * k->row[2 * t + 1] *
                  (dy * load(k->gl + i, lanes) - m[0] - xl * m[1]);
         }
         if (columns) {
-            const vf inverse = load(k->column + k->padded + i, lanes);
-            const vf xb = (at - load(k->column + i, lanes)) * inverse;
+            const vf inverse = load(k->column + 2 * k->padded + i, lanes);
+            const vf xb = centred(k, i, at, lanes) * inverse;
             const vf inner = dy - share * (v_load(total + i) +
                                            xb * v_load(total + 2 * k->padded +
                                                        i));

@@ -12,10 +12,11 @@
  * Bound by the FMA pipes at d >= 64; at d = 32 the softmax pass shows (one vector
  * of scores costs 2 d FMA against some 9 operations for 2^x).
  *
- * Forward saves lse (in base 2).  Backward recomputes P from it and does five
- * products, all on natural layouts but for Q and dO transposed per query block:
+ * Forward saves m and log2 l, not their sum, whose rounding would be felt where
+ * logits are large.  Backward recomputes P from them and does five products, all
+ * on natural layouts but for Q and dO transposed per query block:
  *
- *     S = K Q'  P = 2^(S - lse)  dP = V dO'  dS = P (dP - rowsum(dO O))
+ *     S = K Q'  P = 2^(S - m) / l  dP = V dO'  dS = P (dP - rowsum(dO O))
  *     dV += P dO    dK += dS Q    dQ += dS' K
  */
 #include "../att.h"
@@ -119,12 +120,9 @@ static void scores(const block *b, const shape *s, const float *k, size_t keys,
 static void add_bias(const block *b, const shape *s, const float *bias,
                      size_t keys, float *S, float *scratch)
 {
-    tile_transpose(bias, s->m, b->count, keys, scratch, b->lanes, b->lanes,
-                   log2e);
-    for (size_t i = 0; i < keys * b->lanes; i += VL) {
-        const vf x = v_load(S + i) + v_load(scratch + i);
-        v_store(S + i, v_max(x, v_set1(V_LOWEST))); /* masks may be -inf */
-    }
+    tile_transpose(bias, s->m, b->count, keys, scratch, b->lanes, b->lanes, 1);
+    for (size_t i = 0; i < keys * b->lanes; i += VL)
+        v_store(S + i, v_load(S + i) + v_base2(v_load(scratch + i)));
 }
 
 /* Key j0 + t is hidden from queries before j0 + t - (m - n). */
@@ -135,7 +133,7 @@ static void mask_causal(const block *b, const shape *s, size_t j0, size_t keys,
         const size_t key = j0 + t + s->n;
         const size_t from = key > s->m ? key - s->m : 0; /* that sees it */
         for (size_t i = 0; b->first + i < from && i < b->lanes; i++)
-            S[t * b->lanes + i] = V_LOWEST;
+            S[t * b->lanes + i] = -INFINITY;
     }
 }
 
@@ -207,17 +205,23 @@ static void open_block(block *b, const shape *s, rows q, float *scratch)
     }
 }
 
+/* What is kept of each row; NULL: not wanted. */
+typedef struct saved {
+    float *max, *log2_sum; /* in base 2                                      */
+    float *lse;            /* the extra output                               */
+    bool biased;           /* max is of v_base2()                            */
+} saved;
+
 /* o = ot / sum, transposed back; a query that saw only -inf gets zeros. */
 static void close_block(const block *b, const shape *s, void *o, size_t row,
-                        float *lse2, float *scratch)
+                        const saved *save, float *scratch)
 {
     const size_t place = (row + b->first) * s->dv;
     float *out = s->dtype == ATT_F32 ? (float *)o + place : scratch;
 
     for (size_t i = 0; i < b->lanes; i += VL) {
-        const vf seen_any = v_load(b->max + i), sum = v_load(b->sum + i);
-        const vf inverse = v_select(seen_any > 0.5f * V_LOWEST, 1.0f / sum,
-                                    v_zero());
+        const vf sum = v_load(b->sum + i);
+        const vf inverse = v_select(sum > 0.0f, 1.0f / sum, v_zero());
         for (size_t c = 0; c < s->dv; c++) {
             float *at = b->ot + c * b->lanes + i;
             v_store(at, v_load(at) * inverse);
@@ -225,10 +229,16 @@ static void close_block(const block *b, const shape *s, void *o, size_t row,
     }
     tile_transpose(b->ot, b->lanes, s->dv, b->count, out, s->dv, s->dv, 1);
     if (out == scratch) store_put(s->dtype, o, place, b->count * s->dv, out);
-    for (size_t i = 0; lse2 && i < b->count; i++)
-        lse2[b->first + i] = b->max[i] > 0.5f * V_LOWEST
-                                 ? b->max[i] + log2f(b->sum[i])
-                                 : -INFINITY;
+    for (size_t i = 0; save->max && i < b->count; i++) {
+        save->max[b->first + i] = b->max[i];
+        save->log2_sum[b->first + i] = log2f(b->sum[i]);
+    }
+    for (size_t i = 0; save->lse && i < b->count; i++)
+        save->lse[b->first + i] =
+            b->sum[i] > 0 ? (save->biased ? simd_base_e(b->max[i])
+                                          : b->max[i] / log2e) +
+                                logf(b->sum[i])
+                          : -INFINITY;
 }
 
 /* What a task reads and writes: one map. */
@@ -236,7 +246,7 @@ typedef struct map {
     rows q, k, v, o;
     const float *g; /* dO                                                   */
     const float *bias;
-    float *lse2;
+    saved save;
     float *dq, *dk, *dv, *dbias;
 } map;
 
@@ -249,6 +259,13 @@ static map map_of(const att_call *c, const shape *s, size_t i)
         .v = { c->v, i * s->m, s->dv },
         .o = { c->o, i * s->n, s->dv },
         .bias = c->param[0] ? c->param[0] + head * s->n * s->m : NULL,
+        .save = {
+            .max = c->save ? (float *)c->save + i * s->n : NULL,
+            .log2_sum =
+                c->save ? (float *)c->save + (maps_of(c->p) + i) * s->n : NULL,
+            .lse = c->extra[0] ? c->extra[0] + i * s->n : NULL,
+            .biased = c->param[0] != NULL,
+        },
     };
 }
 
@@ -285,7 +302,7 @@ static void forward_task(const shape *s, size_t from, size_t to, const map *t,
                 visit(&blocks[i], s, k, v, t->bias, j, keys, S);
     }
     for (size_t i = 0; i < count; i++)
-        close_block(&blocks[i], s, o, t->o.first, t->lse2, scratch);
+        close_block(&blocks[i], s, o, t->o.first, &t->save, scratch);
 }
 
 /* Tasks a map: small enough for SUB blocks, even, and at least four a thread. */
@@ -306,22 +323,17 @@ static void forward(const att_call *c)
     const shape s = shape_of(p);
     const size_t maps = maps_of(p), vectors = (s.n + VL - 1) / VL;
     const size_t tasks = tasks_per_map(&s, maps, c->threads);
-    float *lse2 = c->extra[0] ? c->extra[0] : c->save;
 
     #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
     for (size_t task = 0; task < maps * tasks; task++) {
         /* the longest causal tasks first */
         const size_t i = task % maps, part = tasks - 1 - task / maps;
-        map t = map_of(c, &s, i);
-        t.lse2 = lse2 ? lse2 + i * s.n : NULL;
+        const map t = map_of(c, &s, i);
         forward_task(&s, vectors * part / tasks, vectors * (part + 1) / tasks,
                      &t, c->o,
                      (float *)c->work +
                          (size_t)omp_get_thread_num() * thread_floats(&s));
     }
-    if (!c->extra[0]) return;
-    if (c->save) memcpy(c->save, lse2, maps * s.n * sizeof *lse2);
-    for (size_t i = 0; i < maps * s.n; i++) c->extra[0][i] /= log2e;
 }
 
 /* ---- backward ------------------------------------------------------------------- */
@@ -330,7 +342,8 @@ static void forward(const att_call *c)
 typedef struct back {
     size_t first, count, lanes;
     float *qt, *gt;       /* Q (times log2(e) scale) and dO, [channel][lanes] */
-    float *lse, *mean;    /* lse2 and rowsum(dO O), [lanes]                   */
+    float *max, *sum;     /* saved of the rows; log2 of the sum, [lanes]      */
+    float *mean;          /* rowsum(dO O), [lanes]                            */
     float *P, *dS;        /* [KEYS_BACK][lanes]                               */
     float *scratch;       /* [KEYS_BACK][lanes], for the bias                 */
     float *q, *o, *k, *v; /* room for converted rows                         */
@@ -338,7 +351,7 @@ typedef struct back {
 
 static size_t back_floats(const shape *s)
 {
-    return QUERIES_BACK * (s->d + s->dv + 2 + 3 * KEYS_BACK) +
+    return QUERIES_BACK * (s->d + s->dv + 3 + 3 * KEYS_BACK) +
            (QUERIES_BACK + KEYS_BACK) * (s->d + s->dv);
 }
 
@@ -346,8 +359,9 @@ static back back_new(const shape *s, float *work)
 {
     back b = { .qt = work };
     b.gt = b.qt + QUERIES_BACK * s->d;
-    b.lse = b.gt + QUERIES_BACK * s->dv;
-    b.mean = b.lse + QUERIES_BACK;
+    b.max = b.gt + QUERIES_BACK * s->dv;
+    b.sum = b.max + QUERIES_BACK;
+    b.mean = b.sum + QUERIES_BACK;
     b.P = b.mean + QUERIES_BACK;
     b.dS = b.P + QUERIES_BACK * KEYS_BACK;
     b.scratch = b.dS + QUERIES_BACK * KEYS_BACK;
@@ -371,20 +385,22 @@ static void back_open(back *b, const shape *s, const map *t)
         for (size_t c = 0; i < b->count && c < s->dv; c++)
             mean += t->g[row * s->dv + c] * o[i * s->dv + c];
         b->mean[i] = mean;
-        /* a row that saw nothing: 2^(S - huge) = 0 */
-        const float lse = i < b->count ? t->lse2[row] : -INFINITY;
-        b->lse[i] = isfinite(lse) ? lse : -V_LOWEST;
+        /* a row that saw nothing: 2^(-inf - max) = 0; lanes without a row: 0 */
+        const bool any = i < b->count && isfinite(t->save.log2_sum[row]);
+        b->max[i] = any ? t->save.max[row] : -V_LOWEST;
+        b->sum[i] = any ? t->save.log2_sum[row] : 0;
     }
 }
 
-/* P = 2^(S - lse), dS = P (dP - mean); dP arrives in b->dS. */
+/* P = 2^(S - max) / sum, dS = P (dP - mean); dP arrives in b->dS. */
 static void back_soften(const back *b, size_t keys)
 {
     for (size_t i = 0; i < b->lanes; i += VL) {
-        const vf lse = v_load(b->lse + i), mean = v_load(b->mean + i);
+        const vf max = v_load(b->max + i), sum = v_load(b->sum + i);
+        const vf mean = v_load(b->mean + i);
         for (size_t t = 0; t < keys; t++) {
             float *P = b->P + t * b->lanes + i, *dS = b->dS + t * b->lanes + i;
-            const vf e = v_exp2(v_load(P) - lse);
+            const vf e = v_exp2(v_load(P) - max - sum);
             v_store(P, e);
             v_store(dS, e * (v_load(dS) - mean));
         }
@@ -478,7 +494,7 @@ static void sizes(const att_problem *p, int threads, att_sizes *out)
     const size_t maps = maps_of(p), parts = parts_of(&s, maps, threads);
     const size_t n = (size_t)threads;
     *out = (att_sizes){
-        .save = maps * s.n * sizeof(float),
+        .save = 2 * maps * s.n * sizeof(float),
         .work = n * thread_floats(&s) * sizeof(float),
         .work_backward = (n * up(back_floats(&s), 16) +
                           maps * parts * partial_floats(&s)) *
@@ -526,7 +542,6 @@ static void backward(const att_call *c, const att_grad *g)
                 float *mine = partial + (i * parts + part) * partial_floats(&s);
                 map t = map_of(c, &s, i);
                 t.g = g->dout + i * s.n * s.dv;
-                t.lse2 = (float *)c->save + i * s.n;
                 if (g->dq) t.dq = g->dq + i * s.n * s.d;
                 if (g->dk) t.dk = mine;
                 if (g->dv) t.dv = mine + s.m * s.d;

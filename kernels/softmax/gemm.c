@@ -72,7 +72,8 @@ static range part_of(size_t n)
     return (range){ from, n * (me + 1) / threads - from };
 }
 
-/* Softmax of the first `end` of m entries, zeros behind; returns lse. */
+/* Softmax of the first `end` of m entries, zeros behind; returns lse.  A row of
+ * -infinity saw nothing. */
 static float softmax_row(float *a, size_t end, size_t m)
 {
     vf maxima = v_set1(V_LOWEST), sums = v_zero();
@@ -87,11 +88,10 @@ static float softmax_row(float *a, size_t end, size_t m)
     }
     for (; j < end; j++) sum += a[j] = expf(a[j] - max);
     sum += v_sum(sums);
-    const bool none = max <= 0.5f * V_LOWEST;
-    const float inverse = none ? 0 : 1 / sum;
+    const float inverse = sum > 0 ? 1 / sum : 0;
     for (j = 0; j < end; j++) a[j] *= inverse;
     memset(a + end, 0, (m - end) * sizeof *a);
-    return none ? -INFINITY : max + logf(sum);
+    return sum > 0 ? max + logf(sum) : -INFINITY;
 }
 
 /* Some rows of the weights of one map. */
@@ -99,9 +99,9 @@ static void weights(const att_call *c, const shape *s, size_t map, range r,
                     float *a)
 {
     const float *bias = c->param[0];
-    if (bias)
-        memcpy(a, bias + (map % s->heads * s->n + r.from) * s->m,
-               r.count * s->m * sizeof *a);
+    if (bias) bias += (map % s->heads * s->n + r.from) * s->m;
+    for (size_t i = 0; bias && i < r.count * s->m; i++)
+        a[i] = bias[i] < -V_LOWEST ? bias[i] : -V_LOWEST; /* not infinity */
     gemm(false, true, r.count, s->m, s->d, s->scale,
          (const float *)c->q + (map * s->n + r.from) * s->d, s->d,
          (const float *)c->k + map * s->m * s->d, bias ? 1 : 0, a);

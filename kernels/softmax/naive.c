@@ -7,6 +7,7 @@
  */
 #include "../att.h"
 
+#include <float.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -58,7 +59,8 @@ static void weights(const att_problem *p, const float *q, const float *k,
     const size_t m = att_keys(p), d = (size_t)p->head_dim;
     float max = -INFINITY, sum = 0;
     for (size_t j = 0; j < end; j++) {
-        a[j] = scale_of(p) * dot(q, k + j * d, d) + (bias ? bias[j] : 0);
+        a[j] = scale_of(p) * dot(q, k + j * d, d) +
+               (bias ? fminf(bias[j], FLT_MAX) : 0);
         max = fmaxf(max, a[j]);
     }
     if (max == -INFINITY) max = 0; /* all masked by the bias: a zero row */
@@ -99,8 +101,10 @@ static void forward(const att_call *c)
         size_t top = 0;
         for (size_t j = 1; j < seen(p, i); j++)
             if (matrix[row * m + j] > matrix[row * m + top]) top = j;
-        c->extra[0][row] = scale_of(p) * dot(q, k + top * d, d) +
-                           (bias ? bias[top] : 0) - logf(matrix[row * m + top]);
+        const float a = matrix[row * m + top];
+        c->extra[0][row] = a > 0 ? scale_of(p) * dot(q, k + top * d, d) +
+                                       (bias ? bias[top] : 0) - logf(a)
+                                 : -INFINITY; /* saw nothing */
     }
 }
 

@@ -37,6 +37,7 @@ static int parameters(const att_problem *p, att_tensor *out)
             .dim = { p->heads, (int)att_tokens(p), (int)att_keys(p) },
             .init = ATT_INIT_NORMAL,
             .std = 0.02,
+            .logit = true,
         };
     return 1;
 }

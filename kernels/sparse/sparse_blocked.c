@@ -217,7 +217,7 @@ static const float *rows_of(const run *r, const float *x, size_t from, size_t n,
 }
 
 /* s[key][lane] of the keys from `from` on, whose rows are k; hidden pairs get
- * V_LOWEST. */
+ * -infinity. */
 static void score(const run *r, size_t from, size_t n, const float *k,
                   const float *qt, float *s)
 {
@@ -230,7 +230,7 @@ static void score(const run *r, size_t from, size_t n, const float *k,
         for (size_t l = 0; l < QUERIES; l += VL) {
             const vi seen = (lane & (int32_t)(bits[j] >> l)) != 0;
             float *at = s + j * QUERIES + l;
-            v_store(at, v_select(seen, v_load(at), v_set1(V_LOWEST)));
+            v_store(at, v_select(seen, v_load(at), v_set1(-INFINITY)));
         }
     }
 }
@@ -269,13 +269,13 @@ static void soften(const run *r, scratch w, size_t n)
     }
 }
 
-/* o = ot / sum; a query that sees nothing has met only V_LOWEST: a zero row. */
+/* o = ot / sum; a query that sees nothing has met only -infinity: a zero row. */
 static void close_block(const run *r, scratch w, size_t token, size_t count)
 {
     float *save = r->call->save;
     for (size_t l = 0; l < QUERIES; l += VL) {
-        const vi any = v_load(w.max + l) > 0.5f * V_LOWEST;
-        const vf inverse = v_select(any, 1.0f / v_load(w.sum + l), v_zero());
+        const vf sum = v_load(w.sum + l);
+        const vf inverse = v_select(sum > 0.0f, 1.0f / sum, v_zero());
         for (size_t c = 0; c < r->d; c++) {
             float *at = w.ot + c * QUERIES + l;
             v_store(at, v_load(at) * inverse);
@@ -285,7 +285,7 @@ static void close_block(const run *r, scratch w, size_t token, size_t count)
                    (float *)r->call->o + token * r->d, r->d, r->d, 1);
     for (size_t i = 0; save && i < count; i++)
         save[token + i] =
-            w.max[i] > 0.5f * V_LOWEST ? w.max[i] + log2f(w.sum[i]) : 0;
+            w.sum[i] > 0 ? w.max[i] + log2f(w.sum[i]) : 0;
 }
 
 static void forward_block(const run *r, size_t map, size_t block)

@@ -1,8 +1,7 @@
 /* guard.c - memory between pages that fault. */
-#include "test.h"
+#include "guard.h"
 
-#include "../kernels/att.h"
-
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,19 +84,7 @@ void guard_seal(void *block)
     if (g->inner_bytes) mprotect(g->inner, g->inner_bytes, PROT_READ);
 }
 
-/* ---- a folder of a test's own ---------------------------------------------------- */
-
-bool test_folder(char *out, size_t size, const char *name)
-{
-    const char *base = getenv("TMPDIR");
-    if (!base || strlen(base) > 30) base = "/tmp";
-    snprintf(out, size, "%s/attnbench-%s-XXXXXX", base, name);
-    return mkdtemp(out) != NULL;
-}
-
-void test_folder_remove(const char *folder)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    if (system(command)) perror(folder);
-}
+const check_memory guard_memory = { .take = guard_take,
+                                    .release = guard_release,
+                                    .seal = guard_seal,
+                                    .again = 1 };
