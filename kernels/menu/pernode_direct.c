@@ -110,7 +110,7 @@ static float dot(const float *a, const float *b, size_t n)
 /* y += s x. */
 static void axpy(float *y, float s, const float *x, size_t n)
 {
-    #pragma omp simd simdlen(8)
+    #pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] += s * x[i];
 }
 
