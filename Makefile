@@ -56,8 +56,8 @@ endif
 
 # The compiler's machine, not this one.  A processor that builds for itself and is older
 # than v2 gets base as well.
+X86 := $(shell echo __x86_64__ | $(CC) $(CPPFLAGS) $(CFLAGS) -E -P -x c - 2>/dev/null | grep -x 1)
 ifndef LEVELS
-X86    := $(shell echo __x86_64__ | $(CC) $(CPPFLAGS) $(CFLAGS) -E -P -x c - 2>/dev/null | grep -x 1)
 OLD    := $(shell grep -qw sse4_2 /proc/cpuinfo || echo base)
 LEVELS := $(if $(X86),$(OLD) v2 v3 v4,base)
 endif

@@ -135,6 +135,10 @@ grep -q -- '-O0 -DTEXT="a b" -Wl,-x .*-Wl,-z,now' "$tree/b/flags"
 check "CFLAGS and LDFLAGS are recorded" $?
 tree -n V=1 b/kernels/tile.v3.o LEVELS=v3 CPPFLAGS=-DONE CFLAGS='-march=native -O1' LDFLAGS=-DNOT
 says "the level's own -march comes after CFLAGS" '-DONE -march=native -O1 .*-march=x86-64-v3 '
+echo __x86_64__ | ${CC:-cc} -E -P -x c - | grep -qx 1 &&
+    tree -n V=1 b/kernels/tile.base.o LEVELS=base CFLAGS=-march=native
+! grep -q 'march=native' "$log" || grep -q -- '-march=native .*-march=x86-64 ' "$log"
+check "base is not this processor" $?
 tree b/flags CFLAGS='-O2 -ffast-math'
 check "-ffast-math is taken" $((!$?))
 says "why -ffast-math is refused" 'masks are infinities'

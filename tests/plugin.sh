@@ -69,7 +69,7 @@ build bad
 # 1: one of them is wrong, which weighs more than those that died
 run 1 --plugin "$work/bad.so" sweep --seq 64 --head-dim 8 --processes 1 \
     --kernel 'softmax.crash,softmax.loop,softmax.eat,softmax.wrong,softmax.quit,softmax.naive' \
-    --time 0.05 --timeout 2 --max-memory 64M --out "$work/bad"
+    --time 0.05 --timeout 4 --max-memory 64M --out "$work/bad"
 while read -r kernel status; do
     is=$(statuses bad "$kernel")
     test "$is" = "$status"
