@@ -229,6 +229,40 @@ int file_commit(file_writer *w, error *e)
     return -1;
 }
 
+/* To another file system, too. */
+static bool move(const char *from, const char *to)
+{
+    if (rename(from, to) == 0) return true;
+    FILE *f = errno == EXDEV ? fopen(from, "rbe") : NULL;
+    file_writer w;
+    if (!f || file_begin(&w, to, NULL) < 0) {
+        const int why = errno;
+        if (f) fclose(f);
+        errno = why;
+        return false;
+    }
+    char block[1 << 16];
+    size_t n;
+    while ((n = fread(block, 1, sizeof block, f)) > 0)
+        fwrite(block, 1, n, w.stream); /* file_commit sees a failure */
+    const bool read = !ferror(f);
+    fclose(f);
+    if (!read) file_abandon(&w);
+    if (!read || file_commit(&w, NULL) < 0) return false;
+    unlink(from);
+    return true;
+}
+
+int file_move(const char *from, const char *to, error *e)
+{
+    char *real = follow(to);
+    int rc = 0;
+    if (!real || !move(from, real))
+        rc = error_set(e, "%s: cannot write: %s", to, strerror(errno));
+    free(real);
+    return rc;
+}
+
 int file_check(const char *path, error *e)
 {
     file_writer w;

@@ -36,6 +36,11 @@ void file_abandon(file_writer *w);
 /* Whether the file could be written: for what takes long before it is. */
 int file_check(const char *path, error *e);
 
+/* Gives a file that another program has finished its name; a symbolic link of
+ * that name stays, and what it names is replaced.  0, or -1 and `from` is still
+ * there. */
+int file_move(const char *from, const char *to, error *e);
+
 /* begin, write, commit. */
 int file_write(const char *path, const void *data, size_t size, error *e);
 

@@ -285,8 +285,7 @@ static int settle(const gnuplot *g, unsigned formats, const char *suffix,
         if (rc == 0 && !whole(from, t))
             rc = error_set(e, "%s: gnuplot wrote no whole file; the disk may "
                               "be full", to);
-        if (rc == 0 && rename(from, to) < 0)
-            rc = error_set(e, "%s: cannot write: %s", to, strerror(errno));
+        if (rc == 0) rc = file_move(from, to, e);
         if (rc < 0) unlink(from);
         free(from);
         free(to);

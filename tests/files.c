@@ -458,6 +458,15 @@ static void links_are_followed(void **state)
     free(data);
     rmdir(path);
 
+    if (file_write(in_folder("links/from"), "moved", 5, &e) ||
+        file_move(in_folder("links/from"), in_folder("links/link-near"), &e))
+        fail_msg("%s", e.text);
+    data = content(in_folder("links/target"), &size);
+    assert_string_equal(data, "moved");
+    free(data);
+    assert_int_equal(stat(in_folder("links/from"), &about), -1);
+    assert_int_equal(file_move(in_folder("links/none"), path, &e), -1);
+
     assert_int_equal(symlink("round", in_folder("links/round")), 0);
     assert_int_equal(file_write(in_folder("links/round"), "x", 1, &e), -1);
     assert_int_equal(symlink("none/file", in_folder("links/lost")), 0);
