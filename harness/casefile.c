@@ -268,20 +268,6 @@ static bool names(enum att_field f, const char *key)
     return !strcmp(key, att_fields[f].name) || !strcmp(key, att_fields[f].other_name);
 }
 
-/* mask=band2: a band of radius 2.  Other masks by such names are read from the
- * tensor `mask` alone. */
-static bool band_mask(case_file *c, const char *key, const char *value)
-{
-    int radius, end = 0;
-    if (strcmp(key, "mask") || !att_uses(c->mechanism, ATT_FIELD_mask) ||
-        !att_uses(c->mechanism, ATT_FIELD_radius) ||
-        sscanf(value, "band%d%n", &radius, &end) != 1 || value[end] || radius < 0)
-        return false;
-    c->problem.mask = ATT_MASK_BAND;
-    c->problem.radius = radius;
-    return true;
-}
-
 /* offset=-ln M as its paper writes it. */
 static bool log_offset(case_file *c, const char *key, const char *value)
 {
@@ -301,9 +287,7 @@ static bool log_offset(case_file *c, const char *key, const char *value)
 static int set_field(case_file *c, const char *key, const char *value, error *e)
 {
     bool known = false, harmless = false, used = false;
-    if (told_by_others(c, key) || band_mask(c, key, value) ||
-        log_offset(c, key, value))
-        return 0;
+    if (told_by_others(c, key) || log_offset(c, key, value)) return 0;
     for (int f = 0; f < ATT_FIELD_COUNT; f++) {
         if (!names(f, key)) continue;
         known = true;

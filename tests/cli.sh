@@ -381,6 +381,33 @@ bad 3 'file' train --data stripes --steps 1 --items 1 --out file/m.safetensors
 if [ "$(cat "$work/file")" = file ]; then passed=$((passed + 1))
 else fail file "was changed"; fi
 
+# ---- two names of one thing, and what explain tells --------------------------------
+# told REGEX ARGUMENT... - succeeds and says so.
+told() {
+    local regex=$1
+    shift
+    (cd "$work" && timeout 60 "$program" "$@" >out 2>err </dev/null)
+    if [ $? != 0 ]; then fail "$*" "does not succeed"
+    elif ! tr -s ' \n' ' ' <"$work/out" | grep -qE -- "$regex"; then
+        fail "$*" "does not tell /$regex/"
+    else passed=$((passed + 1)); fi
+}
+told 'radius 4 ' explain sparse_sliding --radius 4
+told 'window 9 ' explain sparse_sliding --window 9
+told 'sparse_sliding' maps sparse_sliding --seq 36 --radius 4 --out radius
+told 'sparse_sliding' maps sparse_sliding --seq 36 --window 3 --out window
+for mechanism in softmax pairwise; do
+    told 'j <= i \+ \(M - N\).*bottom right' explain $mechanism
+done
+for mechanism in linear cosformer aft_full sparse_strided; do
+    told 'sees no key after i; there must be as many keys' explain $mechanism
+done
+told 'shift 0x3 ' explain swin --grid 4x12 --window 4x7 --shift 0x3
+told 'rpb_table \[91\]\[1\]' explain swin --grid 4x12 --window 7 --shift 3 --bias 1
+told 'rpb_table \[169\]\[1\]' explain swin --grid 4x12 --window 7 --shift 3 \
+    --bias 1 --padding torchvision
+bad 2 'shift must be smaller' explain swin --grid 8x8 --window 4x7 --shift 4x3
+
 # ---- standard output ------------------------------------------------------------
 for command in 'list' 'list --json' 'explain softmax' 'cite' 'table run' \
     'compare run run' 'completion bash' 'doctor' '--help' 'sweep --help'; do

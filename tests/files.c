@@ -660,6 +660,94 @@ static void read_case(const char *path)
     case_file_free(&c);
 }
 
+/* A case file of softmax on 4 tokens, 2 heads, but for one key or tensor. */
+static void write_case(const char *path, const char *op, const char *key,
+                       const char *value, const char *tensor, size_t heads,
+                       size_t rows, size_t columns)
+{
+    static const float zeros[4096];
+    const char *const names[] = { "q", "k", "v", "out" };
+    const char *metadata[] = { "op", op, "grid", "4", "heads", "2",
+                               "head_dim", "3", key, value, NULL };
+    archive_item items[5];
+    int count = 0;
+    error e;
+    for (int i = 0; i < 4; i++)
+        if (!tensor || strcmp(names[i], tensor))
+            items[count++] = (archive_item){ names[i], ARRAY_F32, 3,
+                                             { 2, 4, 3 }, zeros };
+    if (tensor)
+        items[count++] = (archive_item){ tensor, ARRAY_F32, 3,
+                                         { heads, rows, columns }, zeros };
+    if (archive_write(path, items, count, metadata, &e)) fail_msg("%s", e.text);
+}
+
+/* One line with what is wrong; NULL: nothing is. */
+static void expect_case(const char *path, const char *const words[3])
+{
+    case_file c;
+    check_values v = { 0 };
+    case_result r;
+    error e = { 0 };
+    bool refused = case_file_read(&c, path, &e) != 0;
+    if (!refused) {
+        if (check_values_make(&v, c.mechanism, &c.problem, false, &e) ||
+            case_file_fill(&c, &v, &e))
+            fail_msg("%s", e.text);
+        check_reference(&v, NULL);
+        refused = case_file_compare(&c, &v, true, &r, &e) != 0;
+        check_values_free(&v);
+        case_file_free(&c);
+    }
+    if (refused != (words[0] != NULL)) fail_msg("%s", refused ? e.text : path);
+    for (int i = 0; i < 3 && words[i]; i++)
+        if (!strstr(e.text, words[i])) fail_msg("%s in %s", words[i], e.text);
+    if (refused && (!strstr(e.text, path) || strchr(e.text, '\n')))
+        fail_msg("%s", e.text);
+}
+
+/* Whatever a case file holds is read or refused with file, key and value. */
+static void case_files_are_read_or_refused(void **state)
+{
+    (void)state;
+    const char *path = in_folder("case.safetensors");
+    static const struct {
+        const char *op, *key, *value, *tensor;
+        size_t heads, rows, columns;
+        const char *words[3];
+    } cases[] = {
+        { "softmax", "causal", "0", NULL, 0, 0, 0, { NULL } },
+        { "softmax", "causal", "False", NULL, 0, 0, 0, { NULL } },
+        { "softmax", "causal", "perhaps", NULL, 0, 0, 0, { "causal", "perhaps" } },
+        { "softmax", "dropout", "0.1", NULL, 0, 0, 0, { "unknown", "dropout" } },
+        { "softmax", "eps", "1e-6", NULL, 0, 0, 0, { "eps=1e-6", "leave it out" } },
+        { "softmax", "eps", "0", NULL, 0, 0, 0, { NULL } },
+        { "softmax", "causal", "0", "k", 1, 4, 3, { "'k' is [1, 4, 3]", "[2, 4, 3]", "grouped" } },
+        { "softmax", "causal", "0", "k", 2, 3, 4, { "'k' is [2, 3, 4]" } },
+        { "softmax", "causal", "0", "k", 2, 12, 1, { "'k' is [2, 12, 1]" } },
+        { "softmax", "causal", "0", "out", 4, 2, 3, { "'out' is [4, 2, 3]" } },
+        { "softmax", "causal", "0", "attn", 4, 4, 2, { "'attn' is [4, 4, 2]" } },
+        { "softmax", "causal", "0", "attn", 2, 4, 4, { NULL } },
+        { "softmax", "causal", "0", "sinks", 2, 1, 1, { "no tensor 'sinks'" } },
+        { "linear", "eps", "1e-6", NULL, 0, 0, 0, { NULL } },
+        { "linear", "eps", "1e-3", NULL, 0, 0, 0, { "eps=1e-3", "1e-06" } },
+        { "linear", "feature_map", "elu+1", NULL, 0, 0, 0, { NULL } },
+        { "linear", "feature_map", "swish", NULL, 0, 0, 0, { "feature_map=swish" } },
+        { "pairwise", "cost", "squared", NULL, 0, 0, 0, { NULL } },
+        { "pairwise", "cost", "cubed", NULL, 0, 0, 0, { "cost=cubed" } },
+        { "pairwise", "mask", "band", NULL, 0, 0, 0, { "no tensor 'mask'" } },
+        { "pairwise", "mask", "band1global0", NULL, 0, 0, 0, { "mask=band1global0" } },
+        { "pairwise", "norm_eps", "1e-6", NULL, 0, 0, 0, { "norm_eps=1e-6" } },
+        { "pairwise", "offset", "-1", NULL, 0, 0, 0, { "offset", "sigmoid" } },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_case(path, cases[i].op, cases[i].key, cases[i].value,
+                   cases[i].tensor, cases[i].heads, cases[i].rows,
+                   cases[i].columns);
+        expect_case(path, cases[i].words);
+    }
+}
+
 static void read_npy(const char *path)
 {
     int dims;
@@ -824,6 +912,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(hostile_headers),
         cmocka_unit_test(damaged_archives),
         cmocka_unit_test(damaged_case_files),
+        cmocka_unit_test(case_files_are_read_or_refused),
         cmocka_unit_test(damaged_npy),
         cmocka_unit_test(damaged_png),
         cmocka_unit_test(damaged_suites),

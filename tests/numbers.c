@@ -9,6 +9,7 @@
 #include "../harness/shapes.h"
 #include "../harness/stats.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -325,11 +326,11 @@ static void input_families(void **state)
     (void)state;
     const att_mechanism *m = att_find_mechanism("softmax");
     const att_problem p = att_problem_default;
-    for (int f = INPUTS_NORMAL; f <= INPUTS_SHARP; f++) {
+    for (int f = INPUTS_NORMAL; f < INPUTS_FAMILIES; f++) {
         inputs in;
         error e;
-        float most = -INFINITY, least = INFINITY;
-        int nonzero = 0;
+        float most = -INFINITY, least = INFINITY, nearest = INFINITY;
+        int nonzero = 0, differ = 0;
         assert_int_equal(inputs_make(&in, m, &p, 1, (enum inputs_family)f, false,
                                      &e), 0);
         const float *k = in.value[ATT_K];
@@ -337,13 +338,110 @@ static void input_families(void **state)
             most = fmaxf(most, k[i]);
             least = fminf(least, k[i]);
             nonzero += k[i] != 0;
+            if (k[i] != 0) nearest = fminf(nearest, fabsf(k[i]));
+            differ += k[i] != k[f == INPUTS_TOKENS ? i / 32 * 32 : i % 32];
         }
         if (f == INPUTS_LARGE) assert_true(most > 89); /* ln(FLT_MAX) */
         if (f == INPUTS_EQUAL) assert_true(most == least);
         if (f == INPUTS_ONEHOT) assert_int_equal(nonzero, 64);
         if (f == INPUTS_NEGATIVE) assert_true(most < 0);
+        if (f == INPUTS_CHANNELS || f == INPUTS_TOKENS) {
+            assert_int_equal(differ, 0);
+            assert_true(most > least);
+        }
+        if (f == INPUTS_ZERO) assert_int_equal(nonzero, 0);
+        if (f == INPUTS_TINY) assert_true(most > 0 && most * most == 0);
+        if (f == INPUTS_DENORMAL) assert_true(nonzero && nearest < FLT_MIN);
+        if (f == INPUTS_HUGE) assert_true(most > 1e17f && most < 1e20f);
+        if (f == INPUTS_OUTLIER) assert_true(most == 100);
+        assert_non_null(inputs_family_name((enum inputs_family)f));
         inputs_free(&in);
     }
+}
+
+/* Every learned term of logits holds what the family promises, other tensors
+ * do not. */
+static void masked_terms(void **state)
+{
+    (void)state;
+    const att_mechanism *const *all;
+    const size_t n = att_mechanisms(&all);
+    int terms = 0;
+    for (size_t i = 0; i < n; i++) {
+        att_problem p = att_problem_default;
+        att_tensor t[ATT_PARAMS];
+        att_set(&p, ATT_FIELD_grid, all[i]->traits & ATT_IS_2D ? "8x8" : "16");
+        if (att_uses(all[i], ATT_FIELD_bias)) p.bias = 1;
+        if (att_reject(all[i], &p)) continue;
+        const int count = att_parameters(all[i], &p, t);
+        for (int k = 0; k < count; k++) {
+            const size_t size = att_elements(&t[k]);
+            if (!size) continue;
+            float *x = calloc(size, sizeof *x);
+            bool hidden = false, lowest = false;
+            for (uint64_t seed = 1; seed < 9; seed++) {
+                inputs_parameter(all[i], &p, k, &t[k], seed, INPUTS_MASKED, x);
+                for (size_t j = 0; j < size; j++) {
+                    hidden |= x[j] == -INFINITY;
+                    lowest |= x[j] == -FLT_MAX;
+                }
+            }
+            assert_int_equal(hidden, t[k].logit);
+            assert_int_equal(lowest, t[k].logit);
+            terms += t[k].logit;
+            free(x);
+        }
+    }
+    assert_true(terms >= 6);
+}
+
+/* A radius and a window are two names of one thing: what was asked for wins. */
+static void one_of_two_names(void **state)
+{
+    (void)state;
+    const att_mechanism *m = att_find_mechanism("sparse_sliding");
+    static const struct {
+        const char *window, *radius;
+        bool usual_window, usual_radius;
+        int wants_window, wants_radius;
+    } cases[] = {
+        { "7", "4", true, false, 0, 4 },  { "7", NULL, true, false, 7, 0 },
+        { "9", "3", false, true, 9, 0 },  { "7", "3", true, true, 7, 0 },
+        { "9", "4", false, false, 9, 4 }, { NULL, "4", false, false, 0, 4 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        axes a = { 0 };
+        axes_point point;
+        att_problem p;
+        error e;
+        for (int r = 0; r < 2; r++) {
+            const char *text = r ? cases[i].radius : cases[i].window;
+            const bool usual = r ? cases[i].usual_radius : cases[i].usual_window;
+            const int f = r ? ATT_FIELD_radius : ATT_FIELD_window;
+            if (!text) continue;
+            if (usual) axes_usual(&a, f, text);
+            else assert_int_equal(axes_set(&a, f, text, NULL, &e), 0);
+        }
+        axes_pick(&a, 0, &point);
+        assert_null(axes_fit(m, &point, &p));
+        assert_null(att_reject(m, &p));
+        assert_int_equal(att_at(&p.window, 0, 0), cases[i].wants_window);
+        assert_int_equal(p.radius, cases[i].wants_radius);
+        axes_free(&a);
+    }
+    axes suite = { 0 }, over = { 0 };
+    axes_point point;
+    att_problem p;
+    error e;
+    axes_set(&suite, ATT_FIELD_window, "7", NULL, &e);
+    axes_set(&over, ATT_FIELD_radius, "4", NULL, &e);
+    axes_overlay(&suite, &over);
+    axes_pick(&suite, 0, &point);
+    assert_null(axes_fit(m, &point, &p));
+    assert_int_equal(p.window.n, 0);
+    assert_null(axes_fit(att_find_mechanism("softmax"), &point, &p));
+    axes_free(&suite);
+    axes_free(&over);
 }
 
 /* ---- the check of kernels ------------------------------------------------------------------ */
@@ -466,6 +564,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(metrics_of_limits),
         cmocka_unit_test(inputs_are_seeded),
         cmocka_unit_test(input_families),
+        cmocka_unit_test(masked_terms),
+        cmocka_unit_test(one_of_two_names),
         cmocka_unit_test(differences),
         cmocka_unit_test(checks_can_fail),
         cmocka_unit_test(shapes_straddle_edges),

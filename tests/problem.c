@@ -101,6 +101,41 @@ static void bad_texts_are_refused(void **state)
         }
 }
 
+/* What papers, frameworks and files write. */
+static void other_spellings(void **state)
+{
+    (void)state;
+    static const struct {
+        enum att_field field;
+        const char *written, *ours;
+    } pairs[] = {
+        { ATT_FIELD_cost, "squared", "square" },
+        { ATT_FIELD_cost, "Absolute", "abs" },
+        { ATT_FIELD_cost, "abs(a-b)", "abs" },
+        { ATT_FIELD_cost, "(a-b)^2", "square" },
+        { ATT_FIELD_feature_map, "elu+1", "elu1" },
+        { ATT_FIELD_similarity, "Soft-DTW", "softdtw" },
+        { ATT_FIELD_similarity, "scaled-dot", "scaled_dot" },
+        { ATT_FIELD_mode, "training", "train" },
+        { ATT_FIELD_order, "kv-first", "kv_first" },
+        { ATT_FIELD_dtype, "bfloat16", "bf16" },
+        { ATT_FIELD_causal, "True", "1" },
+        { ATT_FIELD_causal, "false,true", "0x1" },
+        { ATT_FIELD_bias, "true", "1" },
+        { ATT_FIELD_shift, "0,3", "0x3" },
+        { ATT_FIELD_window, "4,7", "4x7" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        att_problem p = att_problem_default;
+        char text[ATT_TEXT];
+        if (!att_set(&p, pairs[i].field, pairs[i].written))
+            fail_msg("%s=%s", att_fields[pairs[i].field].name,
+                     pairs[i].written);
+        att_get(&p, pairs[i].field, text);
+        assert_string_equal(text, pairs[i].ours);
+    }
+}
+
 /* ---- canonical problems and names -------------------------------------------------- */
 
 static int by_text(const void *a, const void *b)
@@ -431,6 +466,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(names_are_unique),
         cmocka_unit_test(texts_round_trip),
         cmocka_unit_test(bad_texts_are_refused),
+        cmocka_unit_test(other_spellings),
         cmocka_unit_test(case_names),
         cmocka_unit_test(names_are_stable),
         cmocka_unit_test(lists_repeat),

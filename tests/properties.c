@@ -699,6 +699,43 @@ static void patterns_have_their_pairs(void **state)
     }
 }
 
+/* Causal with more keys than queries: the last query sees all keys, as `explain`
+ * says of every mechanism that takes such a problem. */
+static void causal_is_aligned_at_the_end(void **state)
+{
+    (void)state;
+    const att_mechanism *const *all;
+    const size_t count = att_mechanisms(&all);
+    enum { N = 5, M = 8 };
+    int aligned = 0;
+    for (size_t i = 0; i < count; i++) {
+        att_problem p = att_problem_default;
+        check_values v;
+        error e;
+        double a[N * M] = { 0 };
+        att_set(&p, ATT_FIELD_grid, "5");
+        att_set(&p, ATT_FIELD_causal, "1");
+        p.tokens_k = M;
+        p.head_dim = 4;
+        if (!(all[i]->traits & ATT_CAN_CAUSAL) || att_reject(all[i], &p))
+            continue;
+        if (check_values_make(&v, all[i], &p, false, &e) ||
+            check_values_fill(&v, 1, INPUTS_NORMAL, &e))
+            fail_msg("%s", e.text);
+        att_ref r = { .p = &p, .q = v.in[0], .k = v.in[1], .v = v.in[2] };
+        for (int k = 0; k < v.parameters; k++) r.param[k] = v.param[k];
+        all[i]->rows(&r, 0, 0, ATT_PART_ATTENTION, 0, N, a);
+        for (int t = 0; t < N; t++)
+            for (int j = 0; j < M; j++)
+                if ((a[t * M + j] != 0) != (j <= t + M - N))
+                    fail_msg("%s: query %d and key %d of %d", all[i]->name, t, j,
+                             M);
+        aligned++;
+        check_values_free(&v);
+    }
+    assert_true(aligned >= 2);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -726,6 +763,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(distances_are_products),
         cmocka_unit_test(folding_is_exact),
         cmocka_unit_test(prepbn_starts_and_ends),
+        cmocka_unit_test(causal_is_aligned_at_the_end),
     };
     test_arguments(argc, argv);
     return cmocka_run_group_tests_name("properties", tests, NULL, NULL);
