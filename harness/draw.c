@@ -173,6 +173,21 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
+/* Products of a huge tensor with large ones would leave the range of floats:
+ * no parameter is huge, and none is large beside a huge input. */
+static void keep_in_range(drawn *d)
+{
+    bool huge = false;
+    for (int i = 0; i < DRAW_DOUT; i++) huge |= d->kind[i] == INPUTS_HUGE;
+    for (int i = DRAW_PARAMETERS; i < DRAW_TENSORS; i++) {
+        enum inputs_family *kind = &d->kind[i];
+        if (*kind == INPUTS_HUGE) *kind = INPUTS_LARGE;
+        if (huge && (*kind == INPUTS_LARGE || *kind == INPUTS_SHARP ||
+                     *kind == INPUTS_OUTLIER))
+            *kind = INPUTS_NORMAL;
+    }
+}
+
 /* A third of the problems are normal throughout, in others half of the
  * tensors. */
 static void draw_values(drawn *d, uint64_t *s)
@@ -187,6 +202,7 @@ static void draw_values(drawn *d, uint64_t *s)
     }
     for (int i = 0; i < DRAW_TENSORS; i++)
         if (!inputs_family_backward(d->kind[i])) d->grad = false;
+    keep_in_range(d);
 }
 
 const att_mechanism *draw_mechanism(uint64_t seed)
@@ -269,9 +285,9 @@ static int fill_parameter(const drawn *d, check_values *v, int i)
     if (!x) return -1;
     if (!has_kind(t) || kind == INPUTS_NORMAL || kind == INPUTS_MASKED)
         inputs_parameter(d->mechanism, &d->problem, i, t, d->seed, kind, x);
-    else /* products of two huge tensors would leave the range of floats */
-        inputs_fill(kind == INPUTS_HUGE ? INPUTS_LARGE : kind, ATT_F32, true,
-                    false, (size_t)t->dim[t->dims - 1], &seed, x, n);
+    else
+        inputs_fill(kind, ATT_F32, true, false, (size_t)t->dim[t->dims - 1],
+                    &seed, x, n);
     for (size_t k = 0; k < n; k++) v->param[i][k] = x[k];
     free(x);
     return 0;
