@@ -173,12 +173,16 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
-/* Products of a huge tensor with large ones would leave the range of floats:
- * no parameter is huge, and none is large beside a huge input. */
+/* Products of several huge tensors, or of one with large parameters, leave the
+ * range of floats: linear attention sums q k v.  One input may be huge. */
 static void keep_in_range(drawn *d)
 {
     bool huge = false;
-    for (int i = 0; i < DRAW_DOUT; i++) huge |= d->kind[i] == INPUTS_HUGE;
+    for (int i = 0; i < DRAW_DOUT; i++) {
+        if (d->kind[i] != INPUTS_HUGE) continue;
+        if (huge) d->kind[i] = INPUTS_NORMAL;
+        huge = true;
+    }
     for (int i = DRAW_PARAMETERS; i < DRAW_TENSORS; i++) {
         enum inputs_family *kind = &d->kind[i];
         if (*kind == INPUTS_HUGE) *kind = INPUTS_LARGE;
@@ -200,9 +204,11 @@ static void draw_values(drawn *d, uint64_t *s)
         const bool normal = plain || below(s, 2) == 0;
         d->kind[i] = together && !plain ? all : normal ? INPUTS_NORMAL : one;
     }
+    if (together && !plain && all == INPUTS_HUGE) /* any of them */
+        d->kind[below(s, DRAW_DOUT)] = INPUTS_NORMAL;
+    keep_in_range(d);
     for (int i = 0; i < DRAW_TENSORS; i++)
         if (!inputs_family_backward(d->kind[i])) d->grad = false;
-    keep_in_range(d);
 }
 
 const att_mechanism *draw_mechanism(uint64_t seed)
