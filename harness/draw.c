@@ -174,7 +174,8 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
 }
 
 /* Products of several huge tensors, or of one with large parameters, leave the
- * range of floats: linear attention sums q k v.  One input may be huge. */
+ * range of floats: linear attention sums q k v, and raises q over softplus of a
+ * parameter to a power.  One input may be huge, no parameter is large. */
 static void keep_in_range(drawn *d)
 {
     bool huge = false;
@@ -185,9 +186,8 @@ static void keep_in_range(drawn *d)
     }
     for (int i = DRAW_PARAMETERS; i < DRAW_TENSORS; i++) {
         enum inputs_family *kind = &d->kind[i];
-        if (*kind == INPUTS_HUGE) *kind = INPUTS_LARGE;
-        if (huge && (*kind == INPUTS_LARGE || *kind == INPUTS_SHARP ||
-                     *kind == INPUTS_OUTLIER))
+        if (*kind == INPUTS_HUGE || *kind == INPUTS_LARGE ||
+            *kind == INPUTS_SHARP || (huge && *kind == INPUTS_OUTLIER))
             *kind = INPUTS_NORMAL;
     }
 }
