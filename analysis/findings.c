@@ -1,6 +1,7 @@
 /* findings.c - attnbench findings: runs what a ledger asks for, and tells. */
 #define _GNU_SOURCE /* asprintf */
 #include "findings.h"
+#include "ledger_rule.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -54,9 +55,10 @@ static void want_runs(ledger *l, const json *source)
 
 static int choose(ledger *l, const request *r, error *e)
 {
-    const char *ids[256];
+    enum { NEAR = 256 }; /* among so many a spelling is looked for           */
+    const char *ids[NEAR];
     int n = 0;
-    for (int i = 0; i < l->claims && n < 256; i++) ids[n++] = l->claim[i].id;
+    for (int i = 0; i < l->claims && n < NEAR; i++) ids[n++] = l->claim[i].id;
     for (int k = 0; k < r->count; k++) {
         int i = 0;
         while (i < l->claims && strcmp(l->claim[i].id, r->only[k])) i++;
@@ -173,15 +175,73 @@ static bool can_run(const ledger *l, ledger_run *r, bool retrain)
     return false;
 }
 
+/* Whether a list of words is the run's command, its --out aside. */
+static bool same_command(const json *words, const ledger_run *r)
+{
+    int i = 0;
+    for (const json *w = json_first(words); w; w = json_next(w)) {
+        const char *text = json_text(w);
+        if (text && !strcmp(text, "--out")) {
+            w = json_next(w);
+            if (!w) break;
+            continue;
+        }
+        if (i == r->words || !text || strcmp(text, r->word[i++])) return false;
+    }
+    return i == r->words;
+}
+
+/* A training whose record is there is done, if the record is of this command. */
+static bool has_record(ledger_run *r)
+{
+    char *path = train_record_path(r->ships);
+    error e = { "" };
+    json *record = is_there(path) ? json_read_file(path, &e) : NULL;
+    if (*e.text) snprintf(r->reason, sizeof r->reason, "%.500s", e.text);
+    else if (record && !same_command(json_get(record, "command"), r))
+        snprintf(r->reason, sizeof r->reason,
+                 "%.200s is the record of another command than the ledger's: "
+                 "--retrain makes it anew", path);
+    else r->done = record != NULL;
+    json_free(record);
+    free(path);
+    return r->done || *r->reason;
+}
+
+/* The folder of a run holds what one command wrote.  That command stands beside
+ * it: rows of another one would be taken for this one's. */
+static bool own_folder(const ledger *l, ledger_run *r, const char *folder)
+{
+    char *path;
+    error e;
+    json *words = json_array();
+    if (asprintf(&path, "%s.command", folder) < 0) abort();
+    for (int i = 0; i < r->words; i++) json_push_text(words, r->word[i]);
+    json *before = is_there(path) ? json_read_file(path, &e) : NULL;
+    const bool other = is_there(folder) && (!before || !same_command(before, r));
+    if (other)
+        snprintf(r->reason, sizeof r->reason,
+                 "%.300s holds what another command of %.100s wrote: remove it, "
+                 "or choose another --out", folder, l->path);
+    else if (json_write_file(path, words, &e) < 0)
+        snprintf(r->reason, sizeof r->reason, "%.500s", e.text);
+    json_free(before);
+    json_free(words);
+    free(path);
+    return !*r->reason;
+}
+
 static void run_one(const ledger *l, ledger_run *r, const char *dir,
                     progress *bar, double before, bool retrain)
 {
     char last[420];
-    char *record = r->ships ? train_record_path(r->ships) : NULL;
-    r->done = record && !retrain && is_there(record);
-    free(record);
-    if (r->done || !can_run(l, r, retrain)) return;
+    if (r->ships && !retrain && has_record(r)) return;
+    if (!can_run(l, r, retrain)) return;
     char *folder = path_join(dir, r->name), *log = NULL;
+    if (!own_folder(l, r, folder)) {
+        free(folder);
+        return;
+    }
     if (asprintf(&log, "%s.log", folder) < 0) abort();
     const pid_t child = fork();
     if (child == 0) become(l, r, dir, log);
@@ -199,6 +259,45 @@ static void run_one(const ledger *l, ledger_run *r, const char *dir,
     free(log);
 }
 
+/* All runs that its quantities need were tried. */
+static bool is_ready(const ledger *l, const ledger_claim *c)
+{
+    for (int q = 0; q < c->quantities; q++) {
+        const json *names = json_get(c->quantity[q].source, "run");
+        const json *x = json_is_array(names) ? json_first(names) : names;
+        for (; x; x = json_is_array(names) ? json_next(x) : NULL)
+            if (json_text(x) && !ledger_find_run(l, json_text(x))->tried)
+                return false;
+    }
+    return true;
+}
+
+/* Verdicts of those claims that can be decided now, each a line. */
+static void decide_ready(ledger *l, const char *dir, progress *bar)
+{
+    for (int i = 0; i < l->claims; i++) {
+        ledger_claim *c = &l->claim[i];
+        if (!c->wanted || c->measured || !is_ready(l, c)) continue;
+        ledger_measure(l, c, dir);
+        const ledger_rule *r = ledger_deciding(c);
+        progress_clear(bar);
+        printf("%-15s %-18s %s%s%s%s\n", ledger_verdicts[c->verdict], c->id,
+               c->title, r ? "  [" : "", r ? r->effect : "", r ? "]" : "");
+        fflush(stdout);
+    }
+}
+
+/* What is ahead, where no bar shows it. */
+static void tell_ahead(const ledger *l, bool retrain, const progress *bar)
+{
+    int runs = 0;
+    for (int i = 0; i < l->runs; i++)
+        runs += l->run[i].wanted && (retrain || !l->run[i].ships);
+    if (!bar->visible && bar->total >= 60)
+        fprintf(stderr, "%d runs, about %.0f minutes; a line as each claim is "
+                        "decided\n", runs, bar->total / 60);
+}
+
 static int run_all(ledger *l, const char *dir, bool retrain, error *e)
 {
     progress bar;
@@ -208,17 +307,23 @@ static int run_all(ledger *l, const char *dir, bool retrain, error *e)
             total += l->run[i].seconds;
     if (folder_make(dir, e) < 0) return -1;
     progress_begin(&bar, total);
+    tell_ahead(l, retrain, &bar);
     for (int i = 0; i < l->runs && !stop_signal; i++) {
         ledger_run *r = &l->run[i];
         if (!r->wanted) continue;
         run_one(l, r, dir, &bar, done, retrain);
+        if (stop_signal) break;
+        r->tried = true;
         if (!r->done) {
             progress_clear(&bar);
             fprintf(stderr, "! %s: %s\n", r->name, r->reason);
         }
         if (retrain || !r->ships) done += r->seconds;
+        decide_ready(l, dir, &bar);
+        progress_stage(&bar, stderr, done, r->brief ? r->brief : r->name);
     }
     progress_clear(&bar);
+    if (!stop_signal) decide_ready(l, dir, &bar);
     return 0;
 }
 
@@ -245,17 +350,9 @@ static void describe(findings_about *a)
     stat("/proc/self/exe", &self);
     snprintf(a->runs, sizeof a->runs, "runs-%08lx",
              (unsigned long)self.st_mtim.tv_sec & 0xffffffff);
+    a->warnings = json_copy(json_get(m, "warnings"));
+    a->load[0] = machine_load();
     json_free(m);
-}
-
-static void print_verdicts(const ledger *l)
-{
-    for (int i = 0; i < l->claims; i++) {
-        const ledger_claim *c = &l->claim[i];
-        if (c->wanted)
-            printf("%-15s %-18s %s\n", ledger_verdicts[c->verdict], c->id,
-                   c->title);
-    }
 }
 
 static int tell(ledger *l, const findings_about *a, error *e)
@@ -280,19 +377,16 @@ static int findings(request *r, error *e)
     else {
         const double start = now();
         describe(&about);
+        machine_tell(about.warnings);
         char *runs = path_join(r->out, about.runs);
         if (run_all(&l, runs, r->retrain, e) < 0) code = EXIT_MISSING;
         about.seconds = now() - start;
-        for (int i = 0; i < l.claims && code == EXIT_OK && !stop_signal; i++) {
-            if (!l.claim[i].wanted) continue;
-            ledger_measure(&l, &l.claim[i], runs);
-        }
+        about.load[1] = machine_load();
         if (stop_signal) {
             error_set(e, "interrupted: the same command goes on");
             code = EXIT_INTERRUPTED;
         } else if (code == EXIT_OK) {
             if (tell(&l, &about, e) < 0) code = EXIT_MISSING;
-            else print_verdicts(&l);
         }
         for (int i = 0; i < l.claims && code == EXIT_OK; i++)
             if (l.claim[i].wanted &&
@@ -302,6 +396,7 @@ static int findings(request *r, error *e)
                 code = EXIT_SOME_FAILED;
             }
         free(runs);
+        json_free(about.warnings);
     }
     ledger_free(&l);
     return code;

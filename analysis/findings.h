@@ -14,6 +14,9 @@ typedef struct findings_about {
     char machine[256];    /* processor, threads, virtualisation              */
     char date[32];
     double seconds;       /* all runs together                               */
+    json *warnings;       /* [{text, remedy}]: why the machine was not quiet,
+                             before the runs and after them                  */
+    double load[2];       /* tasks, mean of a minute: before, after          */
 } findings_about;
 
 /* findings.md, findings.tex, findings.json in about->dir.  0; -1 with e. */
@@ -25,8 +28,5 @@ int findings_figures(const ledger *l, const findings_about *about, error *e);
 
 /* Whether a claim's figure could be drawn. */
 bool findings_has_figure(const ledger_claim *c);
-
-/* "0.249", "0.249 (0.21 to 0.28)", "0.2, 0.3"; no unit. */
-void findings_number(const ledger_quantity *q, char *out, size_t size);
 
 #endif

@@ -18,7 +18,7 @@
 #include "../plots/gnuplot.h"
 #include "../plots/palette.h"
 
-enum { SERIES = 12, WIDTH = 400, HEIGHT = 210 };
+enum { SERIES = LEDGER_SERIES, WIDTH = 400, HEIGHT = 210 };
 
 typedef struct figure {
     const ledger_claim *claim;
@@ -83,11 +83,11 @@ static int write_points(const figure *f, const char *dir, error *e)
                 f->label[s] ? f->label[s] : q->name);
         for (int i = 0; i < (flat ? f->places : q->count); i++) {
             const int k = flat ? 0 : i;
-            const bool known = !isnan(q->lo[k]) && !isnan(q->hi[k]);
+            const ledger_number *n = &q->of[k];
+            const bool known = isfinite(n->lo) && isfinite(n->hi);
             fprintf(w.stream, "%.9g\t%.9g\t%.9g\t%.9g\n",
-                    place_of(f, i) + (flat ? 0 : shift(f, s)), q->value[k],
-                    known ? q->lo[k] : q->value[k],
-                    known ? q->hi[k] : q->value[k]);
+                    place_of(f, i) + (flat ? 0 : shift(f, s)), n->value,
+                    known ? n->lo : n->value, known ? n->hi : n->value);
         }
     }
     return file_commit(&w, e);

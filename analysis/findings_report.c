@@ -1,5 +1,7 @@
 /* findings_report.c - a ledger's verdicts as Markdown, LaTeX and JSON. */
+#define _GNU_SOURCE /* open_memstream */
 #include "findings.h"
+#include "ledger_rule.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,45 +14,42 @@
 
 /* ---- numbers ------------------------------------------------------------------ */
 
-/* Three digits: what an interval of a few per cent allows to tell. */
-static void one(double x, char *out, size_t size)
+/* "0.2 (0.1 to 0.3), 0.3"; no unit. */
+static void put_numbers(FILE *f, const ledger_quantity *q)
 {
-    if (isnan(x)) snprintf(out, size, "-");
-    else if (x != 0 && (fabs(x) < 1e-3 || fabs(x) >= 1e5))
-        snprintf(out, size, "%.2e", x);
-    else if (x == round(x) && fabs(x) < 1e5) snprintf(out, size, "%.0f", x);
-    else snprintf(out, size, fabs(x) >= 100 ? "%.0f" : "%.3g", x);
-}
-
-void findings_number(const ledger_quantity *q, char *out, size_t size)
-{
-    char value[24], lo[24], hi[24];
-    size_t at = 0;
-    *out = 0;
-    for (int i = 0; i < q->count && at + 72 < size; i++) {
-        one(q->value[i], value, sizeof value);
-        one(q->lo[i], lo, sizeof lo);
-        one(q->hi[i], hi, sizeof hi);
-        at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "",
-                               value);
-        if (!isnan(q->lo[i]) && !isnan(q->hi[i]))
-            at += (size_t)snprintf(out + at, size - at, " (%s to %s)", lo, hi);
+    char text[80];
+    for (int i = 0; i < q->count; i++) {
+        ledger_number_text(&q->of[i], text, sizeof text);
+        fprintf(f, "%s%s", i ? ", " : "", text);
     }
 }
 
-/* What stands behind a claim's title: its verdict, and how it differs. */
-static void verdict_text(const ledger_claim *c, char *out, size_t size)
+/* What stands behind a claim's title: its verdict, how it differs and what is
+ * unclear; or (effects) the numbers of these rules, or else of the one that the
+ * verdict rests on.  The caller frees. */
+static char *verdict_text(const ledger_claim *c, bool effects)
 {
-    size_t at = (size_t)snprintf(out, size, "%s", ledger_verdicts[c->verdict]);
-    const char *between = ": ";
-    for (int i = 0; i < c->rules && at < size; i++) {
+    char *text;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    if (!f) abort();
+    if (!effects) fputs(ledger_verdicts[c->verdict], f);
+    const char *between = effects ? "" : ": ";
+    for (int i = 0; i < c->rules; i++) {
         const ledger_rule *r = &c->rule[i];
-        if (!r->known || r->holds) continue;
-        at += (size_t)snprintf(out + at, size - at, "%s%s%s", between,
-                               r->unclear ? "intervals too wide to tell: " : "",
-                               r->unclear ? r->text : r->otherwise);
+        const bool open = r->outcome == LEDGER_OPEN;
+        if (r->outcome != LEDGER_FAILS && !open) continue;
+        fputs(between, f);
+        if (effects) fputs(r->effect, f);
+        else
+            fprintf(f, "%s%s", open ? "intervals too wide to tell: " : "",
+                    !open ? r->otherwise : r->text ? r->text : r->condition);
         between = "; ";
     }
+    const ledger_rule *r = ledger_deciding(c);
+    if (effects && !*between && r) fputs(r->effect, f);
+    fclose(f);
+    return text;
 }
 
 static void paper_text(const ledger_claim *c, char *out, size_t size)
@@ -80,14 +79,19 @@ static void md_cell(FILE *f, const char *text)
 /* Lists for figures and constants repeat what is told elsewhere. */
 static void md_quantity(FILE *f, const ledger_quantity *q)
 {
-    char number[2048];
     if (json_get(q->source, "list") || json_get(q->source, "value")) return;
-    findings_number(q, number, sizeof number);
     fputs("| ", f);
     md_cell(f, q->text);
-    fprintf(f, " | %s%s%s | ", q->count ? number : "not known: ",
-            q->count && q->unit ? " " : "",
-            q->count ? (q->unit ? q->unit : "") : q->reason);
+    fputs(" | ", f);
+    if (q->count) {
+        put_numbers(f, q);
+        fprintf(f, " %s", q->unit ? q->unit : "");
+    } else {
+        fputs("not known: ", f);
+        md_cell(f, q->reason);
+    }
+    fputs(" | ", f);
+    if (*q->note) fprintf(f, "%s; ", q->note);
     if (q->runs > 1) fprintf(f, "mean of %d seeds; ", q->runs);
     md_cell(f, q->how ? q->how : "");
     fputs(" |\n", f);
@@ -97,11 +101,11 @@ static void md_rules(FILE *f, const ledger_claim *c)
 {
     for (int i = 0; i < c->rules; i++) {
         const ledger_rule *r = &c->rule[i];
-        fprintf(f, "* %s: %s (`%s`", !r->known   ? "not decided"
-                                     : r->holds   ? "holds"
-                                     : r->unclear ? "unclear"
-                                                  : "fails",
+        static const char *const words[] = { "holds", "fails", "unclear",
+                                             "not decided" };
+        fprintf(f, "* %s: %s (`%s`", words[r->outcome],
                 r->text ? r->text : r->condition, r->condition);
+        if (*r->effect) fprintf(f, ": %s", r->effect);
         if (r->at_least) fprintf(f, ", for at least %d", r->at_least);
         fprintf(f, "%s)\n", r->key ? "; the claim rests on it" : "");
     }
@@ -155,7 +159,7 @@ static void md_runs(FILE *f, const ledger *l, const ledger_claim *c)
 static char *picture_path(const ledger_claim *c, int number,
                           const findings_about *a)
 {
-    char name[300];
+    char name[LEDGER_NAME + 32];
     snprintf(name, sizeof name, "figures/%s-%d.png", c->id, number);
     return path_join(a->dir, name);
 }
@@ -177,13 +181,15 @@ static void md_pictures(FILE *f, const ledger_claim *c, const findings_about *a)
 static void md_claim(FILE *f, const ledger *l, const findings_about *a,
                      const ledger_claim *c, int number)
 {
-    char paper[256], verdict[4096];
+    char paper[256], *verdict = verdict_text(c, false);
+    char *effects = verdict_text(c, true);
     paper_text(c, paper, sizeof paper);
-    verdict_text(c, verdict, sizeof verdict);
     fprintf(f, "\n## %d. %s\n\n%s, %s.  It says: %s\n\n", number, c->title,
             paper, c->section, c->says);
-    fprintf(f, "**%c%s.**\n\nExperiment: %s\n", verdict[0] - 'a' + 'A',
-            verdict + 1, c->experiment);
+    fprintf(f, "**%c%s.**%s%s\n\nExperiment: %s\n", verdict[0] - 'a' + 'A',
+            verdict + 1, *effects ? "  Measured: " : "", effects, c->experiment);
+    free(verdict);
+    free(effects);
     if (c->caution) fprintf(f, "\nCaution: %s\n", c->caution);
     fputs("\n| quantity | measured | how |\n|---|---|---|\n", f);
     for (int i = 0; i < c->quantities; i++) md_quantity(f, &c->quantity[i]);
@@ -195,22 +201,49 @@ static void md_claim(FILE *f, const ledger *l, const findings_about *a,
     md_runs(f, l, c);
 }
 
+/* What kept the machine from being quiet. */
+static void md_machine(FILE *f, const findings_about *a)
+{
+    fprintf(f, "The machine's load was %.2f before the runs and %.2f after them, "
+               "which themselves make some.\n", a->load[0], a->load[1]);
+    for (const json *w = json_first(a->warnings); w; w = json_next(w)) {
+        const char *text = json_text(json_get(w, "text"));
+        if (text) fprintf(f, "* %s\n", text);
+    }
+}
+
 static void md(FILE *f, const ledger *l, const findings_about *a)
 {
     int number = 0;
     fprintf(f, "# Findings\n\nClaims of papers against measurements: %s, on %s,"
-               " %s.  All runs took %.0f s.\nBehind a number: its 95 %% "
+               " %s.  All runs took %.0f s.\n",
+            a->build, a->machine, a->date, a->seconds);
+    md_machine(f, a);
+    fprintf(f, "\nBehind a number: its 95 %% "
                "interval where there is one; of a ratio the widest that those "
-               "of its two sides allow; over seeds Student's t.  A claim is "
+               "of its two sides allow; over seeds Student's t.  A rule holds "
+               "if it does over the whole of the intervals, fails if it does so "
+               "nowhere, and is unclear otherwise; so it is of a sampled number "
+               "without an interval.  A claim is "
                "*reproduced* if all its rules hold, *differs* if one fails "
                "that it does not rest on, *not reproduced* if one fails that "
-               "it rests on, *unclear* if the intervals are too wide to tell.  The ledger is results/claims.json; "
-               "the runs are in %s.\n\n| | claim | verdict |\n|---|---|---|\n",
-            a->build, a->machine, a->date, a->seconds, a->runs);
-    for (int i = 0; i < l->claims; i++)
-        if (l->claim[i].wanted)
-            fprintf(f, "| %d | %s | %s |\n", ++number, l->claim[i].title,
-                    ledger_verdicts[l->claim[i].verdict]);
+               "it rests on, *unclear* if the intervals are too wide to tell.  "
+               "The ledger is %s; the runs are in %s.\n\n"
+               "| | claim | verdict | what it rests on |\n|---|---|---|---|\n",
+            l->path, a->runs);
+    for (int i = 0; i < l->claims; i++) {
+        const ledger_claim *c = &l->claim[i];
+        const ledger_rule *r = ledger_deciding(c);
+        if (!c->wanted) continue;
+        fprintf(f, "| %d | %s | %s | ", ++number, c->title,
+                ledger_verdicts[c->verdict]);
+        if (r) {
+            md_cell(f, r->text ? r->text : r->condition);
+            fputs(": ", f);
+            md_cell(f, r->effect);
+        }
+        fputs(" |\n", f);
+    }
     number = 0;
     for (int i = 0; i < l->claims; i++)
         if (l->claim[i].wanted) md_claim(f, l, a, &l->claim[i], ++number);
@@ -240,13 +273,16 @@ static void tex(FILE *f, const ledger *l, const findings_about *a)
             a->build, a->machine, a->date);
     for (int i = 0; i < l->claims; i++) {
         const ledger_claim *c = &l->claim[i];
-        char verdict[4096];
         if (!c->wanted) continue;
-        verdict_text(c, verdict, sizeof verdict);
+        char *verdict = verdict_text(c, false), *effects = verdict_text(c, true);
         fprintf(f, "%d & ", ++number);
         tex_text(f, c->title);
         fprintf(f, " & \\cite{%s} & ", c->paper);
         tex_text(f, verdict);
+        fputs(*effects ? ": " : "", f);
+        tex_text(f, effects);
+        free(verdict);
+        free(effects);
         fputs(" \\\\\n", f);
     }
     fputs("\\bottomrule\n\\end{longtable}\n", f);
@@ -254,23 +290,24 @@ static void tex(FILE *f, const ledger *l, const findings_about *a)
 
 /* ---- JSON ----------------------------------------------------------------------- */
 
-static json *list_of(const double *x, int n)
-{
-    json *j = json_array();
-    for (int i = 0; i < n; i++) json_push_number(j, x[i]);
-    return j;
-}
-
 static json *quantity_json(const ledger_quantity *q)
 {
-    json *j = json_object();
+    json *j = json_object(), *list[3];
+    for (int k = 0; k < 3; k++) list[k] = json_array();
+    for (int i = 0; i < q->count; i++) {
+        json_push_number(list[0], q->of[i].value);
+        json_push_number(list[1], q->of[i].lo);
+        json_push_number(list[2], q->of[i].hi);
+    }
     json_put_text(j, "name", q->name);
     json_put_text(j, "text", q->text);
     json_put_text(j, "unit", q->unit);
     json_put_text(j, "how", q->how);
-    json_put(j, "value", list_of(q->value, q->count));
-    json_put(j, "lo", list_of(q->lo, q->count));
-    json_put(j, "hi", list_of(q->hi, q->count));
+    json_put(j, "value", list[0]);
+    json_put(j, "lo", list[1]);
+    json_put(j, "hi", list[2]);
+    json_put_bool(j, "exact", q->exact);
+    if (*q->note) json_put_text(j, "note", q->note);
     json_put_number(j, "seeds", q->runs > 1 ? q->runs : NAN);
     json_put_text(j, "reason", q->count ? NULL : q->reason);
     return j;
@@ -290,11 +327,13 @@ static json *claim_json(const ledger_claim *c)
         json *r = json_object();
         json_put_text(r, "if", c->rule[i].condition);
         json_put_bool(r, "key", c->rule[i].key);
-        if (c->rule[i].known) json_put_bool(r, "holds", c->rule[i].holds);
-        else json_put_null(r, "holds");
-        json_put_bool(r, "unclear", c->rule[i].unclear);
-        if (c->rule[i].known && !c->rule[i].holds)
-            json_put_text(r, "how", c->rule[i].otherwise);
+        const ledger_rule *of = &c->rule[i];
+        const bool open = of->outcome == LEDGER_OPEN;
+        if (of->outcome == LEDGER_UNKNOWN || open) json_put_null(r, "holds");
+        else json_put_bool(r, "holds", of->outcome == LEDGER_HOLDS);
+        json_put_bool(r, "unclear", open);
+        if (*of->effect) json_put_text(r, "effect", of->effect);
+        if (of->outcome == LEDGER_FAILS) json_put_text(r, "how", of->otherwise);
         json_push(rules, r);
     }
     json_put(j, "quantities", quantities);
@@ -312,6 +351,10 @@ static int write_json(const ledger *l, const findings_about *a,
     json_put_text(j, "machine", a->machine);
     json_put_text(j, "date", a->date);
     json_put_text(j, "runs", a->runs);
+    json *load = json_array();
+    for (int i = 0; i < 2; i++) json_push_number(load, a->load[i]);
+    json_put(j, "load", load);
+    json_put(j, "warnings", a->warnings ? json_copy(a->warnings) : NULL);
     for (int i = 0; i < l->claims; i++)
         if (l->claim[i].wanted) json_push(claims, claim_json(&l->claim[i]));
     json_put(j, "claims", claims);

@@ -34,7 +34,7 @@ void gallery_add(gallery *g, const mapset *s)
     const mapset_item *first = &s->item[0], *whole = mapset_whole(s);
     item->agreement = s->agreement;
     item->shift = s->shift;
-    item->field = s->field;
+    item->fields = s->fields;
     item->pooled = heatmap_pool(s->shape.rows, s->shape.columns) > 1;
     snprintf(item->problem, sizeof item->problem, "%s", s->problem);
     snprintf(item->stem, sizeof item->stem, "%s", whole->stem);
@@ -177,6 +177,13 @@ static double field_after(const locality_field *f, int layers)
     return f->mean[(layers < f->layers ? layers : f->layers) - 1];
 }
 
+static void write_fields(FILE *f, const locality_field *field)
+{
+    for (int layers = 1; layers <= 8; layers *= 2)
+        number(f, field_after(field, layers), 1);
+    fputc('\n', f);
+}
+
 static void error_number(FILE *f, double x)
 {
     if (isnan(x)) fputs(" - |", f);
@@ -191,7 +198,9 @@ static void write_locality(FILE *f, const gallery *g)
           "moved likewise: largest difference / largest output, over cells that "
           "see neither border nor seam (inside; a dash: there are none), and "
           "over all.  Receptive field: tokens that a token depends on after 1, "
-          "2, 4, 8 equal layers with residual paths, mean over tokens.\n\n"
+          "2, 4, 8 layers with residual paths through any head, mean over "
+          "tokens.  All layers are equal, but in rows that say what every second "
+          "one is.\n\n"
           "| mechanism | reach | moved, inside | moved, all | field 1 | 2 | 4 "
           "| 8 |\n|---|---|---|---|---|---|---|---|\n", f);
     for (int i = 0; i < g->count; i++) {
@@ -201,9 +210,11 @@ static void write_locality(FILE *f, const gallery *g)
         number(f, item->shift.exists ? item->shift.reach : NAN, 0);
         error_number(f, item->shift.interior);
         error_number(f, item->shift.all);
-        for (int layers = 1; layers <= 8; layers *= 2)
-            number(f, field_after(&item->field, layers), 1);
-        fputc('\n', f);
+        write_fields(f, &item->fields.equal);
+        if (item->fields.alternating.layers == 0) continue;
+        fprintf(f, "| %s, every second layer %s | | | |", item->mechanism->name,
+                item->fields.other);
+        write_fields(f, &item->fields.alternating);
     }
 }
 

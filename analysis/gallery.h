@@ -20,7 +20,7 @@ typedef struct gallery_item {
     metrics whole;     /* of that matrix; same as attention without one      */
     matrix_agreement agreement;
     locality_shift shift;
-    locality_field field;
+    locality_fields fields;
 } gallery_item;
 
 typedef struct gallery {

@@ -4,9 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "../harness/array.h"
-#include "../plots/png.h"
+#include "picture.h"
 
 /* "196 x 196" */
 static const char *shape_text(int dims, const size_t *dim, char *out, size_t size)
@@ -54,10 +55,10 @@ static int from_npy(const char *file, const att_tensor *t, double *to, error *e)
 static int from_png(const char *file, const att_tensor *t, double *to, error *e)
 {
     picture p;
-    if (png_read_picture(file, &p, e) < 0) return -1;
+    if (picture_read(file, &p, e) < 0) return -1;
     const size_t dim[] = { (size_t)p.height, (size_t)p.width };
     const int rc = check_shape(file, t, 2, dim, e);
-    const int colours = p.channels > 2 ? 3 : 1;
+    const int colours = p.channels;
     for (size_t i = 0; rc == 0 && i < att_elements(t); i++) {
         double light = 0;
         for (int c = 0; c < colours; c++)
@@ -97,9 +98,9 @@ int given_parameter(check_values *v, const char *text, error *e)
         return error_set(e, "--parameter %s: this problem needs no '%s'; see "
                             "'attnbench explain %s'",
                          text, t->name, v->mechanism->name);
-    if (length > 4 && !strcmp(file + length - 4, ".npy"))
+    if (length > 4 && !strcasecmp(file + length - 4, ".npy"))
         return from_npy(file, t, v->param[i], e);
-    if (length > 4 && !strcmp(file + length - 4, ".png"))
+    if (length > 4 && !strcasecmp(file + length - 4, ".png"))
         return from_png(file, t, v->param[i], e);
     return error_set(e, "%s: neither .npy nor .png", file);
 }

@@ -1,4 +1,5 @@
 /* ledger.c - reads a ledger, and what its rules make of the quantities. */
+#include "ledger_rule.h"
 #include "ledger_take.h"
 
 #include <math.h>
@@ -18,7 +19,7 @@ const char *const ledger_verdicts[] = { "reproduced", "differs",
 
 static bool is_name(const char *text)
 {
-    return *text && text[strspn(text, "abcdefghijklmnopqrstuvwxyz"
+    return *text && strlen(text) < LEDGER_NAME && text[strspn(text, "abcdefghijklmnopqrstuvwxyz"
                                       "0123456789_")] == 0;
 }
 
@@ -32,6 +33,29 @@ static const char *need(const ledger *l, const json *from, const char *key,
                   key);
     return text;
 }
+
+/* A key that is not read would be an option that is ignored. */
+static int known_keys(const ledger *l, const json *from, const char *where,
+                      const char *const *keys, error *e)
+{
+    int n = 0;
+    while (keys[n]) n++;
+    for (const json *x = json_first(from); x; x = json_next(x)) {
+        const char *key = json_key(x);
+        int k = 0;
+        while (key && k < n && strcmp(key, keys[k])) k++;
+        if (key && k < n) continue;
+        if (!key)
+            return error_set(e, "%s: %s: is not an object", l->path, where);
+        const char *near = error_nearest(key, keys, n);
+        return error_set(e, "%s: %s: unknown key \"%s\"%s%s%s", l->path, where,
+                         key, near ? "; did you mean \"" : "", near ? near : "",
+                         near ? "\"?" : "");
+    }
+    return 0;
+}
+#define KNOWN(l, from, where, e, ...)                                          \
+    known_keys(l, from, where, (const char *const[]){ __VA_ARGS__, NULL }, e)
 
 static int read_words(const ledger *l, ledger_run *r, const json *list,
                       error *e)
@@ -51,8 +75,10 @@ static int read_words(const ledger *l, ledger_run *r, const json *list,
 static int read_run(const ledger *l, ledger_run *r, const json *from, error *e)
 {
     r->name = need(l, from, "name", "a run", e);
-    if (!r->name) return -1;
-    if (strpbrk(r->name, "/ ") || ledger_find_run(l, r->name) != r)
+    if (!r->name || KNOWN(l, from, r->name, e, "name", "brief", "command",
+                          "seconds", "ships"))
+        return -1;
+    if (!*r->name || strpbrk(r->name, "/ ") || ledger_find_run(l, r->name) != r)
         return error_set(e, "%s: run \"%s\": the name has '/' or a blank, or "
                             "is used twice", l->path, r->name);
     r->brief = json_text(json_get(from, "brief"));
@@ -61,15 +87,33 @@ static int read_run(const ledger *l, ledger_run *r, const json *from, error *e)
     return read_words(l, r, json_get(from, "command"), e);
 }
 
+static bool is_reduction(const char *text)
+{
+    return !strcmp(text, "mean") || !strcmp(text, "min") || !strcmp(text, "max") ||
+           !strcmp(text, "median");
+}
+
 static int read_quantity(const ledger *l, const ledger_claim *c,
                          ledger_quantity *q, const json *from, error *e)
 {
     q->name = need(l, from, "name", c->id, e);
-    if (!q->name) return -1;
+    if (!q->name ||
+        KNOWN(l, from, q->name, e, "name", "text", "unit", "how", "run", "file",
+              "path", "reduce", "each", "scale", "turns", "rounds", "ratio",
+              "difference", "paired", "list", "value", "exact", "bounds"))
+        return -1;
     if (!is_name(q->name) || ledger_find(c, q->name) != q)
-        return error_set(e, "%s: %s: quantity \"%s\": a name is small "
-                            "letters, digits and _, and is used once", l->path, c->id,
-                         q->name);
+        return error_set(e, "%s: %s: quantity \"%s\": a name is up to %d "
+                            "small letters, digits and _, and is used once",
+                         l->path, c->id, q->name, LEDGER_NAME - 1);
+    const json *bounds = json_get(from, "bounds");
+    const char *reduce = json_text(json_get(from, "reduce"));
+    if (bounds && (!json_is_array(bounds) || json_size(bounds) != 2))
+        return error_set(e, "%s: %s: quantity \"%s\": \"bounds\" are two numbers, "
+                            "or null", l->path, c->id, q->name);
+    if (json_get(from, "reduce") && !(reduce && is_reduction(reduce)))
+        return error_set(e, "%s: %s: quantity \"%s\": \"reduce\" is mean, min, max "
+                            "or median", l->path, c->id, q->name);
     q->text = need(l, from, "text", q->name, e);
     q->unit = json_text(json_get(from, "unit"));
     q->how = json_text(json_get(from, "how"));
@@ -80,11 +124,21 @@ static int read_quantity(const ledger *l, const ledger_claim *c,
 static int read_rule(const ledger *l, const ledger_claim *c, ledger_rule *r,
                      const json *from, error *e)
 {
+    const json *least = json_get(from, "at_least");
+    if (KNOWN(l, from, c->id, e, "if", "text", "else", "key", "at_least"))
+        return -1;
     r->condition = need(l, from, "if", c->id, e);
     r->text = json_text(json_get(from, "text"));
     r->otherwise = r->condition ? need(l, from, "else", c->id, e) : NULL;
-    r->key = json_true(json_get(from, "key"));
-    r->at_least = (int)json_number(json_get(from, "at_least"), 0);
+    const json *key = json_get(from, "key");
+    r->key = json_true(key);
+    if (key && (json_text(key) || json_is_number(key) || json_is_null(key)))
+        return error_set(e, "%s: %s: \"key\" is true or false", l->path, c->id);
+    const double n = json_number(least, least ? NAN : 0);
+    if (least && !(n >= 1 && n <= 1 << 20 && n == floor(n)))
+        return error_set(e, "%s: %s: \"at_least\" must be an integer from 1 on",
+                         l->path, c->id);
+    r->at_least = (int)n;
     return r->otherwise ? 0 : -1;
 }
 
@@ -93,6 +147,13 @@ static void *room(int count, size_t each)
     void *p = calloc((size_t)count + 1, each);
     if (!p) abort();
     return p;
+}
+
+static const ledger_claim *find_claim(const ledger *l, const char *id)
+{
+    for (int i = 0; i < l->claims; i++)
+        if (!strcmp(l->claim[i].id, id)) return &l->claim[i];
+    return NULL;
 }
 
 static int read_claim(const ledger *l, ledger_claim *c, const json *from,
@@ -106,6 +167,14 @@ static int read_claim(const ledger *l, ledger_claim *c, const json *from,
         !(c->section = need(l, from, "section", c->id, e)) ||
         !(c->says = need(l, from, "says", c->id, e)) ||
         !(c->experiment = need(l, from, "experiment", c->id, e)))
+        return -1;
+    if (strpbrk(c->id, "/ ") || strlen(c->id) >= LEDGER_NAME ||
+        find_claim(l, c->id) != c)
+        return error_set(e, "%s: claim \"%s\": the id has '/' or a blank, is too "
+                            "long, or is used twice", l->path, c->id);
+    if (KNOWN(l, from, c->id, e, "id", "title", "paper", "section", "says",
+              "experiment", "caution", "quantities", "rules", "figure",
+              "pictures"))
         return -1;
     c->caution = json_text(json_get(from, "caution"));
     c->figure = json_get(from, "figure");
@@ -121,63 +190,6 @@ static int read_claim(const ledger *l, ledger_claim *c, const json *from,
     return error_set(e, "%s: %s: has no rules", l->path, c->id);
 }
 
-/* ---- rules: NAME OP NUMBER, NAME OP NAME, NAME OP NUMBER * NAME --------------- */
-
-/* One side: a number, or factor times a quantity (or an end of its interval). */
-typedef struct side {
-    double factor;
-    const ledger_quantity *q; /* NULL: the factor alone                      */
-    char end;                 /* 'v'alue, 'l'o, 'h'i                         */
-} side;
-
-static bool read_side(const ledger_claim *c, const char *text, side *out)
-{
-    char name[64], *rest;
-    *out = (side){ .factor = strtod(text, &rest), .end = 'v' };
-    if (rest == text) out->factor = 1;
-    rest += strspn(rest, " *");
-    if (!*rest) return rest != text;
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(rest, " "), rest);
-    char *dot = strchr(name, '.');
-    if (dot) {
-        if (strcmp(dot, ".lo") && strcmp(dot, ".hi")) return false;
-        out->end = dot[1];
-        *dot = 0;
-    }
-    out->q = ledger_find(c, name);
-    return out->q != NULL;
-}
-
-static double at(const side *s, int i)
-{
-    if (!s->q) return s->factor;
-    const int k = s->q->count == 1 ? 0 : i;
-    const double x = s->end == 'l'   ? s->q->lo[k]
-                     : s->end == 'h' ? s->q->hi[k]
-                                     : NAN;
-    return s->factor * (isnan(x) ? s->q->value[k] : x);
-}
-
-static bool compare(double a, const char *op, double b)
-{
-    if (!strcmp(op, "<=")) return a <= b;
-    if (!strcmp(op, ">=")) return a >= b;
-    if (!strcmp(op, "<")) return a < b;
-    if (!strcmp(op, ">")) return a > b;
-    return !strcmp(op, "==") && a == b;
-}
-
-/* LEFT OP RIGHT; false: it is not that, or names what the claim does not have. */
-static bool read_condition(const ledger_claim *c, const char *text, side *left,
-                           char op[8], side *right)
-{
-    char a[128], b[128];
-    return sscanf(text, "%127s %7s %127[^\n]", a, op, b) == 3 &&
-           read_side(c, a, left) && read_side(c, b, right) &&
-           (op[0] == '<' || op[0] == '>' || !strcmp(op, "==")) &&
-           (!op[1] || !strcmp(op + 1, "="));
-}
-
 /* ---- whole ----------------------------------------------------------------- */
 
 static bool names_run(const ledger *l, const json *x)
@@ -189,10 +201,15 @@ static int check_runs(const ledger *l, error *e)
 {
     for (int i = 0; i < l->runs; i++)
         for (int w = 0; w < l->run[i].words; w++)
-            if (l->run[i].word[w][0] == '@' &&
-                !ledger_find_run(l, l->run[i].word[w] + 1))
-                return error_set(e, "%s: run \"%s\": there is no run %s",
+            if (l->run[i].word[w][0] == '@') {
+                const ledger_run *of =
+                    ledger_find_run(l, l->run[i].word[w] + 1);
+                if (of && of < &l->run[i]) continue;
+                return error_set(e, of ? "%s: run \"%s\": run %s must stand "
+                                         "before it"
+                                       : "%s: run \"%s\": there is no run %s",
                                  l->path, l->run[i].name, l->run[i].word[w]);
+            }
     return 0;
 }
 
@@ -206,27 +223,52 @@ static int check_quantity(const ledger *l, const ledger_claim *c,
             return error_set(e, "%s: %s: quantity \"%s\": there is no run "
                                 "\"%s\"", l->path, c->id, q->name,
                              json_text(x) ? json_text(x) : "?");
+        else
+            for (const json *y = json_first(names); json_is_array(names) && y != x;
+                 y = json_next(y))
+                if (!strcmp(json_text(y), json_text(x)))
+                    return error_set(e, "%s: %s: quantity \"%s\": run \"%s\" is "
+                                        "named twice", l->path, c->id, q->name,
+                                     json_text(x));
+    return 0;
+}
+
+/* A figure shows all its series, each a quantity. */
+static int check_figure(const ledger *l, const ledger_claim *c, error *e)
+{
+    const json *series = json_get(c->figure, "series");
+    if (!c->figure) return 0;
+    if (KNOWN(l, c->figure, c->id, e, "x", "y", "log", "zero", "labels", "xs",
+              "series"))
+        return -1;
+    if (json_size(series) < 1 || json_size(series) > LEDGER_SERIES)
+        return error_set(e, "%s: %s: a figure has 1 to %d series", l->path, c->id,
+                         LEDGER_SERIES);
+    for (const json *x = json_first(series); x; x = json_next(x)) {
+        const char *of = json_text(json_get(x, "of"));
+        if (!of || !ledger_find(c, of))
+            return error_set(e, "%s: %s: a figure's series is of \"%s\", no "
+                                "quantity of the claim", l->path, c->id,
+                             of ? of : "?");
+    }
     return 0;
 }
 
 /* That every name leads somewhere, before hours of runs. */
 static int check_claim(const ledger *l, const ledger_claim *c, error *e)
 {
-    char op[8];
-    side a, b;
+    char where[LEDGER_NAME + 512];
+    snprintf(where, sizeof where, "%.500s: %s", l->path, c->id);
     for (int i = 0; i < c->quantities; i++)
         if (check_quantity(l, c, &c->quantity[i], e) < 0) return -1;
     for (int i = 0; i < c->rules; i++)
-        if (!read_condition(c, c->rule[i].condition, &a, op, &b))
-            return error_set(e, "%s: %s: rule \"%s\" is not QUANTITY[.lo|.hi] "
-                                "<|<=|>|>=|== [NUMBER *] QUANTITY or NUMBER",
-                             l->path, c->id, c->rule[i].condition);
+        if (ledger_rule_check(c, &c->rule[i], where, e) < 0) return -1;
     for (const json *x = json_first(c->pictures); x; x = json_next(x))
         if (!names_run(l, json_get(x, "run")) || !json_text(json_get(x, "file")) ||
             !json_text(json_get(x, "text")))
             return error_set(e, "%s: %s: a picture needs \"run\", \"file\" and "
                                 "\"text\"", l->path, c->id);
-    return 0;
+    return check_figure(l, c, e);
 }
 
 static int read_all(ledger *l, error *e)
@@ -261,6 +303,8 @@ void ledger_free(ledger *l)
 {
     for (int i = 0; i < l->runs; i++) json_free(l->run[i].file);
     for (int i = 0; i < l->claims; i++) {
+        for (int q = 0; q < l->claim[i].quantities; q++)
+            ledger_clear(&l->claim[i].quantity[q]);
         free(l->claim[i].quantity);
         free(l->claim[i].rule);
     }
@@ -284,56 +328,25 @@ const ledger_quantity *ledger_find(const ledger_claim *c, const char *name)
     return NULL;
 }
 
-/* ---- verdicts --------------------------------------------------------------- */
-
-static int held(const side *a, const char *op, const side *b, int count)
+void ledger_add(ledger_quantity *q, ledger_number x)
 {
-    int n = 0;
-    for (int i = 0; i < count; i++) n += compare(at(a, i), op, at(b, i));
-    return n;
+    q->of = realloc(q->of, ((size_t)q->count + 1) * sizeof *q->of);
+    if (!q->of) abort();
+    q->of[q->count++] = x;
 }
 
-/* The other end of the interval. */
-static void turn(side *s)
+void ledger_clear(ledger_quantity *q)
 {
-    s->end = s->end == 'l' ? 'h' : s->end == 'h' ? 'l' : s->end;
-}
-
-static void decide_rule(const ledger_claim *c, ledger_rule *r)
-{
-    char op[8];
-    side a, b;
-    r->known = r->holds = false;
-    if (!read_condition(c, r->condition, &a, op, &b)) return;
-    const int n = a.q ? a.q->count : 1, m = b.q ? b.q->count : 1;
-    const int count = n > m ? n : m;
-    if (!n || !m || (n != count && n != 1) || (m != count && m != 1)) return;
-    const int enough = r->at_least ? r->at_least : count;
-    r->known = true;
-    r->holds = held(&a, op, &b, count) >= enough;
-    turn(&a);
-    turn(&b);
-    r->unclear = !r->holds && held(&a, op, &b, count) >= enough;
-}
-
-static void decide(ledger_claim *c)
-{
-    c->verdict = LEDGER_REPRODUCED;
-    for (int i = 0; i < c->rules; i++) {
-        ledger_rule *r = &c->rule[i];
-        enum ledger_verdict v = LEDGER_REPRODUCED;
-        decide_rule(c, r);
-        if (!r->known) v = LEDGER_NOT_MEASURED;
-        else if (r->unclear && r->key) v = LEDGER_UNCLEAR;
-        else if (!r->holds && !r->unclear)
-            v = r->key ? LEDGER_NOT_REPRODUCED : LEDGER_DIFFERS;
-        if (v > c->verdict) c->verdict = v;
-    }
+    free(q->of);
+    free(q->seed);
+    q->of = NULL;
+    q->seed = NULL;
+    q->count = q->runs = 0;
 }
 
 void ledger_measure(ledger *l, ledger_claim *c, const char *dir)
 {
     for (int i = 0; i < c->quantities; i++)
         ledger_take(l, c, &c->quantity[i], dir);
-    decide(c);
+    ledger_decide(c);
 }

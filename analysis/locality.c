@@ -65,7 +65,8 @@ static int find_reach(const check_values *v, const matrix_shape *shape,
         rc = matrix_get(v, h, 0, ATT_PART_TOTAL, a, e);
         for (size_t j = 0; j < n && rc == 0; j++) {
             const int far = chebyshev(grid, middle, j);
-            if (a[middle * n + j] != 0 && far > *reach) *reach = far;
+            if (fabs(a[middle * n + j]) >= LOCALITY_LEAST && far > *reach)
+                *reach = far;
         }
     }
     free(a);
@@ -189,42 +190,114 @@ static void step(const relation *support, const relation *from, relation *to)
     }
 }
 
-static void grow(relation *support, relation *now, relation *next,
-                 size_t middle, locality_field *out)
+/* Layers with support[0], support[1] ... in turn. */
+static void grow(const relation *support, int kinds, relation *now,
+                 relation *next, size_t middle, locality_field *out)
 {
-    while (out->layers < LOCALITY_LAYERS) {
+    for (int same = 0; out->layers < LOCALITY_LAYERS && same < kinds;) {
         double sum = 0;
-        step(support, now, next);
+        step(&support[out->layers % kinds], now, next);
         for (size_t i = 0; i < next->n; i++) sum += count(next, i);
         out->mean[out->layers] = sum / (double)next->n;
         out->middle[out->layers++] = count(next, middle);
         const relation swap = *now;
-        if (!memcmp(now->bit, next->bit,
-                    now->n * now->words * sizeof *now->bit))
-            break;
+        const bool equal = !memcmp(now->bit, next->bit,
+                                   now->n * now->words * sizeof *now->bit);
+        same = equal ? same + 1 : 0;
         *now = *next;
         *next = swap;
     }
 }
 
-int locality_grow(const double *a, size_t n, size_t middle,
-                  locality_field *out, error *e)
+static int grow_from(const relation *support, int kinds, size_t middle,
+                     locality_field *out, error *e)
 {
-    relation support = { 0 }, now = { 0 }, next = { 0 };
-    *out = (locality_field){ 0 };
-    if (n == 0 || n > LOCALITY_SIDE) return 0;
-    int rc = relation_make(n, &support, e);
-    if (rc == 0) rc = relation_make(n, &now, e);
+    relation now = { 0 }, next = { 0 };
+    const size_t n = support->n;
+    int rc = relation_make(n, &now, e);
     if (rc == 0) rc = relation_make(n, &next, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
+    for (size_t i = 0; rc == 0 && i < n; i++)
         row(&now, i)[i / 64] |= (uint64_t)1 << (i % 64);
-        for (size_t j = 0; j < n; j++)
-            if (a[i * n + j] != 0 || i == j)
-                row(&support, i)[j / 64] |= (uint64_t)1 << (j % 64);
-    }
-    if (rc == 0) grow(&support, &now, &next, middle, out);
-    free(support.bit);
+    if (rc == 0) grow(support, kinds, &now, &next, middle, out);
     free(now.bit);
     free(next.bit);
+    return rc;
+}
+
+/* What any head sees, and the residual path. */
+static int add_support(const check_values *v, size_t n, int heads,
+                       relation *support, error *e)
+{
+    double *a = malloc((n * n + 1) * sizeof *a);
+    int rc = a ? relation_make(n, support, e)
+               : error_set(e, "not enough memory for a map");
+    for (int h = 0; h < heads && rc == 0; h++) {
+        rc = matrix_get(v, h, 0, ATT_PART_TOTAL, a, e);
+        for (size_t i = 0; rc == 0 && i < n; i++)
+            for (size_t j = 0; j < n; j++)
+                if (i == j || fabs(a[i * n + j]) >= LOCALITY_LEAST)
+                    row(support, i)[j / 64] |= (uint64_t)1 << (j % 64);
+    }
+    free(a);
+    return rc;
+}
+
+/* The other kind of layer of models with this mechanism: shifted windows by half
+ * a window where v has none, without a shift where it has. */
+static bool other_layer(const check_values *v, att_problem *p, char *text,
+                        size_t size)
+{
+    char shift[ATT_TEXT], half[ATT_TEXT] = "";
+    const att_mechanism *m = v->mechanism;
+    *p = v->problem;
+    if (!att_uses(m, ATT_FIELD_shift) || p->window.n == 0) return false;
+    att_get(p, ATT_FIELD_shift, shift);
+    if (strspn(shift, "0x") == strlen(shift) || !strcmp(shift, "none"))
+        for (int a = 0; a < p->window.n; a++)
+            snprintf(half + strlen(half), sizeof half - strlen(half), "%s%d",
+                     a ? "x" : "", p->window.v[a] / 2);
+    else snprintf(half, sizeof half, "0");
+    snprintf(text, size, "shift=%s", half);
+    return att_set(p, ATT_FIELD_shift, half) && !att_reject(m, p);
+}
+
+static int open_other(const check_values *v, const att_problem *p,
+                      check_values *out, error *e)
+{
+    if (matrix_open(out, v->mechanism, p, e) < 0) return -1;
+    for (int s = 0; s < 3; s++)
+        if (v->in[s])
+            memcpy(out->in[s], v->in[s], v->elements[s] * sizeof(double));
+    for (int i = 0; i < v->parameters; i++)
+        if (v->param[i] && out->param[i])
+            memcpy(out->param[i], v->param[i],
+                   att_elements(&v->parameter[i]) * sizeof(double));
+    return 0;
+}
+
+int locality_fields_of(const check_values *v, locality_fields *out, error *e)
+{
+    relation support[2] = { { 0 } };
+    matrix_shape shape;
+    att_problem p;
+    check_values other;
+    *out = (locality_fields){ 0 };
+    matrix_shape_of(v->mechanism, &v->problem, &shape);
+    const size_t n = shape.rows, width = (size_t)att_width(&v->problem);
+    if (n == 0 || n != shape.columns || n > LOCALITY_SIDE) return 0;
+    size_t middle = n / width / 2 * width + width / 2;
+    if (middle >= n) middle = 0;
+    int rc = add_support(v, n, shape.heads, &support[0], e);
+    if (rc == 0) rc = grow_from(support, 1, middle, &out->equal, e);
+    if (rc == 0 && other_layer(v, &p, out->other, sizeof out->other)) {
+        rc = open_other(v, &p, &other, e);
+        if (rc == 0) {
+            rc = add_support(&other, n, shape.heads, &support[1], e);
+            check_values_free(&other);
+        }
+        if (rc == 0) rc = grow_from(support, 2, middle, &out->alternating, e);
+    }
+    free(support[0].bit);
+    free(support[1].bit);
     return rc;
 }

@@ -38,15 +38,20 @@ enum {
     OPTION_COUNT,
     OPTION_LAYERS,
     OPTION_AS,
+    OPTION_NORMALIZE,
+    OPTION_POOL,
+    OPTION_ASSUME,
+    OPTION_END,
 };
 
-enum { MOST_LAYERS = 1024 };
+enum { MOST_LAYERS = 1024, MOST_SAID = 64 };
 
 typedef struct request {
     axes axes;
     mapset_options options;
     modelmaps_options model;
     bool layer[MOST_LAYERS];
+    model_option said[MOST_SAID];
     char **names; /* mechanisms or patterns of them                         */
     int count;
     const char *out;
@@ -109,7 +114,18 @@ static const struct argp_option own_options[] = {
     { "layers", OPTION_LAYERS, "LIST", 0, "only these, as in 0,3,11", 3 },
     { "as", OPTION_AS, "MECHANISM", 0,
       "the same q, k, v under this mechanism; its axes as below", 3 },
-    { NULL, 0, NULL, 0, "Axes of the problem:", 4 },
+    { NULL, 0, NULL, 0,
+      "What a model's file does not say (also --heads, --head-dim, --grid "
+      "ROWSxCOLUMNS of patches, --gelu, --ln-eps):",
+      4 },
+    { "normalize", OPTION_NORMALIZE, "HOW", 0,
+      "of its pictures: imagenet, clip, none, 0.5 (mean and deviation), "
+      "MEAN,STD or three means and three deviations",
+      4 },
+    { "pool", OPTION_POOL, "HOW", 0, "token, mean or none", 4 },
+    { "assume", OPTION_ASSUME, "KEY=VALUE", 0,
+      "any key of its metadata, as in norm=post; several times for several", 4 },
+    { NULL, 0, NULL, 0, "Axes of the problem:", 5 },
 };
 enum { OWN_OPTIONS = sizeof own_options / sizeof *own_options };
 
@@ -125,7 +141,7 @@ static struct argp_option *make_options(void)
                                              .key = OPTION_AXIS + i,
                                              .arg = "VALUE",
                                              .doc = axes_help(i),
-                                             .group = 4 };
+                                             .group = 5 };
     return all;
 }
 
@@ -215,6 +231,29 @@ static int set_layers(request *r, const char *text, error *e)
     return 0;
 }
 
+static int say(request *r, const char *option, const char *key,
+               const char *value, error *e)
+{
+    if (r->model.said_count == MOST_SAID)
+        return error_set(e, "--%s: more than %d are said of the model", option,
+                         MOST_SAID);
+    r->said[r->model.said_count++] = (model_option){ key, value, option };
+    r->model.said = r->said;
+    return 0;
+}
+
+/* KEY=VALUE; the key is kept without its end. */
+static int assume(request *r, const char *text, error *e)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text || !equals[1])
+        return error_set(e, "--assume: '%s' is not KEY=VALUE, as in heads=4",
+                         text);
+    char *key = strndup(text, (size_t)(equals - text));
+    if (!key) abort();
+    return say(r, "assume", key, equals + 1, e);
+}
+
 static int set_option(request *r, int key, const char *text, error *e)
 {
     static const char *const views[] = HEATMAP_VIEWS;
@@ -256,6 +295,9 @@ static int set_option(request *r, int key, const char *text, error *e)
             return error_set(e, "--parameter: more than %d", MAPSET_GIVEN);
         o->given[o->given_count++] = text;
         break;
+    case OPTION_NORMALIZE: return say(r, "normalize", "normalize", text, e);
+    case OPTION_POOL: return say(r, "pool", "pool", text, e);
+    case OPTION_ASSUME: return assume(r, text, e);
     case OPTION_CLIP: return real_number("clip", text, 100, &o->clip, e);
     default: return set_axis(r, key - OPTION_AXIS, text, e);
     }
@@ -269,7 +311,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     if (key == ARGP_KEY_ARGS) {
         r->names = state->argv + state->next;
         r->count = state->argc - state->next;
-    } else if (key >= OPTION_AXIS && key <= OPTION_AS) {
+    } else if (key >= OPTION_AXIS && key < OPTION_END) {
         if (set_option(r, key, text, &e) < 0)
             argp_failure(state, EXIT_USAGE, 0, "%s", e.text);
     } else if (key == ARGP_KEY_NO_ARGS) {
@@ -413,6 +455,23 @@ static bool wanted(const request *r, const att_mechanism *m)
     return false;
 }
 
+/* With several mechanisms each axis is for those that have it; one that changes
+ * none of them is a mistake. */
+static int check_axes_of_some(const request *r, error *e)
+{
+    const att_mechanism *const *all;
+    const size_t n = att_mechanisms(&all);
+    for (int f = 0; f < ATT_FIELD_COUNT; f++) {
+        bool used = !r->axes.of[f].count || f == ATT_FIELD_seed;
+        for (size_t k = 0; k < n && !used; k++)
+            used = wanted(r, all[k]) && att_uses(all[k], (enum att_field)f);
+        if (!used)
+            return error_set(e, "--%s changes none of these mechanisms",
+                             axes_name(f));
+    }
+    return 0;
+}
+
 static int check_names(const request *r, error *e)
 {
     const att_mechanism *const *all;
@@ -458,24 +517,50 @@ static bool names_model(const char *name)
     return strstr(name, ".safetensors") || strchr(name, '/');
 }
 
-/* Axes go to the mechanism of --as; of a checkpoint, --heads says its heads. */
+/* Axes that say something of the model itself; others go to the mechanism of
+ * --as. */
+static bool is_of_model(int f)
+{
+    return f == ATT_FIELD_heads || f == ATT_FIELD_head_dim ||
+           f == ATT_FIELD_grid || f == ATT_FIELD_gelu || f == ATT_FIELD_ln_eps;
+}
+
 static int check_model_axes(request *r, error *e)
 {
     axes_point point;
     for (int f = 0; f < AXES; f++) {
         if (!r->axes.of[f].count || f == ATT_FIELD_seed) continue;
-        if (f == ATT_FIELD_heads) continue;
-        if (!r->model.as || f == AXIS_SEQ || f == ATT_FIELD_grid ||
-            f == ATT_FIELD_head_dim || !att_uses(r->model.as, f))
+        if (is_of_model(f)) {
+            if (say(r, axes_name(f), att_fields[f].name,
+                    r->axes.of[f].value[0], e) < 0)
+                return -1;
+        } else if (!r->model.as || f == AXIS_SEQ || !att_uses(r->model.as, f)) {
             return error_set(e, "--%s: %s%s", axes_name(f),
                              r->model.as ? "does not change the map of "
                                          : "the model's file says this",
                              r->model.as ? r->model.as->name : "");
+        }
     }
     axes_pick(&r->axes, 0, &point);
     r->model.as_problem = point.problem;
-    if (r->axes.of[ATT_FIELD_heads].count) r->model.heads = point.problem.heads;
     return 0;
+}
+
+/* Options that only maps of a mechanism have. */
+static int check_model_options(const request *r, error *e)
+{
+    const mapset_options *o = &r->options;
+    const char *of = o->patch               ? "patch"
+                     : o->parameter_std > 0 ? "parameter-std"
+                     : o->given_count       ? "parameter"
+                     : o->probe             ? "probe"
+                                            : NULL;
+    if (of)
+        return error_set(e, "--%s is of mechanisms; '%s' is a model", of,
+                         r->names[0]);
+    return o->image && r->model.input
+               ? error_set(e, "--image and --input: a model sees one of them")
+               : 0;
 }
 
 static int map_model(request *r, error *e)
@@ -487,10 +572,12 @@ static int map_model(request *r, error *e)
     snprintf(folder, sizeof folder, "results/maps/%.*s",
              (int)strcspn(base, "."), base);
     const char *dir = r->out ? r->out : folder;
-    if (!r->model.input) r->model.input = r->options.image;
-    if (check_model_axes(r, e) < 0 ||
-        modelmaps_make(&s, r->names[0], &r->options, &r->model, e) < 0)
+    if (check_model_options(r, e) < 0 || check_model_axes(r, e) < 0)
         return EXIT_USAGE;
+    if (!r->model.input) r->model.input = r->options.image;
+    if (modelmaps_make(&s, r->names[0], &r->options, &r->model, e) < 0)
+        return EXIT_USAGE;
+    modelmaps_print_assumed(&s, stderr);
     modelmaps_print(&s, stdout);
     const int rc = folder_make(dir, e) < 0 ? -1 : modelmaps_write(&s, dir, e);
     modelmaps_free(&s);
@@ -506,6 +593,7 @@ static int check_mechanism_options(const request *r, error *e)
                      : r->model.count ? "count"
                      : r->model.layer ? "layers"
                      : r->model.as    ? "as"
+                     : r->model.said  ? r->said[0].option
                                       : NULL;
     return of ? error_set(e, "--%s is of models; '%s' is a mechanism", of,
                           r->names[0])
@@ -524,7 +612,8 @@ static int map_named(request *r, error *e)
 
     const bool single = r->count == 1 && !strpbrk(r->names[0], "*?[");
     if (!single) {
-        if (check_names(r, e) < 0) return EXIT_USAGE;
+        if (check_names(r, e) < 0 || check_axes_of_some(r, e) < 0)
+            return EXIT_USAGE;
         return map_many(r, r->out ? r->out : "results/maps", e);
     }
     const att_mechanism *m = names_mechanism(r->names[0], e);
@@ -581,6 +670,8 @@ int command_maps(int argc, char **argv)
                                                   : map_named(&r, &e);
     }
     free(options);
+    for (int i = 0; i < r.model.said_count; i++)
+        if (!strcmp(r.said[i].option, "assume")) free((char *)r.said[i].key);
     axes_free(&r.axes);
     return code == EXIT_OK ? code : complain(argv[0], &e, code);
 }

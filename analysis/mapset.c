@@ -46,7 +46,7 @@ static int choose_patch(const picture_grid *g, int wanted)
 static int open_picture(const mapset *s, picture *out, error *e)
 {
     const mapset_options *o = s->options;
-    if (o->image) return png_read_picture(o->image, out, e);
+    if (o->image) return picture_read(o->image, out, e);
     const int width = s->cells.columns * s->patch;
     int height = s->cells.rows * s->patch;
     if (s->cells.rows == 1) {
@@ -201,16 +201,6 @@ const mapset_item *mapset_whole(const mapset *s)
     return whole;
 }
 
-static int make_field(mapset *s, error *e)
-{
-    const size_t n = s->shape.rows;
-    if (n != s->shape.columns) return 0;
-    const size_t width = (size_t)att_width(&s->values.problem);
-    const size_t middle = n / width / 2 * width + width / 2;
-    return locality_grow(mapset_whole(s)->a, n, middle < n ? middle : 0,
-                         &s->field, e);
-}
-
 int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
                 const mapset_options *options, error *e)
 {
@@ -228,7 +218,7 @@ int mapset_make(mapset *s, const att_mechanism *m, const att_problem *p,
         rc = matrix_compare(&s->values, options->probe, &s->agreement, e);
     if (rc == 0) rc = locality_shifted(&s->values, &s->shift, e);
     if (rc == 0) rc = make_items(s, e);
-    if (rc == 0) rc = make_field(s, e);
+    if (rc == 0) rc = locality_fields_of(&s->values, &s->fields, e);
     if (rc < 0) {
         mapset_free(s);
         return -1;
@@ -449,24 +439,42 @@ static json *shift_json(const mapset *s)
                   "against the output moved likewise: largest |difference| / "
                   "largest |output|; interior: cells that see neither a border "
                   "nor the seam, null if there are none; reach: cells from the "
-                  "middle query to its farthest key; parameters that belong to "
+                  "middle query to its farthest key of any head with a weight "
+                  "of at least 2^-126; parameters that belong to "
                   "places do not move");
     return j;
 }
 
-static json *field_json(const locality_field *f)
+static json *layers_json(const double *x, int layers)
 {
-    json *j = json_object(), *mean = json_array(), *middle = json_array();
-    for (int l = 0; l < f->layers; l++) {
-        json_push_number(mean, f->mean[l]);
-        json_push_number(middle, f->middle[l]);
+    json *j = json_array();
+    for (int l = 0; l < layers; l++) json_push_number(j, x[l]);
+    return j;
+}
+
+static json *field_json(const locality_fields *f)
+{
+    json *j = json_object(), *turns = NULL;
+    json_put(j, "mean", layers_json(f->equal.mean, f->equal.layers));
+    json_put(j, "middle", layers_json(f->equal.middle, f->equal.layers));
+    if (f->alternating.layers) {
+        const locality_field *a = &f->alternating;
+        turns = json_object();
+        json_put_text(turns, "every_second_layer", f->other);
+        json_put(turns, "mean", layers_json(a->mean, a->layers));
+        json_put(turns, "middle", layers_json(a->middle, a->layers));
     }
-    json_put(j, "mean", mean);
-    json_put(j, "middle", middle);
+    json_put(j, "alternating", turns);
     json_put_text(j, "how",
                   "tokens that a token depends on after 1, 2, ... layers, each "
-                  "with the non-zero entries of head 0's matrix and a residual "
-                  "path; the list ends where it stays the same");
+                  "with the union of all heads' entries of at least 2^-126 "
+                  "(channel 0 where channels differ, with the convolution) and "
+                  "a residual path; mean over tokens, and of the middle one; "
+                  "all layers are equal; alternating: every second layer is as "
+                  "every_second_layer says, null where models of this mechanism "
+                  "have equal layers or vary what is no option here; the list "
+                  "ends where it stays the same, or after 12, and is empty where "
+                  "queries and keys are not the same tokens or more than 4096");
     return j;
 }
 
@@ -509,7 +517,7 @@ static json *mapset_json(const mapset *s)
     if (matrix_has(m, ATT_PART_TOTAL))
         json_put(j, "scale_conv_total", mapfile_scale(&s->filters));
     json_put(j, "shift_equivariance", shift_json(s));
-    json_put(j, "receptive_field", field_json(&s->field));
+    json_put(j, "receptive_field", field_json(&s->fields));
     json_put_text(j, "relmap_divisor",
                   s->options->divisor == METRICS_VALID ? "valid" : "all");
     json_put_number(j, "query", s->query);
@@ -517,7 +525,13 @@ static json *mapset_json(const mapset *s)
         if (is_first(s, i)) json_push(heads, head_json(s, i));
     json_push(layers, heads);
     json_put(j, "layers", layers);
-    json_put(j, "how", metrics_how());
+    json *how = metrics_how(s->options->divisor);
+    if (matrix_has(m, ATT_PART_TOTAL)) {
+        json_put_text(how, "conv", "the same numbers of the convolution beside "
+                                   "the attention");
+        json_put_text(how, "eff", "the same numbers of A plus the convolution");
+    }
+    json_put(j, "how", how);
     return j;
 }
 
@@ -562,4 +576,10 @@ void mapset_print(const mapset *s, FILE *out)
     metrics_print_head(out, wide);
     for (int i = 0; i < s->count; i++)
         metrics_print(out, wide, s->item[i].stem, &s->item[i].m);
+    int heads = 0;
+    for (int i = 0; i < s->count; i++) heads += is_first(s, i);
+    if (s->options->formats && heads > MAPFIGURE_PANELS)
+        fprintf(out, "%s-maps shows the first %d of %d heads; every head has its "
+                     ".png and .npy\n",
+                s->values.mechanism->name, MAPFIGURE_PANELS, heads);
 }

@@ -52,8 +52,7 @@ typedef struct mapset {
     matrix_shape shape;
     matrix_agreement agreement;
     locality_shift shift;
-    locality_field field;     /* of the first head's matrix, with its
-                                 convolution                                 */
+    locality_fields fields;   /* of all heads, also where one is shown        */
     mapset_item *item;        /* head by head, in a head part by part        */
     int count;
     heatmap_scale weights;    /* of all attention parts                      */

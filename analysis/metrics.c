@@ -566,14 +566,16 @@ json *metrics_json(const metrics *m)
     return j;
 }
 
-json *metrics_how(void)
+json *metrics_how(enum metrics_divisor divisor)
 {
     json *j = json_object();
 #define METRICS_HOW(name, how) json_put_text(j, #name, how);
     METRICS(METRICS_HOW)
 #undef METRICS_HOW
-    json_put_text(j, "p", "|A_ij| / sum_j |A_ij|; rows that are all zero are "
-                          "left out");
+    json_put_text(j, "p", "|A_ij| / sum_j |A_ij| over all columns, those of "
+                          "tokens in front of the grid too, but where dist and "
+                          "mass say otherwise; rows that are all zero are left "
+                          "out");
     json_put_text(j, "negative", "A has entries below zero");
     json_put_text(j, "renormalised",
                   "p differs from A: it has entries below zero, or rows that "
@@ -582,11 +584,15 @@ json *metrics_how(void)
                   "least, lower quartile, median, upper quartile, greatest "
                   "H_i / ln(columns)");
     json_put_text(j, "relmap",
-                  "mean of A over the pairs at each offset key - query, index "
-                  "offset + side - 1");
+                  divisor == METRICS_VALID
+                      ? "mean of A over the pairs of grid tokens at each offset "
+                        "key - query, index offset + side - 1"
+                      : "sum of A over the pairs of grid tokens at each offset "
+                        "key - query, divided by the number of grid tokens, "
+                        "index offset + side - 1");
     json_put_text(j, "relmap_rows",
-                  "the same of rows divided by their sum over the grid, where "
-                  "a class token stands before it");
+                  "the same of rows divided by their sum of A over the grid, "
+                  "where tokens (class token, registers) stand in front of it");
     json_put_text(j, "spectrum",
                   "singular values, largest first: all by LAPACK dgesdd in "
                   "double; of matrices with a side above 4096 the leading 128, "

@@ -16,6 +16,12 @@
 #include "../harness/error.h"
 #include "../harness/json.h"
 
+/* Distances and masses know tokens with a place alone. */
+#define METRICS_PLACED                                                         \
+    ", mean over rows; rows and columns of tokens in front of the grid (class " \
+    "token, registers) are left out and p_ij is |A_ij| divided by its row's "  \
+    "sum over the grid, rows without weight there are left out"
+
 /* Every scalar: name (key of metrics.json) and how it is obtained. */
 #define METRICS(X)                                                             \
     X(entropy, "H_i = -sum_j p_ij ln p_ij in nats, mean over rows")            \
@@ -24,20 +30,20 @@
     X(maxw, "largest p_ij of a row, mean over rows")                           \
     X(top5, "sum of the ceil(columns / 20) largest p_ij, mean over rows")      \
     X(top10, "sum of the 10 largest p_ij, mean over rows")                     \
-    X(dist, "sum_j p_ij |x_i - x_j|, Euclidean, in cells, mean over rows")     \
-    X(dist_uniform, "dist of uniform attention")                               \
-    X(mass_r1, "sum of p_ij within Chebyshev radius 1, mean over rows")        \
-    X(u_r1, "mass_r1 of uniform attention")                                    \
+    X(dist, "sum_j p_ij |x_i - x_j|, Euclidean, in cells" METRICS_PLACED)      \
+    X(dist_uniform, "dist of uniform attention over the grid")                 \
+    X(mass_r1, "sum of p_ij within Chebyshev radius 1" METRICS_PLACED)         \
+    X(u_r1, "mass_r1 of uniform attention over the grid")                      \
     X(mass_r2, "the same within radius 2")                                     \
-    X(u_r2, "mass_r2 of uniform attention")                                    \
+    X(u_r2, "mass_r2 of uniform attention over the grid")                      \
     X(mass_r3, "the same within radius 3")                                     \
-    X(u_r3, "mass_r3 of uniform attention")                                    \
+    X(u_r3, "mass_r3 of uniform attention over the grid")                      \
     X(mass_r5, "the same within radius 5")                                     \
-    X(u_r5, "mass_r5 of uniform attention")                                    \
-    X(zero_rows, "rows without any weight, left out of the means of rows")     \
+    X(u_r5, "mass_r5 of uniform attention over the grid")                      \
+    X(zero_rows, "rows without any weight, left out of the means over rows")   \
     X(zero_matrices, "1 if the matrix is all zero")                            \
-    X(row_sum_min, "smallest sum_j A_ij")                                      \
-    X(row_sum_max, "largest sum_j A_ij")                                       \
+    X(row_sum_min, "smallest sum_j A_ij, over all columns and all rows")       \
+    X(row_sum_max, "largest sum_j A_ij, likewise")                             \
     X(rank_1e3, "singular values above 1e-3 of the largest")                   \
     X(rank_f32, "singular values above max(rows, columns) 2^-23 of the "       \
                 "largest")                                                     \
@@ -110,7 +116,7 @@ void metrics_print(FILE *out, int wide, const char *name, const metrics *m);
 
 /* Keys as above, null where NAN. */
 json *metrics_json(const metrics *m);
-/* {"entropy": "how", ...}: how each number is obtained. */
-json *metrics_how(void);
+/* {"entropy": "how", ...}: how each number is obtained, with that divisor. */
+json *metrics_how(enum metrics_divisor divisor);
 
 #endif

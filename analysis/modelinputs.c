@@ -2,8 +2,10 @@
 #include "modelinputs.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "../harness/array.h"
 #include "data.h"
@@ -13,7 +15,7 @@ enum { USUAL_COUNT = 16, MOST_COUNT = 1 << 20 };
 static bool ends_with(const char *text, const char *end)
 {
     const size_t n = strlen(text), k = strlen(end);
-    return n >= k && !strcmp(text + n - k, end);
+    return n >= k && !strcasecmp(text + n - k, end);
 }
 
 static int make_room(model_inputs *in, const model *m, int count, error *e)
@@ -29,29 +31,50 @@ static int make_room(model_inputs *in, const model *m, int count, error *e)
 
 /* ---- pictures ----------------------------------------------------------- */
 
-/* Rec. 709 luma where a model of grey pictures is given colours. */
+/* A model of grey pictures that is given colours sees their light. */
 static double channel_of(const float *pixel, int colours, int channels, int c)
 {
     if (colours == 1) return pixel[0];
-    if (channels == 1)
-        return .2126 * pixel[0] + .7152 * pixel[1] + .0722 * pixel[2];
+    if (channels == 1) return picture_grey(pixel, colours);
     return pixel[c < 3 ? c : 2];
+}
+
+/* Pixels are normalised as the file says; if it says so in words that cannot be
+ * computed, only numbers that are normalised already can be fed. */
+static int can_normalise(const model_inputs *in, const model *m, error *e)
+{
+    const int channels = m->config.channels;
+    if (m->unread_input)
+        return error_set(e, "%s: metadata input='%s' cannot be computed from "
+                            "%s; say --normalize, or feed a safetensors of "
+                            "floats that are normalised",
+                         m->path, m->unread_input, in->name);
+    return channels == 1 || channels == 3
+               ? 0
+               : error_set(e, "%s: the model sees %d channels, %s has not as "
+                              "many; feed a safetensors",
+                           m->path, channels, in->name);
 }
 
 static int take_picture(model_inputs *in, const model *m, const picture *p,
                         error *e)
 {
     const vit_config *c = &m->config;
-    const int side = p->width < p->height ? p->width : p->height;
-    const picture_part part = { (p->width - side) / 2, (p->height - side) / 2,
-                                side, side };
+    const int height = m->network.ops[0].height, width = c->image;
     picture square;
-    if (side < c->image)
+    picture_part part = { 0, 0, p->width, p->height };
+    /* the largest part in the middle of the model's aspect */
+    if ((double)p->width * height > (double)p->height * width)
+        part.width = (int)((double)p->height * width / height + 0.5);
+    else part.height = (int)((double)p->width * height / width + 0.5);
+    part.x = (p->width - part.width) / 2;
+    part.y = (p->height - part.height) / 2;
+    if (part.width < width || part.height < height)
         return error_set(e, "%s: %d x %d pixels are too few for a model of "
                             "%d x %d",
-                         in->name, p->width, p->height, c->image, c->image);
-    if (make_room(in, m, 1, e) < 0 ||
-        picture_resize(p, &part, c->image, c->image, &square, e) < 0)
+                         in->name, p->width, p->height, width, height);
+    if (can_normalise(in, m, e) < 0 || make_room(in, m, 1, e) < 0 ||
+        picture_resize(p, &part, width, height, &square, e) < 0)
         return -1;
     for (size_t i = 0; i < in->each; i++) {
         const size_t at = i / (size_t)c->channels;
@@ -71,7 +94,7 @@ static int read_png(model_inputs *in, const model *m, const char *path,
                     error *e)
 {
     picture p;
-    if (png_read_picture(path, &p, e) < 0) return -1;
+    if (picture_read(path, &p, e) < 0) return -1;
     const int rc = take_picture(in, m, &p, e);
     picture_free(&p);
     return rc;
@@ -85,7 +108,8 @@ static int make_scene(model_inputs *in, const model *m, uint64_t seed, error *e)
                             "--input",
                          m->path,
                          m->config.arch == VIT_BYTES ? "text" : "sequences");
-    if (picture_scene(m->config.image, m->config.image, seed, &p, e) < 0)
+    if (picture_scene(m->config.image, m->network.ops[0].height, seed, &p, e) <
+        0)
         return -1;
     const int rc = take_picture(in, m, &p, e);
     picture_free(&p);
@@ -95,9 +119,11 @@ static int make_scene(model_inputs *in, const model *m, uint64_t seed, error *e)
 /* ---- tensors ------------------------------------------------------------ */
 
 /* Number of inputs of the model in a tensor, 0: it has another shape. */
-static size_t inputs_in(const array *a, const vit_config *c)
+static size_t inputs_in(const array *a, const model *m)
 {
-    const size_t side = (size_t)c->image, channels = (size_t)c->channels;
+    const vit_config *c = &m->config;
+    const size_t height = (size_t)m->network.ops[0].height;
+    const size_t width = (size_t)c->image, channels = (size_t)c->channels;
     const size_t *d = a->dim;
     if (c->arch == VIT_SEQUENCE)
         return a->dims == 3 && d[1] == (size_t)c->frames &&
@@ -105,29 +131,50 @@ static size_t inputs_in(const array *a, const vit_config *c)
                    ? d[0]
                    : 0;
     if (c->arch != VIT_IMAGE) return 0;
-    if (a->dims == 3 && channels == 1 && d[1] == side && d[2] == side)
+    if (a->dims == 3 && channels == 1 && d[1] == height && d[2] == width)
         return d[0];
-    return a->dims == 4 && d[1] == channels && d[2] == side && d[3] == side
+    return a->dims == 4 && d[1] == channels && d[2] == height && d[3] == width
                ? d[0]
                : 0;
 }
 
-static const array *choose_tensor(const archive *a, const vit_config *c,
+/* "[n, 3, 32, 32]" */
+static const char *wanted_shape(const model *m)
+{
+    static char text[80];
+    const vit_config *c = &m->config;
+    if (c->arch == VIT_IMAGE)
+        snprintf(text, sizeof text, "[n, %d, %d, %d]", c->channels,
+                 m->network.ops[0].height, c->image);
+    else snprintf(text, sizeof text, "[n, %d, %d]", c->frames, c->features);
+    return text;
+}
+
+static const array *choose_tensor(const archive *a, const model *m,
                                   const char *tensor, error *e)
 {
     const array *found = tensor ? archive_find(a, tensor) : NULL;
     if (tensor && !found)
         error_set(e, "%s: has no tensor '%s'", a->path, tensor);
-    else if (tensor && !inputs_in(found, c)) {
-        error_set(e, "%s: tensor '%s' has not the shape of this model's inputs",
-                  a->path, tensor);
+    else if (tensor && !inputs_in(found, m)) {
+        error_set(e, "%s: tensor '%s' has not the shape of this model's inputs, "
+                     "%s", a->path, tensor, wanted_shape(m));
         found = NULL;
     }
-    for (int i = 0; !tensor && !found && i < a->count; i++)
-        if (inputs_in(&a->items[i], c)) found = &a->items[i];
+    for (int i = 0; !tensor && i < a->count; i++) {
+        if (!inputs_in(&a->items[i], m)) continue;
+        if (found) {
+            error_set(e, "%s: tensors '%s' and '%s' both have the shape of this "
+                         "model's inputs; name one, as in %s:%s",
+                      a->path, found->name, a->items[i].name, a->path,
+                      found->name);
+            return NULL;
+        }
+        found = &a->items[i];
+    }
     if (!tensor && !found)
-        error_set(e, "%s: no tensor has the shape of this model's inputs",
-                  a->path);
+        error_set(e, "%s: no tensor has the shape of this model's inputs, %s",
+                  a->path, wanted_shape(m));
     return found;
 }
 
@@ -148,27 +195,43 @@ static void take_pixels(model_inputs *in, const vit_config *c, const array *a,
             }
 }
 
-static void take_labels(model_inputs *in, const archive *a)
+/* One whole number for each of the n inputs of the file, if it has labels. */
+static int take_labels(model_inputs *in, const archive *a, size_t n, error *e)
 {
     const array *labels = archive_find(a, "labels");
-    if (!labels || labels->dims != 1 || labels->dim[0] < (size_t)in->count)
-        return;
+    if (!labels) return 0;
+    if (labels->dims != 1 || labels->dim[0] != n)
+        return error_set(e, "%s: 'labels' are not one for each of %zu inputs",
+                         a->path, n);
     double *x = malloc((labels->elements + 1) * sizeof *x);
     in->label = malloc(((size_t)in->count + 1) * sizeof *in->label);
     if (!x || !in->label) abort();
     array_to_double(labels, x);
-    for (int i = 0; i < in->count; i++) in->label[i] = (int)x[i];
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < in->count; i++) {
+        if (!(fabs(x[i]) <= MOST_COUNT) || x[i] != floor(x[i]))
+            rc = error_set(e, "%s: 'labels' %d is %g, not a whole number",
+                           a->path, i, x[i]);
+        else in->label[i] = (int)x[i];
+    }
     free(x);
+    return rc;
 }
 
 static int take_tensor(model_inputs *in, const model *m, const archive *a,
                        const array *t, int count, error *e)
 {
-    const size_t n = inputs_in(t, &m->config);
+    const size_t n = inputs_in(t, m);
     if (n > MOST_COUNT)
         return error_set(e, "%s: tensor '%s' holds %zu inputs; choose --count",
                          a->path, t->name, n);
     if (count == 0 || (size_t)count > n) count = (int)n;
+    const bool pixels = m->config.arch == VIT_IMAGE && t->type > ARRAY_BF16;
+    if (pixels && t->type != ARRAY_U8)
+        return error_set(e, "%s: tensor '%s' holds integers: pixels are U8 from 0 "
+                            "to 255, or floats that are normalised already",
+                         a->path, t->name);
+    if (pixels && can_normalise(in, m, e) < 0) return -1;
     if (make_room(in, m, count, e) < 0) return -1;
     double *all = malloc((t->elements + 1) * sizeof *all);
     if (!all) return error_set(e, "%s: not enough memory", a->path);
@@ -176,7 +239,7 @@ static int take_tensor(model_inputs *in, const model *m, const archive *a,
     if (m->config.arch == VIT_IMAGE) take_pixels(in, &m->config, t, all);
     else memcpy(in->value, all, (size_t)count * in->each * sizeof *all);
     free(all);
-    take_labels(in, a);
+    if (take_labels(in, a, n, e)) return -1;
     for (size_t i = 0; i < (size_t)count * in->each; i++)
         if (!isfinite(in->value[i]))
             return error_set(e, "%s: tensor '%s', input %zu has values that "
@@ -200,7 +263,7 @@ static int read_safetensors(model_inputs *in, const model *m, const char *name,
     int rc = archive_read(&a, path, e);
     free(path);
     if (rc < 0) return -1;
-    const array *t = choose_tensor(&a, &m->config, tensor, e);
+    const array *t = choose_tensor(&a, m, tensor, e);
     rc = t ? take_tensor(in, m, &a, t, count, e) : -1;
     archive_free(&a);
     return rc;
@@ -263,11 +326,19 @@ static int read_data(model_inputs *in, const model *m, const char *name,
                        c->arch == VIT_BYTES   ? "text"
                        : c->arch == VIT_IMAGE ? "pictures"
                                               : "sequences of frames");
-    else if (!d.text && (d.side != c->image || d.channels != c->channels))
+    else if (!d.text && (d.side != c->image || d.channels != c->channels ||
+                         m->network.ops[0].height != c->image))
         rc = error_set(e, "%s: pictures of %d x %d x %d; the model wants "
                           "%d x %d x %d",
-                       name, d.side, d.side, d.channels, c->image, c->image,
-                       c->channels);
+                       name, d.side, d.side, d.channels, c->image,
+                       m->network.ops[0].height, c->channels);
+    else if (d.text && d.count && d.count <= (size_t)c->frames)
+        rc = error_set(e, "%s: has %zu bytes; the model sees %d at once", name,
+                       d.count, c->frames);
+    else if (!d.text) rc = can_normalise(in, m, e);
+    if (d.kind == DATA_RECORDS && (size_t)(count ? count : USUAL_COUNT) > d.count)
+        count = (int)d.count; /* none twice */
+    data_note(&d, in->note, sizeof in->note);
     if (rc == 0) rc = make_room(in, m, count ? count : USUAL_COUNT, e);
     if (rc == 0)
         rc = d.text ? take_bytes(in, m, &d, seed, e)
@@ -279,8 +350,9 @@ static int read_data(model_inputs *in, const model *m, const char *name,
 /* ---- all ---------------------------------------------------------------- */
 
 /* The first input, its least value black and its greatest white. */
-static void make_shown(model_inputs *in, const vit_config *c)
+static void make_shown(model_inputs *in, const model *m)
 {
+    const vit_config *c = &m->config;
     double least = INFINITY, most = -INFINITY;
     const int colours = c->channels >= 3 ? 3 : 1;
     if (c->arch != VIT_IMAGE) return;
@@ -290,7 +362,8 @@ static void make_shown(model_inputs *in, const vit_config *c)
     }
     const double range = most > least ? most - least : 1;
     const size_t pixels = in->each / (size_t)c->channels;
-    in->shown = (picture){ .width = c->image, .height = c->image,
+    in->shown = (picture){ .width = c->image,
+                           .height = m->network.ops[0].height,
                            .channels = colours, .depth = 8 };
     in->shown.sample =
         malloc(pixels * (size_t)colours * sizeof *in->shown.sample);
@@ -311,7 +384,7 @@ int model_inputs_read(model_inputs *in, const model *m, const char *name,
     const char *safetensors = name ? strstr(name, ".safetensors") : NULL;
     const int rc = !name ? make_scene(in, m, seed, e)
                    : safetensors ? read_safetensors(in, m, name, count, e)
-                   : ends_with(name, ".png") || ends_with(name, ".PNG")
+                   : ends_with(name, ".png")
                        ? (m->config.arch == VIT_IMAGE
                               ? read_png(in, m, name, e)
                               : error_set(e, "%s: the model does not see "
@@ -322,7 +395,7 @@ int model_inputs_read(model_inputs *in, const model *m, const char *name,
         model_inputs_free(in);
         return -1;
     }
-    make_shown(in, &m->config);
+    make_shown(in, m);
     return 0;
 }
 

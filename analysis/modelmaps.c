@@ -12,8 +12,6 @@
 #include "mapfigure.h"
 #include "mapfile.h"
 
-enum { BOXES = 64 };
-
 /* ---- running ------------------------------------------------------------ */
 
 /* Layer-wise state while inputs pass through: values of the mechanism whose
@@ -83,22 +81,23 @@ static int check_widths(const modelmaps *s, error *e)
     return 0;
 }
 
-/* Class tokens stand before the grid and have no place on it. */
+/* Class tokens and registers stand before the grid and have no place on it. */
 static void place_tokens(modelmaps *s)
 {
     const vit_config *c = &s->model.config;
-    const int count = vit_tokens(c);
+    const int count = vit_tokens(c), front = vit_front(c);
+    int rows, columns;
     matrix_shape_of(s->mechanism, &s->problem, &s->shape);
-    if (!c->class_token || s->shape.rows != (size_t)count + 1 ||
+    if (!front || s->shape.rows != (size_t)(count + front) ||
         s->shape.columns != s->shape.rows)
         return;
-    s->shape.grid = (metrics_grid){ .axes = 1, .side = { count }, .first = 1 };
-    if (c->arch == VIT_IMAGE)
-        s->shape.grid = (metrics_grid){
-            .axes = 2,
-            .side = { c->image / c->patch, c->image / c->patch },
-            .first = 1,
-        };
+    vit_grid(c, &rows, &columns);
+    s->shape.grid = (metrics_grid){ .axes = 1, .side = { count },
+                                    .first = (size_t)front };
+    if (c->arch != VIT_IMAGE) return;
+    s->shape.grid.axes = 2;
+    s->shape.grid.side[0] = rows;
+    s->shape.grid.side[1] = columns;
 }
 
 static int open_layer(const passage *t, int layer, error *e)
@@ -373,7 +372,8 @@ static int make(modelmaps *s, error *e)
                           s->wishes->count, s->options->seed, e) < 0)
         return -1;
     const net_op *last = &n->ops[n->count - 1];
-    s->outputs = (size_t)last->tokens * (size_t)last->channels;
+    if (s->model.config.outputs) /* else a backbone, without an answer */
+        s->outputs = (size_t)last->tokens * (size_t)last->channels;
     const size_t answers = (size_t)s->inputs.count * s->outputs;
     s->logits = calloc(answers + 1, sizeof *s->logits);
     s->logits_f32 = calloc(answers + 1, sizeof *s->logits_f32);
@@ -401,7 +401,8 @@ int modelmaps_make(modelmaps *s, const char *path,
                    const modelmaps_options *wishes, error *e)
 {
     *s = (modelmaps){ .options = options, .wishes = wishes };
-    if (model_read(&s->model, path, wishes->heads, e)) return -1;
+    if (model_read(&s->model, path, wishes->said, wishes->said_count, e))
+        return -1;
     if (make(s, e) < 0) {
         modelmaps_free(s);
         return -1;
@@ -440,14 +441,14 @@ static int prediction(const modelmaps *s, int input)
 
 static bool classifies(const modelmaps *s)
 {
-    return s->model.config.pool != VIT_POOL_NONE;
+    return s->outputs && s->model.config.pool != VIT_POOL_NONE;
 }
 
 static json *logits_json(const modelmaps *s)
 {
     json *j = json_object(), *f64 = json_array(), *f32 = json_array();
     json *labels = json_array(), *predictions = json_array();
-    for (int i = 0; i < s->inputs.count; i++) {
+    for (int i = 0; s->outputs && i < s->inputs.count; i++) {
         json *row = json_array(), *row_f32 = json_array();
         for (size_t k = 0; k < s->outputs; k++) {
             json_push_number(row, s->logits[(size_t)i * s->outputs + k]);
@@ -459,14 +460,17 @@ static json *logits_json(const modelmaps *s)
         json_push_number(predictions, prediction(s, i));
         if (s->inputs.label) json_push_number(labels, s->inputs.label[i]);
     }
-    json_put(j, "logits", f64);
-    if (isnan(s->f32_difference)) {
+    const bool backbone = !s->outputs;
+    if (backbone || isnan(s->f32_difference)) {
         json_free(f32);
         f32 = NULL;
-        json_put_text(j, "reason", s->f32_reason.text);
+        json_put_text(j, "reason", backbone ? "the model has no head"
+                                            : s->f32_reason.text);
     }
+    if (backbone) json_free(f64);
+    json_put(j, "logits", backbone ? NULL : f64);
     json_put(j, "logits_f32", f32);
-    json_put_number(j, "f32_difference", s->f32_difference);
+    json_put_number(j, "f32_difference", backbone ? NAN : s->f32_difference);
     if (classifies(s)) json_put(j, "predictions", predictions);
     else json_free(predictions);
     if (s->inputs.label) json_put(j, "labels", labels);
@@ -521,9 +525,79 @@ static json *about_inputs(const modelmaps *s)
     json *j = json_object();
     json_put_text(j, "name", s->inputs.name);
     json_put_number(j, "count", s->inputs.count);
-    json_put_text(j, "metrics", "means over all inputs; matrices and pictures "
-                                "in files are of the first");
+    if (*s->inputs.note) json_put_text(j, "left_out", s->inputs.note);
+    json_put_text(j, "metrics", "means over the inputs where a number exists, "
+                                "also of largest and smallest values; matrices "
+                                "and pictures in files are of the first");
     return j;
+}
+
+/* {"heads": {"value": "2", "why": "dim / 64"}}: what neither file nor options
+ * say. */
+static json *assumed_json(const modelmaps *s)
+{
+    json *j = json_object();
+    for (int i = 0; i < s->model.assumed.count; i++) {
+        const model_assumption *a = &s->model.assumed.item[i];
+        json *one = json_object();
+        json_put_text(one, "value", a->value);
+        json_put_text(one, "why", a->why);
+        json_put(j, a->key, one);
+    }
+    return j;
+}
+
+static json *three(const double x[3], int channels)
+{
+    json *j = json_array();
+    for (int i = 0; i < 3 && i < channels; i++) json_push_number(j, x[i]);
+    return j;
+}
+
+/* How the model was run, whoever said it. */
+static json *config_json(const modelmaps *s)
+{
+    static const char *const pools[] = { "token", "mean", "none" };
+    const vit_config *c = &s->model.config;
+    json *j = json_object();
+    int rows, columns;
+    vit_grid(c, &rows, &columns);
+    json_put_number(j, "heads", c->heads);
+    json_put_number(j, "head_dim", c->head_dim);
+    json_put_number(j, "rows", rows);
+    json_put_number(j, "columns", columns);
+    json_put_number(j, "tokens_in_front", vit_front(c));
+    json_put_text(j, "pool", c->outputs ? pools[c->pool] : NULL);
+    json_put_text(j, "norm", c->post_norm ? "post" : "pre");
+    json_put_number(j, "ln_eps", c->ln_eps);
+    json_put_bool(j, "tanh_gelu", c->tanh_gelu);
+    if (c->arch != VIT_IMAGE) return j;
+    json_put_number(j, "patch", c->patch);
+    json_put(j, "mean", s->model.unread_input ? NULL
+                                              : three(c->mean, c->channels));
+    json_put(j, "std", s->model.unread_input ? NULL
+                                             : three(c->deviation, c->channels));
+    return j;
+}
+
+static json *said_json(const modelmaps *s)
+{
+    json *j = json_object();
+    for (int i = 0; i < s->wishes->said_count; i++)
+        json_put_text(j, s->wishes->said[i].key, s->wishes->said[i].value);
+    return j;
+}
+
+void modelmaps_print_assumed(const modelmaps *s, FILE *out)
+{
+    const model_assumptions *a = &s->model.assumed;
+    if (a->count == 0) return;
+    fprintf(out, "%s: assumed, as neither metadata nor options say it:",
+            s->model.path);
+    for (int i = 0; i < a->count; i++)
+        fprintf(out, "%s %s=%s (%s)", i ? "," : "", a->item[i].key,
+                a->item[i].value, a->item[i].why);
+    fputs("; --assume KEY=VALUE says otherwise\n", out);
 }
 
 static json *metrics_file(const modelmaps *s)
@@ -534,6 +608,9 @@ static json *metrics_file(const modelmaps *s)
     json_put_text(j, "attnbench", ATTNBENCH_VERSION);
     json_put_text(j, "git_revision", mapfile_revision());
     json_put_text(j, "model", s->model.path);
+    json_put(j, "model_config", config_json(s));
+    json_put(j, "assumed", assumed_json(s));
+    json_put(j, "said_by_options", said_json(s));
     json_put_text(j, "attention", s->model.config.attention);
     json_put_text(j, "mechanism", s->mechanism->name);
     json_put_text(j, "as", s->wishes->as ? "the same q, k, v under another "
@@ -549,6 +626,8 @@ static json *metrics_file(const modelmaps *s)
         json_put_number(j, "total_of_channel", s->options->channel);
     }
     json_put_number(j, "query", s->query);
+    json_put_text(j, "relmap_divisor",
+                  s->options->divisor == METRICS_VALID ? "valid" : "all");
     for (int i = 0; i < s->count; i++) {
         if (i == 0 || s->item[i].layer != s->item[i - 1].layer) {
             heads = json_array();
@@ -557,10 +636,17 @@ static json *metrics_file(const modelmaps *s)
         json_push(heads, item_json(s, &s->item[i]));
     }
     json_put(j, "layers", layers);
-    json *how = metrics_how();
+    json *how = metrics_how(s->options->divisor);
     json_put_text(how, "output_change",
                   "||o' - o|| / ||o||, o: the head's output in the model, o': "
                   "that of `as` from the same q, k, v; mean over inputs");
+    json_put_text(how, "rank_f64_min", "smallest rank_f64 of an input");
+    json_put_text(how, "rank_f64_max", "largest rank_f64 of an input");
+    if (s->parts == 2) {
+        json_put_text(how, "conv", "the same numbers of the convolution beside "
+                                   "the attention, which no input changes");
+        json_put_text(how, "eff", "the same numbers of A plus the convolution");
+    }
     json_put(j, "how", how);
     return j;
 }
@@ -623,9 +709,10 @@ static int write_overlay(const modelmaps *s, const modelmaps_item *x,
     mapfile_notes n;
     if (g->axes != 2 || !s->inputs.shown.sample) return 0;
     make_notes(s, x, "attention", &n);
-    mapfile_note(&n, "Query", (size_t)s->query < g->first
+    mapfile_note(&n, "Query", (size_t)s->query >= g->first ? "%d"
+                              : s->query == 0 && s->model.config.class_token
                                   ? "%d, the class token"
-                                  : "%d",
+                                  : "%d, a register",
                  s->query);
     char *path = mapfile_path(dir, x->stem, "-query.png");
     const int rc = heatmap_overlay(path, &s->inputs.shown, row, g->side[0],
@@ -698,16 +785,19 @@ static int draw_sheet(const modelmaps *s, const char *dir, enum sheet_kind kind,
 static int draw_boxes(const modelmaps *s, const char *dir, const char *comment,
                       error *e)
 {
-    mapfigure_box box[BOXES];
-    int n = 0;
-    for (int i = 0; i < s->count && n < BOXES; i++, n++) {
-        snprintf(box[n].name, sizeof box[n].name, "layer %d head %d",
+    mapfigure_box *box = malloc(((size_t)s->count + 1) * sizeof *box);
+    if (!box) abort();
+    for (int i = 0; i < s->count; i++) {
+        snprintf(box[i].name, sizeof box[i].name, "layer %d head %d",
                  s->item[i].layer, s->item[i].head);
-        memcpy(box[n].quartile, s->item[i].attention.entropy_quartile,
-               sizeof box[n].quartile);
+        memcpy(box[i].quartile, s->item[i].attention.entropy_quartile,
+               sizeof box[i].quartile);
     }
-    return mapfigure_boxes_draw(dir, "entropy", comment, "row entropy / ln M",
-                                box, n, s->options->formats, e);
+    const int rc = mapfigure_boxes_draw(dir, "entropy", comment,
+                                        "row entropy / ln M", box, s->count,
+                                        s->options->formats, e);
+    free(box);
+    return rc;
 }
 
 /* Mass near the query: radius 1 on maps, 5 on sequences. */
@@ -763,6 +853,7 @@ void modelmaps_print(const modelmaps *s, FILE *out)
     for (int i = 0; i < s->count; i++)
         if ((int)strlen(s->item[i].stem) > wide)
             wide = (int)strlen(s->item[i].stem);
+    if (*s->inputs.note) fprintf(out, "! %s\n", s->inputs.note);
     metrics_print_head(out, wide);
     for (int i = 0; i < s->count; i++)
         metrics_print(out, wide, s->item[i].stem, &s->item[i].attention);
@@ -771,7 +862,8 @@ void modelmaps_print(const modelmaps *s, FILE *out)
             right += prediction(s, i) == s->inputs.label[i];
         fprintf(out, "%d of %d inputs right; ", right, s->inputs.count);
     } else fprintf(out, "%d inputs; ", s->inputs.count);
-    if (isnan(s->f32_difference))
+    if (!s->outputs) fprintf(out, "no head: no logits\n");
+    else if (isnan(s->f32_difference))
         fprintf(out, "not run in float: %s\n", s->f32_reason.text);
     else
         fprintf(out, "float differs from double by %.2g at most\n",

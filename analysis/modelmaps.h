@@ -12,7 +12,8 @@
 typedef struct modelmaps_options {
     const char *input;        /* see model_inputs_read(); NULL: built-in      */
     int count;                /* inputs at most; 0: see there                */
-    int heads;                /* of a checkpoint without metadata; 0: dim/64  */
+    const model_option *said; /* what the model's file does not say          */
+    int said_count;
     const att_mechanism *as;  /* put the same q, k, v under this one; or NULL */
     att_problem as_problem;   /* its own fields; grid, heads and widths are
                                  taken from the model                        */
@@ -65,5 +66,7 @@ void modelmaps_free(modelmaps *s);
  * first input, contact sheets, entropy boxes, locality by layer. */
 int modelmaps_write(const modelmaps *s, const char *dir, error *e);
 void modelmaps_print(const modelmaps *s, FILE *out);
+/* One line of what was assumed of the model; nothing if nothing was. */
+void modelmaps_print_assumed(const modelmaps *s, FILE *out);
 
 #endif

@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
+#include "../harness/bind.h"
+#include "../harness/clean.h"
 #include "../harness/isolate.h"
 #include "../harness/measure.h"
 #include "blas.h"
@@ -199,11 +200,26 @@ static json *failure(const error *e)
     return j;
 }
 
+/* Before anything else uses OpenMP; NULL if the threads run as asked. */
+static json *threads_refused(const order *job)
+{
+    error e;
+    isolate_stage("starting its threads");
+    const char *why = bind_refusal(job->o->threads);
+    if (!why) return NULL;
+    error_set(&e, "%s", why);
+    return failure(&e);
+}
+
 static json *alone(void *arg)
 {
     const order *job = arg;
     runner r;
     error e;
+    measure_memory memory;
+    json *refused = threads_refused(job);
+    if (refused) return refused;
+    measure_memory_begin(&memory);
     isolate_stage("building the model");
     if (open_runner(&r, job->specs, job->o, &e)) {
         close_runner(&r);
@@ -216,10 +232,8 @@ static json *alone(void *arg)
                            .seconds = job->o->seconds,
                            .clock = measure_clock()};
     json *one = json_object(), *all = json_array();
-    struct rusage use;
     json_put(one, "samples", measure_samples(&m));
-    getrusage(RUSAGE_SELF, &use);
-    json_put_number(one, "peak_rss", 1024.0 * (double)use.ru_maxrss);
+    json_put_number(one, "peak_rss", measure_memory_peak(&memory));
     put_shares(one, &r);
     json_put_number(one, "sgemm_flops", sgemm_rate(job->o->threads));
     close_runner(&r);
@@ -244,9 +258,13 @@ static int turns(runner *r, const order *job, double (*ns)[MOST_TURNS])
             measure_now() - start < job->o->seconds * job->count)) {
         for (int k = 0; k < job->count; k++) {
             const int i = (turn + k) % job->count;
-            const double before = measure_now();
-            pass(&r[i]);
-            ns[i][turn] = round(1e9 * (measure_now() - before));
+            int stops;
+            do {
+                stops = measure_stops();
+                const double before = measure_now();
+                pass(&r[i]);
+                ns[i][turn] = round(1e9 * (measure_now() - before));
+            } while (measure_stops() != stops);
         }
         turn++;
     }
@@ -258,7 +276,7 @@ static json *in_turn(void *arg)
     const order *job = arg;
     runner *r = sure(calloc((size_t)job->count, sizeof *r));
     double(*ns)[MOST_TURNS] = sure(calloc((size_t)job->count, sizeof *ns));
-    json *all = NULL;
+    json *all = threads_refused(job);
     error e;
 
     isolate_stage("building the models");
@@ -300,14 +318,16 @@ static int samples_of(const json *samples, double *x, int room)
     return n;
 }
 
-/* Samples that lost no time to others; all, if those are too few. */
-static int clean_samples(const json *samples, double *x, int room)
+/* Median of the samples that count, of one process. */
+static void summarise(const json *samples, stats_summary *out)
 {
-    int n = 0, index = 0;
-    for (const json *s = json_first(json_get(samples, "ns")); s && n < room;
-         s = json_next(s), index++)
-        if (!json_holds(json_get(samples, "touched"), index)) x[n++] = json_number(s, NAN);
-    return n < STATS_LEAST ? samples_of(samples, x, room) : n;
+    clean_samples c;
+    json *processes = json_array();
+    json_push(processes, json_copy(samples));
+    clean_take(processes, &c);
+    stats_summarise(c.ns, c.n, out);
+    clean_free(&c);
+    json_free(processes);
 }
 
 static double real(const json *one, const char *key)
@@ -317,7 +337,6 @@ static double real(const json *one, const char *key)
 
 static void take(const json *one, const model_spec *s, model_result *out)
 {
-    double ns[MEASURE_SAMPLES];
     const char *title = json_text(json_get(one, "title"));
     *out = (model_result){
         /* published for the norm of the paper, not for another */
@@ -343,8 +362,7 @@ static void take(const json *one, const model_spec *s, model_result *out)
     }
     for (int i = 0; i < out->levels; i++)
         out->level[i] = json_number(json_at(json_get(one, "level"), i), NAN);
-    const int n = clean_samples(out->samples, ns, MEASURE_SAMPLES);
-    stats_summarise(ns, n, &out->ns);
+    summarise(out->samples, &out->ns);
 }
 
 /* Runs `job` in a child; results of its models go to out. */

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
 #include "../harness/commands.h"
 #include "../harness/file.h"
 #include "../harness/journal.h"
+#include "../harness/machine.h"
 #include "../harness/spelling.h"
 #include "../harness/sweep_env.h"
 #include "../harness/text.h"
@@ -24,6 +26,7 @@ typedef struct request {
     enum count_format format;
     run_options run;
     bool interleave;
+    unsigned given; /* options, by their keys                               */
     const char *out;
 } request;
 
@@ -119,6 +122,28 @@ static int count_models(const request *r, error *e)
 static const char *const share_names[NET_SHARES] = {
     "conv", "linear", "attention", "norm", "other"};
 
+/* "[1.000 2.000]", or why there is no interval. */
+static const char *interval_text(const stats_summary *s, double scale, char *out,
+                                 size_t size)
+{
+    if (isnan(s->lo))
+        snprintf(out, size, "(none of %d passes)", s->n);
+    else
+        snprintf(out, size, "[%9.3f %9.3f]", s->lo * scale, s->hi * scale);
+    return out;
+}
+
+/* Told once where a model has none. */
+static const char no_interval[] =
+    "an interval of the median needs 6 passes: more --seconds";
+
+static void print_rate(double flops, double sgemm)
+{
+    if (isfinite(flops))
+        printf("  %8.1f (%.0f %%) ", flops * 1e-9, 100 * flops / sgemm);
+    else printf("  %8s %7s ", "-", "");
+}
+
 static void print_results(const model_result *list, int n,
                           const stats_summary *ratio)
 {
@@ -128,40 +153,48 @@ static void print_results(const model_result *list, int n,
     printf("  linear GFLOP/s (of sgemm)  time by level\n");
     for (int k = 0; k < n; k++) {
         const model_result *m = &list[k];
-        printf("%-30s %10.3f [%9.3f %9.3f] %8.2f %8s", m->name,
-               m->ns.median * 1e-6, m->ns.lo * 1e-6, m->ns.hi * 1e-6,
+        char interval[48];
+        printf("%-30s %10.3f %21s %8.2f %8s", m->name, m->ns.median * 1e-6,
+               interval_text(&m->ns, 1e-6, interval, sizeof interval),
                1e9 / m->ns.median,
                isnan(m->peak_rss) ? "-" : text_bytes(m->peak_rss));
         for (int i = 0; i < NET_SHARES; i++)
             printf(" %8.1f%%", 100 * m->share[i]);
-        printf("  %8.1f (%.0f %%) ", m->linear_flops * 1e-9,
-               100 * m->linear_flops / m->sgemm_flops);
+        print_rate(m->linear_flops, m->sgemm_flops);
         for (int i = 0; i < m->levels; i++)
             printf(" %4.1f%%", 100 * m->level[i]);
         printf("\n");
     }
-    for (int k = 1; ratio && k < n; k++)
-        printf("time of %s / %s, pass by pass: %.3f [%.3f %.3f]\n",
-               list[k].name, list[0].name, ratio[k].median, ratio[k].lo,
-               ratio[k].hi);
+    for (int k = 1; ratio && k < n; k++) {
+        char interval[48];
+        printf("time of %s / %s, pass by pass: %.3f %s\n", list[k].name,
+               list[0].name, ratio[k].median,
+               interval_text(&ratio[k], 1, interval, sizeof interval));
+    }
+    bool few = false;
+    for (int k = 0; k < n; k++) few |= isnan(list[k].ns.lo);
+    if (few) printf("%s\n", no_interval);
 }
 
 static json *time_ns(const model_result *m)
 {
     json *j = json_object(), *processes = json_array();
+    clean_samples c;
+    json_push(processes, json_copy(m->samples));
+    clean_take(processes, &c);
     json_put_number(j, "median", m->ns.median);
     json_put_number(j, "lo", m->ns.lo);
     json_put_number(j, "hi", m->ns.hi);
     json_put_number(j, "min", m->ns.min);
     json_put_number(j, "mad", m->ns.mad);
     json_put_number(j, "n", m->ns.n);
-    json_put_number(j, "touched",
-                    json_size(json_get(m->samples, "ns")) - m->ns.n);
+    json_put_number(j, "touched", c.touched);
+    json_put_bool(j, "unreliable", c.all);
     json_put_number(j, "processes", 1);
     const char *stop = json_text(json_get(m->samples, "stop"));
     json_put_text(j, "stop", stop ? stop : "time");
-    json_push(processes, json_copy(m->samples));
     json_put(j, "samples", processes);
+    clean_free(&c);
     return j;
 }
 
@@ -208,7 +241,7 @@ static json *row_of(const request *r, const sweep_env *env,
     json_put_number(problem, "batch", 1);
     json_put(row, "problem", problem);
     json_put_text(row, "status", "ok");
-    json_put_null(row, "reason");
+    json_put_text(row, "reason", isnan(m->ns.lo) ? no_interval : NULL);
     json_put(row, "time_ns", time_ns(m));
     json_put_number(flop, "mul_add", m->count.macs);
     json_put_number(flop, "total", 2 * m->count.macs);
@@ -228,23 +261,29 @@ static int write_rows(const request *r, const model_result *list, error *e)
     journal j;
     journal_writer w;
     sweep_env env;
-    if (folder_make(r->out, e) || journal_open(&w, r->out, e)) return -1;
-    int rc = journal_read(&j, r->out, e);
-    if (rc == 0) {
-        rc = sweep_env_identify(&env, NULL, e);
-        if (rc == 0)
-            rc = sweep_env_complete(&env, &j, &r->run.threads, 1, 1, NULL, e);
-        if (rc == 0 && !env.known) rc = journal_append(&w, env.row, e);
-        for (int i = 0; rc == 0 && i < r->count; i++) {
-            json *row = row_of(r, &env, &list[i]);
-            rc = journal_append(&w, row, e);
-            json_free(row);
-        }
-        sweep_env_free(&env);
-        journal_free(&j);
+    if (journal_open(&w, r->out, &j, e)) return -1;
+    int rc = sweep_env_identify(&env, NULL, e);
+    if (rc == 0)
+        rc = sweep_env_complete(&env, &j, &r->run.threads, 1, 3, NULL, NULL, e);
+    if (rc == 0) rc = journal_append(&w, env.row, e);
+    for (int i = 0; rc == 0 && i < r->count; i++) {
+        json *row = row_of(r, &env, &list[i]);
+        rc = journal_append(&w, row, e);
+        json_free(row);
     }
+    sweep_env_free(&env);
+    journal_free(&j);
     journal_close(&w);
     return rc;
+}
+
+/* Whether rows can be added there. */
+static int check_journal(const char *dir, error *e)
+{
+    journal_writer w;
+    if (journal_open(&w, dir, NULL, e) < 0) return -1;
+    journal_close(&w);
+    return 0;
 }
 
 static int run_models(const request *r, error *e)
@@ -261,7 +300,14 @@ static int run_models(const request *r, error *e)
     }
     for (int i = 0; i < r->count && code == EXIT_OK; i++)
         if (model_spec_read(&specs[i], r->names[i], e)) code = EXIT_USAGE;
+    /* not after minutes of measuring */
+    if (code == EXIT_OK && r->out && check_journal(r->out, e)) code = EXIT_MISSING;
     const bool together = r->interleave && r->count > 1;
+    if (code == EXIT_OK) {
+        json *warnings = machine_warnings();
+        machine_tell(warnings);
+        json_free(warnings);
+    }
     if (code == EXIT_OK &&
         model_run(specs, r->count, &r->run, together, results, ratio, e))
         code = EXIT_USAGE;
@@ -336,6 +382,7 @@ static enum count_format format_of(struct argp_state *state, const char *text)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     request *r = state->input;
+    if (key >= KEY_FORMAT && key <= KEY_OUT) r->given |= 1u << (key - KEY_FORMAT);
     switch (key) {
     case KEY_FORMAT:
         r->format = format_of(state, arg);
@@ -386,12 +433,33 @@ static const char doc[] =
     "  attnbench models run nat_tiny swin_t --interleave\n"
     "  attnbench models run swin_t swin_t:repbn:folded --interleave";
 
+/* An option that the action does not look at is a mistake. */
+static int check_options(const request *r, error *e)
+{
+    const char *action = r->action ? r->action : "list";
+    const bool run = !strcmp(action, "run");
+    const unsigned of_count = 1u << (KEY_FORMAT - KEY_FORMAT);
+    const unsigned odd = run ? r->given & of_count
+                         : !strcmp(action, "count") ? r->given & ~of_count
+                                                    : r->given;
+    for (int i = 0; options[i].name; i++)
+        if (odd >> (options[i].key - KEY_FORMAT) & 1)
+            return error_set(e, "--%s means nothing to 'models %s'",
+                             options[i].name, action);
+    if (r->interleave && r->count < 2)
+        return error_set(e, "--interleave needs two models or more");
+    return 0;
+}
+
 static int act(request *r, error *e)
 {
     static const char *const actions[] = {"list", "count", "run"};
-    if (!r->action || !strcmp(r->action, "list")) return list(r, e);
-    if (!strcmp(r->action, "count")) return count_models(r, e);
-    if (!strcmp(r->action, "run")) return run_models(r, e);
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(r->action ? r->action : "list", actions[i])) continue;
+        if (check_options(r, e)) return EXIT_USAGE;
+        return i == 0 ? list(r, e) : i == 1 ? count_models(r, e)
+                                            : run_models(r, e);
+    }
     const char *near = error_nearest(r->action, actions, 3);
     error_set(e, "'%s' is none of list, count, run%s%s%s", r->action,
               near ? "; did you mean '" : "", near ? near : "",

@@ -282,12 +282,13 @@ static int with_tensor(network *n, enum net_kind kind, int from, int dims,
     return last(n);
 }
 
-int net_token(network *n, int from, const char *name)
+int net_token(network *n, int from, int count, const char *name)
 {
     if (n->failed) return -1;
-    const int channels = n->ops[from].channels;
-    const int i = with_tensor(n, NET_TOKEN, from, 1, &channels, name);
-    if (i >= 0) n->ops[i].tokens++;
+    const int dim[2] = { count, n->ops[from].channels };
+    const int i = with_tensor(n, NET_TOKEN, from, count > 1 ? 2 : 1,
+                              count > 1 ? dim : dim + 1, name);
+    if (i >= 0) n->ops[i].tokens += count;
     return i;
 }
 
@@ -310,6 +311,7 @@ int net_pool(network *n, int from, bool first)
     net_op *op = add(n, first ? NET_POOL_FIRST : NET_POOL_MEAN,
                      NET_SHARE_OTHER, from);
     if (!op) return -1;
+    op->first = first ? 0 : op->tokens - op->height * op->width;
     op->height = op->width = op->tokens = 1;
     return last(n);
 }

@@ -34,10 +34,10 @@ enum net_kind {
     NET_RELU,
     NET_MAXPOOL,   /* largest of a window, borders left out                 */
     NET_ADD,       /* x + scale * y, scale [channels] or absent             */
-    NET_TOKEN,     /* a learned token in front                              */
+    NET_TOKEN,     /* learned tokens in front                               */
     NET_POSITION,  /* + a learned [tokens][channels]                        */
     NET_MASK,      /* + a learned [channels] at masked tokens               */
-    NET_POOL_MEAN, /* mean over tokens                                      */
+    NET_POOL_MEAN, /* mean over the tokens of the map                       */
     NET_POOL_FIRST /* first token                                           */
 };
 
@@ -66,7 +66,7 @@ typedef struct net_op {
     int tokens, channels;    /* of the output                               */
     int weight, bias;        /* tensors; -1: none                           */
     int kernel, stride, pad, groups; /* NET_CONV, NET_PATCH, NET_MAXPOOL     */
-    int first;               /* channel, of NET_SLICE                        */
+    int first;               /* channel, of NET_SLICE; token, of a mean      */
     const att_mechanism *mechanism;
     const char *kernel_name; /* of kernels/, or NULL: the first fast one     */
     att_problem problem;     /* for batch 1                                  */
@@ -105,9 +105,12 @@ int net_relu(network *n, int from);
 int net_maxpool(network *n, int from, int kernel, int stride, int pad);
 /* scale: name of a [channels] tensor started at `start`, or NULL. */
 int net_add(network *n, int from, int other, const char *scale, double start);
-int net_token(network *n, int from, const char *name);
+/* `count` tokens in front of the others: [channels], or [count][channels]. */
+int net_token(network *n, int from, int count, const char *name);
 int net_position(network *n, int from, const char *name);
 int net_mask(network *n, int from, const char *name);
+/* The first token, or the mean over those that are not in front of the map:
+ * class tokens and registers are left out. */
 int net_pool(network *n, int from, bool first);
 
 /* A normalisation mechanism (layernorm, repbn ...) over the channels.  Its

@@ -88,7 +88,7 @@ static const att_entry *choose(const net_op *op, const att_problem *p,
 {
     const att_entry *list, *plain = NULL;
     const size_t n = att_entries(&list);
-    *why = "has no kernel for this machine";
+    *why = att_level_none() ? att_level_none() : "has no kernel for this machine";
     for (size_t i = 0; i < n; i++) {
         const att_entry *e = &list[i];
         att_plan dry;
@@ -528,13 +528,14 @@ static void forward_token(RUN *r, const net_op *op, op_state *s)
     const op_state *x = &r->ops[op->input];
     const real *w = weight(r, op->weight);
     const size_t width = (size_t)op->channels, tokens = (size_t)op->tokens;
+    const size_t own = tokens - (size_t)r->n->ops[op->input].tokens;
     for (size_t i = 0; i < s->rows; i++) {
         const size_t b = i / tokens, t = i % tokens;
         real *y = s->out + i * width;
         if (op->kind == NET_TOKEN) {
-            const real *from = t == 0 ? w
-                                      : x->out + (b * (tokens - 1) + t - 1) *
-                                                     width;
+            const real *from = t < own ? w + t * width
+                                       : x->out + (b * (tokens - own) + t -
+                                                   own) * width;
             memcpy(y, from, width * sizeof *y);
             continue;
         }
@@ -552,19 +553,20 @@ static void backward_token(RUN *r, const net_op *op, op_state *s,
     const net_tensor *tensor = &r->n->tensors[op->weight];
     real *dw = gradient + tensor->offset;
     const size_t width = (size_t)op->channels, tokens = (size_t)op->tokens;
+    const size_t own = tokens - (size_t)r->n->ops[op->input].tokens;
     memset(dw, 0, tensor->elements * sizeof *dw);
     for (size_t i = 0; i < s->rows; i++) {
         const size_t b = i / tokens, t = i % tokens;
         const bool masked = op->kind == NET_MASK && r->mask && r->mask[i];
+        const bool in_front = op->kind == NET_TOKEN && t < own;
         real *dx = from + (op->kind == NET_TOKEN
-                               ? b * (tokens - 1) + (t ? t - 1 : 0)
+                               ? b * (tokens - own) + (in_front ? 0 : t - own)
                                : i) * width;
-        real *own = op->kind == NET_POSITION ? dw + t * width : dw;
-        const bool to_own = op->kind == NET_POSITION || masked ||
-                            (op->kind == NET_TOKEN && t == 0);
-        const bool to_x = op->kind == NET_TOKEN ? t > 0 : !masked;
+        real *mine = op->kind == NET_POSITION || in_front ? dw + t * width : dw;
+        const bool to_own = op->kind == NET_POSITION || masked || in_front;
+        const bool to_x = op->kind == NET_TOKEN ? !in_front : !masked;
         for (size_t c = 0; c < width; c++) {
-            if (to_own) own[c] += s->dout[i * width + c];
+            if (to_own) mine[c] += s->dout[i * width + c];
             if (to_x) dx[c] += s->dout[i * width + c];
         }
     }
@@ -575,14 +577,15 @@ static void pool(RUN *r, const net_op *op, op_state *s, bool back)
     const op_state *x = &r->ops[op->input];
     const size_t width = (size_t)op->channels;
     const size_t tokens = (size_t)r->n->ops[op->input].tokens;
-    const size_t used = op->kind == NET_POOL_FIRST ? 1 : tokens;
+    const size_t first = (size_t)op->first;
+    const size_t used = op->kind == NET_POOL_FIRST ? 1 : tokens - first;
     const real share = (real)1 / (real)used;
     real *dx = back ? gradient_to_add(r, op->input) : NULL;
     if (!back) memset(s->out, 0, s->elements * sizeof *s->out);
     for (size_t b = 0; b < (size_t)r->batch; b++)
         for (size_t t = 0; t < used; t++)
             for (size_t c = 0; c < width; c++) {
-                const size_t i = (b * tokens + t) * width + c;
+                const size_t i = (b * tokens + first + t) * width + c;
                 if (back) dx[i] += share * s->dout[b * width + c];
                 else s->out[b * width + c] += share * x->out[i];
             }

@@ -137,16 +137,37 @@ int picture_scene(int width, int height, uint64_t seed, picture *out, error *e)
     return 0;
 }
 
-/* ---- resizing ----------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------ */
 
-/* A pixel with its alpha laid on white; colours 1 or 3. */
-static double opaque(const picture *p, int y, int x, int colour)
+/* Lays 2 or 4 channels on white, in place. */
+static void flatten(picture *p)
 {
-    const float *s = p->sample + ((size_t)y * (size_t)p->width + (size_t)x) *
-                                     (size_t)p->channels;
-    const bool alpha = p->channels % 2 == 0;
-    return alpha ? 1 + (s[colour] - 1) * s[p->channels - 1] : s[colour];
+    const size_t n = (size_t)p->width * (size_t)p->height;
+    const size_t from = (size_t)p->channels, colours = from - 1;
+    for (size_t i = 0; i < n; i++) {
+        const double alpha = p->sample[i * from + colours];
+        for (size_t c = 0; c < colours; c++)
+            p->sample[i * colours + c] =
+                (float)(1 + alpha * (p->sample[i * from + c] - 1));
+    }
+    p->channels = (int)colours;
 }
+
+int picture_read(const char *path, picture *out, error *e)
+{
+    if (png_read_picture(path, out, e) < 0) return -1;
+    if (out->channels % 2 == 0) flatten(out);
+    return 0;
+}
+
+double picture_grey(const float *pixel, int channels)
+{
+    return channels < 3
+               ? pixel[0]
+               : 0.2126 * pixel[0] + 0.7152 * pixel[1] + 0.0722 * pixel[2];
+}
+
+/* ---- resizing ----------------------------------------------------------- */
 
 /* Mean over [y0, y1) x [x0, x1), whose borders may lie inside pixels. */
 static double area(const picture *p, double y0, double y1, double x0, double x1,
@@ -157,7 +178,8 @@ static double area(const picture *p, double y0, double y1, double x0, double x1,
         const double high = fmin(y1, y + 1) - fmax(y0, y);
         for (int x = (int)x0; x < x1 && x < p->width; x++) {
             const double w = high * (fmin(x1, x + 1) - fmax(x0, x));
-            sum += w * opaque(p, y, x, colour);
+            sum += w * p->sample[((size_t)y * (size_t)p->width + (size_t)x) *
+                                     (size_t)p->channels + (size_t)colour];
             weight += w;
         }
     }
@@ -167,7 +189,7 @@ static double area(const picture *p, double y0, double y1, double x0, double x1,
 int picture_resize(const picture *from, const picture_part *part, int to_width,
                    int to_height, picture *out, error *e)
 {
-    const int colours = from->channels < 3 ? 1 : 3;
+    const int colours = from->channels;
     const double high = (double)part->height / to_height;
     const double wide = (double)part->width / to_width;
     if (picture_make(to_width, to_height, colours, out, e) < 0) return -1;

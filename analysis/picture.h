@@ -14,13 +14,20 @@
 #include "../harness/json.h"
 #include "../plots/png.h"
 
+/* Reads a PNG file as all parts of this program see pictures: grey or RGB,
+ * transparency laid on white.  0; -1 with e.  The caller frees. */
+int picture_read(const char *path, picture *out, error *e);
+
+/* Light of a pixel of 1 or 3 channels: Rec. 709 luma of the colours as stored. */
+double picture_grey(const float *pixel, int channels);
+
 /* A picture that is always there: shaded overlapping leaves before clouds, in
  * colour.  The same pixels for the same seed and size. */
 int picture_scene(int width, int height, uint64_t seed, picture *out, error *e);
 
 /* The centred part [y, y + height) x [x, x + width), then resized to
  * to_width x to_height: every pixel is the mean of the area that it covers.
- * Alpha is laid on white. */
+ * The picture has 1 or 3 channels. */
 typedef struct picture_part {
     int x, y, width, height;
 } picture_part;

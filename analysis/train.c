@@ -1,6 +1,8 @@
 /* train.c - attnbench train: a small transformer with any mechanism. */
+#define _GNU_SOURCE /* asprintf */
 #include <argp.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,7 @@ typedef struct request {
     axes axes;
     const char *mechanism, *data, *test, *task, *norm, *out;
     int checkpoint, items, frames;
+    bool given_patch, given_context, given_masked;
     int argc;
     char **argv;
     error failure;
@@ -137,6 +140,9 @@ static int read_real(const char *option, const char *text, double *out,
 
 static int set_option(request *r, int key, const char *text, error *e)
 {
+    r->given_patch |= key == KEY_NUMBER + NUMBER_patch;
+    r->given_context |= key == KEY_NUMBER + NUMBER_context;
+    r->given_masked |= key == KEY_REAL + REAL_masked;
     switch (key) {
 #define CASE(name, ...)                                                        \
     case KEY_WORD + WORD_##name: r->name = text; return 0;
@@ -173,6 +179,41 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 /* ---- the command ------------------------------------------------------------------ */
 
+/* Whether an axis says something of the model: of its attention, or of what all
+ * models have. */
+static bool changes(const request *r, int f)
+{
+    const att_mechanism *m = att_find_mechanism(r->mechanism);
+    return f == ATT_FIELD_seed || f == ATT_FIELD_heads ||
+           f == ATT_FIELD_head_dim || f == ATT_FIELD_gelu ||
+           f == ATT_FIELD_ln_eps || !m || att_uses(m, (enum att_field)f);
+}
+
+/* An option that changes nothing is a mistake. */
+static int check_options(const request *r, error *e)
+{
+    const enum train_task task = r->options.task;
+    for (int f = 0; f < ATT_FIELD_COUNT; f++)
+        if (r->axes.of[f].count && !changes(r, f))
+            return error_set(e, "--%s does not change %s: see `attnbench explain "
+                                "%s`",
+                             axes_name(f), r->mechanism, r->mechanism);
+    const char *of = r->given_masked && task != TRAIN_MASKED    ? "masked"
+                     : r->given_context && task != TRAIN_NEXT   ? "context"
+                     : r->given_patch && task == TRAIN_NEXT     ? "patch"
+                                                                : NULL;
+    return of ? error_set(e, "--%s means nothing to the task '%s'", of,
+                          train_task_name[task])
+              : 0;
+}
+
+/* What a set of pictures left out. */
+static void tell_left_out(const data *d)
+{
+    char text[512];
+    if (data_note(d, text, sizeof text)) fprintf(stderr, "! %s\n", text);
+}
+
 /* Axes and words into the model. */
 static int complete(request *r, error *e)
 {
@@ -180,6 +221,8 @@ static int complete(request *r, error *e)
     vit_config *c = &r->options.model;
     axes_pick(&r->axes, 0, &point);
     c->options = point.problem;
+    if (r->axes.of[ATT_FIELD_ln_eps].count) c->ln_eps = point.problem.ln_eps;
+    if (r->axes.of[ATT_FIELD_gelu].count) c->tanh_gelu = point.problem.gelu;
     if (r->axes.of[ATT_FIELD_heads].count) c->heads = point.problem.heads;
     c->head_dim = r->axes.of[ATT_FIELD_head_dim].count
                       ? point.problem.head_dim
@@ -233,6 +276,9 @@ static int run(trainer *t, const request *r, const char *checkpoint, int *lost,
         if (trainer_step(t, e)) return -1;
         snprintf(text, sizeof text, "step %d  loss %.4f", t->step, t->loss);
         progress_show(&bar, t->step, text);
+        if (t->step * 10LL / t->options.steps !=
+            (t->step - 1) * 10LL / t->options.steps)
+            progress_stage(&bar, stdout, t->step, text);
         if (r->checkpoint && t->step % r->checkpoint == 0 &&
             t->step < t->options.steps)
             save(t, checkpoint, &bar, lost);
@@ -326,11 +372,13 @@ static int finish(trainer *t, const request *r, const char *checkpoint,
 static int train(request *r, error *e)
 {
     trainer t;
-    char checkpoint[1024];
-    if (complete(r, e)) return EXIT_USAGE;
-    if (make_folder_of(r->out, e)) return EXIT_MISSING;
+    char *checkpoint;
+    if (complete(r, e) || check_options(r, e)) return EXIT_USAGE;
+    if (make_folder_of(r->out, e) || file_check(r->out, e)) return EXIT_MISSING;
     if (trainer_open(&t, &r->options, e)) return EXIT_USAGE;
-    snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", r->out);
+    tell_left_out(&t.train);
+    if (r->test) tell_left_out(&t.test);
+    if (asprintf(&checkpoint, "%s.checkpoint", r->out) < 0) abort();
     int code = EXIT_OK, lost = 0;
     if (access(checkpoint, F_OK) == 0) {
         if (trainer_resume(&t, checkpoint, e)) code = EXIT_USAGE;
@@ -345,6 +393,7 @@ static int train(request *r, error *e)
                   r->out, lost);
         code = EXIT_SOME_FAILED;
     }
+    free(checkpoint);
     trainer_close(&t);
     return code;
 }
@@ -377,14 +426,15 @@ int command_train(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &r);
     free(options);
 
-    char out[512];
-    const char *name = strrchr(r.data, '/');
-    snprintf(out, sizeof out, "results/models/%s-%s.safetensors",
-             name ? name + 1 : r.data, r.mechanism);
+    char *out, name[NAME_MAX + 1];
+    if (asprintf(&out, "results/models/%s-%s.safetensors",
+                 data_label(r.data, name), r.mechanism) < 0)
+        abort();
     if (!r.out) r.out = out;
     stop_catch();
     const int code = train(&r, &e);
     axes_free(&r.axes);
+    free(out);
     if (code != EXIT_OK && *e.text) fprintf(stderr, "%s: %s\n", argv[0], e.text);
     return code;
 }

@@ -1,5 +1,6 @@
 #include "trainer.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -278,8 +279,10 @@ static int check_task(const trainer *t, error *e)
         return error_set(e, "attention '%s' has no causal form: it would see the "
                             "byte that it shall predict", name);
     if (task == TRAIN_CLASSIFY && d->classes < 2)
-        return error_set(e, "data set '%s' has no labels: use --task masked",
-                         d->name);
+        return error_set(e, "data set '%s' has %s: use --task masked", d->name,
+                         d->classes ? "one class" : "no labels");
+    if (task == TRAIN_CLASSIFY && !t->test.classes)
+        return error_set(e, "test set '%s' has no labels", t->test.name);
     const size_t context = (size_t)t->options.model.frames;
     if (d->kind == DATA_TEXT && (d->count <= context + 1 ||
                                  t->test.count <= context + 1))
@@ -594,6 +597,9 @@ int train_evaluate(const network *n, const vit_config *c, const float *weights,
                    train_score *out, error *e)
 {
     *out = (train_score){ 0 };
+    /* no record counts twice */
+    if (test->kind == DATA_RECORDS && (size_t)items > test->count)
+        items = (int)test->count;
     int size = items < 50 ? items : 50; /* all batches are equal */
     while (items % size) size--;
     net_f32 *run = net_f32_new(n, weights, size, o->threads, false, e);
@@ -640,12 +646,12 @@ static void fingerprint(const trainer *t, char *out, size_t size)
     int n = snprintf(
         out, size,
         "%s %s %s %s dim %d depth %d heads %d x %d mlp %d patch %d tokens %d "
-        "steps %d batch %d rate %g decay %g warmup %d masked %g seed %llu "
-        "elements %zu",
+        "steps %d batch %d rate %.9g decay %.9g warmup %d masked %.9g seed %llu "
+        "elements %zu data %zu",
         o->data, train_task_name[o->task], c->attention, c->norm, c->dim,
         c->depth, c->heads, c->head_dim, c->mlp, c->patch, vit_tokens(c),
         o->steps, o->batch, o->rate, o->decay, o->warmup, o->masked,
-        (unsigned long long)o->seed, t->network.elements);
+        (unsigned long long)o->seed, t->network.elements, t->train.count);
     for (int f = 0; m && f < ATT_FIELD_COUNT && n < (int)size; f++) {
         char text[ATT_TEXT];
         const enum att_field field = (enum att_field)f;
@@ -654,13 +660,20 @@ static void fingerprint(const trainer *t, char *out, size_t size)
         n += snprintf(out + n, size - (size_t)n, " %s %s", att_fields[f].name,
                       text);
     }
+    if (c->ln_eps != vit_default.ln_eps && n < (int)size)
+        n += snprintf(out + n, size - (size_t)n, " norms' eps %.9g", c->ln_eps);
+    if (c->tanh_gelu && n < (int)size)
+        snprintf(out + n, size - (size_t)n, " tanh");
 }
+
+/* A path, and what else there is to say. */
+enum { FINGERPRINT = 8192 };
 
 static const char *const checkpoint_tensors[] = { "weights", "first", "second" };
 
 int trainer_save(const trainer *t, const char *path, error *e)
 {
-    char options[2048], step[16];
+    char options[FINGERPRINT], step[16];
     fingerprint(t, options, sizeof options);
     snprintf(step, sizeof step, "%d", t->step);
     const float *block[3] = { t->weights, t->first, t->second };
@@ -688,7 +701,7 @@ static int take_finite(const array *x, const char *path, const char *name,
 int trainer_resume(trainer *t, const char *path, error *e)
 {
     archive a;
-    char options[2048];
+    char options[FINGERPRINT];
     float *block[3] = { t->weights, t->first, t->second };
     if (archive_read(&a, path, e)) return -1;
     fingerprint(t, options, sizeof options);
@@ -726,8 +739,8 @@ int trainer_write(const trainer *t, const char *path, error *e)
     snprintf(text[2], sizeof text[2], "%g", o->rate);
     snprintf(text[3], sizeof text[3], "%g", o->decay);
     snprintf(text[4], sizeof text[4], "%llu", (unsigned long long)o->seed);
-    const char *name = strrchr(o->data, '/');
-    const char *const notes[] = { "train_data", name ? name + 1 : o->data,
+    char name[NAME_MAX + 1];
+    const char *const notes[] = { "train_data", data_label(o->data, name),
                                   "train_steps", text[0], "train_batch",
                                   text[1], "train_rate", text[2], "train_decay",
                                   text[3], "train_seed", text[4], NULL };

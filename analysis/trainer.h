@@ -90,7 +90,8 @@ typedef struct train_score {
     size_t class_count[BYTE_CLASSES];
 } train_score;
 
-/* On `items` held-out samples, with normalisations in their evaluation form. */
+/* On `items` held-out samples (no more than a set of records has), with
+ * normalisations in their evaluation form. */
 int trainer_evaluate(trainer *t, int items, train_score *out, error *e);
 /* The same for any model of that task. */
 int train_evaluate(const network *n, const vit_config *c, const float *weights,

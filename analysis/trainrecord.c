@@ -64,6 +64,16 @@ static json *score_json(const trainer *t, const train_score *s)
     return j;
 }
 
+/* Entries of a folder that were no pictures; NULL: none. */
+static json *left_out(const data *d)
+{
+    if (!d->skipped) return NULL;
+    json *j = json_object();
+    json_put_number(j, "count", d->skipped);
+    json_put_text(j, "first", d->skipped_first);
+    return j;
+}
+
 static json *speed_json(const trainer *t, const train_speed *v)
 {
     json *j = json_object();
@@ -92,6 +102,9 @@ int train_record(const char *file, const trainer *t, const train_score *score,
     json_put_text(j, "norm", c->norm);
     json_put_text(j, "task", train_task_name[t->options.task]);
     json_put_text(j, "data", t->options.data);
+    if (t->train.skipped) json_put(j, "left_out", left_out(&t->train));
+    if (t->options.test && t->test.skipped)
+        json_put(j, "test_left_out", left_out(&t->test));
     json_put_number(j, "seed", (double)t->options.seed);
     json_put_number(j, "steps", t->options.steps);
     json_put_number(j, "batch", t->options.batch);

@@ -26,11 +26,25 @@ const vit_config vit_default = {
     .task = "classify",
 };
 
+void vit_grid(const vit_config *c, int *rows, int *columns)
+{
+    const int patch = c->patch > 0 ? c->patch : 1;
+    *rows = c->arch == VIT_IMAGE
+                ? (c->height ? c->height : c->image) / patch
+                : 1;
+    *columns = c->arch == VIT_IMAGE ? c->image / patch : c->frames;
+}
+
 int vit_tokens(const vit_config *c)
 {
-    if (c->arch != VIT_IMAGE) return c->frames;
-    const int side = c->patch > 0 ? c->image / c->patch : 0;
-    return side * side;
+    int rows, columns;
+    vit_grid(c, &rows, &columns);
+    return rows * columns;
+}
+
+int vit_front(const vit_config *c)
+{
+    return c->class_token + c->registers;
 }
 
 static int norm(network *n, const vit_config *c, int from, const char *name)
@@ -72,17 +86,19 @@ static int mlp(network *n, const vit_config *c, int x, const char *block)
 /* Pre-norm: x + f(norm x).  Post-norm: norm(x + f x). */
 static int block(network *n, const vit_config *c, int x, int layer, error *e)
 {
-    char prefix[32], norm1[48], norm2[48];
+    char prefix[32], norm1[48], norm2[48], scale1[48], scale2[48];
     snprintf(prefix, sizeof prefix, "blocks.%d", layer);
     snprintf(norm1, sizeof norm1, "%s.norm1", prefix);
     snprintf(norm2, sizeof norm2, "%s.norm2", prefix);
+    snprintf(scale1, sizeof scale1, "%s.ls1.gamma", prefix);
+    snprintf(scale2, sizeof scale2, "%s.ls2.gamma", prefix);
 
     int y = attention(n, c, c->post_norm ? x : norm(n, c, x, norm1), prefix, e);
     if (y < 0) return -1;
-    x = net_add(n, x, y, NULL, 1);
+    x = net_add(n, x, y, c->layer_scale ? scale1 : NULL, 1);
     if (c->post_norm) x = norm(n, c, x, norm1);
     y = mlp(n, c, c->post_norm ? x : norm(n, c, x, norm2), prefix);
-    x = net_add(n, x, y, NULL, 1);
+    x = net_add(n, x, y, c->layer_scale ? scale2 : NULL, 1);
     return c->post_norm ? norm(n, c, x, norm2) : x;
 }
 
@@ -93,7 +109,7 @@ static int embed(network *n, const vit_config *c)
         return net_linear(n, 0, c->dim, c->arch == VIT_SEQUENCE,
                           "patch_embed.proj");
     }
-    net_begin(n, c->image, c->image, c->channels);
+    net_begin(n, c->height ? c->height : c->image, c->image, c->channels);
     return net_linear(n, net_patch(n, 0, c->patch), c->dim, true,
                       "patch_embed.proj");
 }
@@ -106,16 +122,20 @@ int vit_build(network *n, const vit_config *config, error *e)
     c.options.value_dim = 0;
     int x = embed(n, &c);
     if (c.mask_token) x = net_mask(n, x, "mask_token");
-    if (c.class_token) x = net_token(n, x, "cls_token");
-    if (c.positions) x = net_position(n, x, "pos_embed");
+    if (c.positions && c.early_positions) x = net_position(n, x, "pos_embed");
+    if (c.registers) x = net_token(n, x, c.registers, "reg_token");
+    if (c.class_token) x = net_token(n, x, 1, "cls_token");
+    if (c.positions && !c.early_positions) x = net_position(n, x, "pos_embed");
     for (int i = 0; !n->failed && i < c.depth; i++)
         if ((x = block(n, &c, x, i, e)) < 0 && !n->failed) {
             net_free(n);
             return -1;
         }
     if (c.final_norm) x = norm(n, &c, x, "norm");
-    if (c.pool != VIT_POOL_NONE) x = net_pool(n, x, c.pool == VIT_POOL_TOKEN);
-    net_linear(n, x, c.outputs, true, "head");
+    if (c.outputs && c.pool != VIT_POOL_NONE)
+        x = net_pool(n, x, c.pool == VIT_POOL_TOKEN);
+    if (c.pooled_norm) x = norm(n, &c, x, "fc_norm");
+    if (c.outputs) net_linear(n, x, c.outputs, true, "head");
     if (net_finish(n, e) == 0) return 0;
     net_free(n);
     return -1;

@@ -18,12 +18,19 @@ enum vit_pool { VIT_POOL_TOKEN, VIT_POOL_MEAN, VIT_POOL_NONE };
 typedef struct vit_config {
     enum vit_arch arch;
     int image, patch, channels;  /* VIT_IMAGE                                */
+    int height;                  /* of a picture that is image wide; 0: square */
     int frames, features;        /* VIT_SEQUENCE: input rows and their width;
                                     VIT_BYTES: context and 256               */
-    int dim, depth, heads, head_dim, mlp, outputs;
+    int dim, depth, heads, head_dim, mlp;
+    int outputs;                 /* 0: no head, it ends with the last norm   */
+    int registers;               /* tokens that stand after the class token  */
     enum vit_pool pool;
     bool class_token, positions, mask_token, qkv_bias, final_norm, post_norm;
     bool tanh_gelu;
+    bool early_positions;        /* of patches alone, before class token and
+                                    registers are put in front               */
+    bool layer_scale;            /* a learned factor on each branch          */
+    bool pooled_norm;            /* a norm after the pooling                 */
     double ln_eps;
     char norm[32];               /* mechanism: layernorm, repbn ...          */
     char attention[64];          /* mechanism                                */
@@ -36,7 +43,11 @@ typedef struct vit_config {
 /* A small pre-norm model with softmax attention: dim 64, 4 blocks, 4 heads. */
 extern const vit_config vit_default;
 
-int vit_tokens(const vit_config *c); /* without the class token              */
+/* Patches from top to bottom and from left to right; of others 1 and their
+ * number. */
+void vit_grid(const vit_config *c, int *rows, int *columns);
+int vit_tokens(const vit_config *c); /* without those in front               */
+int vit_front(const vit_config *c);  /* class token and registers            */
 
 /* 0, or -1: the config contradicts itself. n is then empty. */
 int vit_build(network *n, const vit_config *c, error *e);

@@ -30,6 +30,43 @@ static int wrong(const builder *b, const char *key, const char *what)
     return error_set(b->e, "%s: \"%s\" %s", b->path, key, what);
 }
 
+/* Members of an object that are none of "a b c" would be passed over. */
+static int check_keys(const builder *b, const json *object, const char *known,
+                      const char *of)
+{
+    for (const json *j = json_first(object); j; j = json_next(j)) {
+        const char *key = json_key(j), *at = known;
+        const size_t n = key ? strlen(key) : 0;
+        if (!key) return error_set(b->e, "%s: %s is not an object", b->path, of);
+        while (at && !(!strncmp(at, key, n) && (at[n] == ' ' || !at[n]))) {
+            at = strchr(at, ' ');
+            if (at) at++;
+        }
+        if (!at)
+            return error_set(b->e, "%s: \"%s\" is no member of %s (%s)",
+                             b->path, key, of, known);
+    }
+    return 0;
+}
+
+/* true or false, where the member is there. */
+static int check_flag(const builder *b, const json *object, const char *key)
+{
+    const json *j = json_get(object, key);
+    return !j || json_true(j) || json_is_false(j)
+               ? 0
+               : wrong(b, key, "is neither true nor false");
+}
+
+/* A number above 0 and below 1, where the member is there. */
+static int check_eps(const builder *b, const json *object, const char *key)
+{
+    const json *j = json_get(object, key);
+    const double x = json_number(j, NAN);
+    return !j || (x > 0 && x < 1) ? 0
+                                  : wrong(b, key, "is no number from 0 to 1");
+}
+
 /* An integer member from 1 to most; absent if it is not there (0: required). */
 static int integer(const builder *b, const json *object, const char *key,
                    int absent, int most)
@@ -49,9 +86,26 @@ static bool flag(const json *object, const char *key, bool absent)
     return j ? json_true(j) : absent;
 }
 
+static bool keeps_statistics(const char *norm)
+{
+    const att_mechanism *m = att_find_mechanism(norm);
+    return m && att_uses(m, ATT_FIELD_mode);
+}
+
 static int norm(builder *b, int x, const char *name)
 {
     return net_norm(b->n, x, b->norm, &b->norm_options, name);
+}
+
+/* With an eps of its own, if where[key] says one.  Norms that keep statistics
+ * have one eps everywhere: the exceptions of papers' models are LayerNorms. */
+static int norm_with(builder *b, int x, const json *where, const char *key,
+                     const char *name)
+{
+    att_problem options = b->norm_options;
+    options.ln_eps = json_number(json_get(where, key), options.ln_eps);
+    if (!keeps_statistics(b->norm)) options.eps = options.ln_eps;
+    return net_norm(b->n, x, b->norm, &options, name);
 }
 
 /* ---- tokenizers and downsamplers ------------------------------------------------ */
@@ -59,12 +113,16 @@ static int norm(builder *b, int x, const char *name)
 static int step(builder *b, const json *s, int x, int dim, const char *name)
 {
     char prefix[64];
+    if (check_keys(b, s, "conv stride pad out groups bias merge linear maxpool "
+                         "relu norm eps", "a step") ||
+        check_flag(b, s, "bias") || check_eps(b, s, "eps"))
+        return -1;
     const int out = integer(b, s, "out", dim, 1 << 16);
     if (out < 0) return -1;
     if (json_true(json_get(s, "merge"))) return net_merge(b->n, x);
     if (json_true(json_get(s, "norm"))) {
         snprintf(prefix, sizeof prefix, "%s.norm", name);
-        return norm(b, x, prefix);
+        return norm_with(b, x, s, "eps", prefix);
     }
     const bool bias = flag(s, "bias", true);
     if (json_true(json_get(s, "linear"))) {
@@ -139,7 +197,7 @@ static int reduced_keys(builder *b, int x, int sr, int width, int dim,
         snprintf(name, sizeof name, "%s.attn.sr", block);
         x = net_conv(b->n, x, dim, sr, sr, 0, 1, true, name);
         snprintf(name, sizeof name, "%s.attn.norm", block);
-        x = norm(b, x, name);
+        x = norm_with(b, x, b->file, "sr_norm_eps", name);
     }
     snprintf(name, sizeof name, "%s.attn.kv", block);
     return net_linear(b->n, x, width, b->qkv_bias, name);
@@ -297,9 +355,14 @@ static int level(builder *b, const json *l, int number, int x)
     const int dim = integer(b, l, "dim", 0, 1 << 16);
     const int heads = integer(b, l, "heads", 1, 1 << 12);
     const int stride = integer(b, l, "stride", 1, 64);
-    const double ratio = json_number(json_get(l, "mlp"), 4);
+    const json *mlp = json_get(l, "mlp");
+    const double ratio = mlp ? json_number(mlp, 0) : 4;
     const json *kinds = json_get(l, "attention");
-    if (depth < 0 || dim < 0 || heads < 0 || stride < 0) return -1;
+    if (depth < 0 || dim < 0 || heads < 0 || stride < 0 ||
+        check_keys(b, l, "depth dim heads mlp stride attention class_token "
+                         "positions", "a level") ||
+        check_flag(b, l, "class_token") || check_flag(b, l, "positions"))
+        return -1;
     if (dim % heads) return wrong(b, "heads", "does not divide \"dim\"");
     if (!(ratio > 0 && ratio <= 64)) return wrong(b, "mlp", "is not a ratio");
     if (b->block != CONVNEXT && json_size(kinds) < 1)
@@ -327,7 +390,7 @@ static int embeddings(builder *b, const json *where, int x, const char *prefix)
     char name[64];
     snprintf(name, sizeof name, "%scls_token", prefix);
     if (x >= 0 && flag(where, "class_token", false))
-        x = net_token(b->n, x, name);
+        x = net_token(b->n, x, 1, name);
     snprintf(name, sizeof name, "%spos_embed", prefix);
     if (x >= 0 && flag(where, "positions", false))
         x = net_position(b->n, x, name);
@@ -345,14 +408,39 @@ static int head(builder *b, int x)
     if (!last || !strcmp(last, "tokens")) x = norm(b, x, "norm");
     else if (strcmp(last, "pooled") && strcmp(last, "none"))
         return wrong(b, "final_norm", "is none of tokens, pooled, none");
+    if (pool && strcmp(pool, "token") && strcmp(pool, "mean"))
+        return wrong(b, "pool", "is none of token, mean");
     x = net_pool(b->n, x, pool && !strcmp(pool, "token"));
     if (last && !strcmp(last, "pooled")) x = norm(b, x, "norm");
     return net_linear(b->n, x, classes, true, "head");
 }
 
+/* Members that say nothing to the builder are those of models count, of
+ * checkpoints and of readers. */
+static int check_model(const builder *b)
+{
+    static const char *const flags[] = { "qkv_bias", "class_token",
+                                         "positions" };
+    static const char *const eps[] = { "norm_eps", "ln_eps", "sr_norm_eps" };
+    int rc = check_keys(b, b->file,
+                        "name cite image classes tokenizer downsampler block "
+                        "norm norm_eps ln_eps sr_norm_eps layer_scale qkv_bias "
+                        "mlp_conv levels class_token positions final_norm pool "
+                        "published expected assumption timm unused_parameters "
+                        "note",
+                        "a model");
+    for (int i = 0; rc == 0 && i < 3; i++) rc = check_flag(b, b->file, flags[i]);
+    for (int i = 0; rc == 0 && i < 3; i++) rc = check_eps(b, b->file, eps[i]);
+    const json *scale = json_get(b->file, "layer_scale");
+    if (rc == 0 && scale && !json_is_number(scale))
+        rc = wrong(b, "layer_scale", "is no number");
+    return rc;
+}
+
 static int build(builder *b, zoo_model *m, int image)
 {
     const json *file = b->file, *levels = json_get(file, "levels");
+    if (check_model(b)) return -1;
     if (!image) image = integer(b, file, "image", 224, 4096);
     if (image < 0) return -1;
     m->levels = json_size(levels);
@@ -396,8 +484,13 @@ int zoo_read(zoo_model *m, const char *path, int image, const char *norm_name,
     const char *own = json_text(json_get(m->file, "norm"));
     const char *block = json_text(json_get(m->file, "block"));
     b.norm = norm_name ? norm_name : own ? own : "layernorm";
-    b.norm_options.eps = json_number(json_get(m->file, "norm_eps"), 1e-5);
-    b.norm_options.ln_eps = b.norm_options.eps;
+    const double eps = json_number(json_get(m->file, "norm_eps"), 1e-5);
+    const double ln_eps = json_number(json_get(m->file, "ln_eps"), eps);
+    /* of another norm than the file's: PyTorch's where statistics are kept */
+    const bool replaced = norm_name && strcmp(norm_name, own ? own : "layernorm");
+    b.norm_options.ln_eps = ln_eps;
+    b.norm_options.eps = !replaced ? eps
+                         : keeps_statistics(norm_name) ? 1e-5 : ln_eps;
     b.norm_options.mode = ATT_MODE_EVAL;
     b.layer_scale = json_number(json_get(m->file, "layer_scale"), 0);
     b.qkv_bias = flag(m->file, "qkv_bias", true);

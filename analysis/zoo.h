@@ -8,7 +8,8 @@
  *   "downsampler": [{"conv": 3, "stride": 2, "pad": 1, "bias": false},
  *                   {"norm": true}],
  *   "block": "transformer",                    or "convnext", "halonet"
- *   "norm": "layernorm", "norm_eps": 1e-5, "layer_scale": 1e-5, "qkv_bias": true,
+ *   "norm": "layernorm", "norm_eps": 1e-5, "ln_eps": 1e-6, "sr_norm_eps": 1e-5,
+ *   "layer_scale": 1e-5, "qkv_bias": true,
  *   "mlp_conv": 3,                             depthwise, before the GELU (PVTv2)
  *   "levels": [{"depth": 3, "dim": 64, "heads": 2, "mlp": 3,
  *               "attention": [{"mechanism": "na2d", "window": 7, "bias": 1}]}],
@@ -21,8 +22,11 @@
  *
  * A step of the tokenizer or downsampler is a convolution, {"merge": true}
  * (2x2 tokens side by side), {"linear": true} (to the level's width),
- * {"maxpool": 3} with stride and pad, {"relu": true} or a norm; "out" defaults
- * to the level's width.  "stride" of a level is that of its first block
+ * {"maxpool": 3} with stride and pad, {"relu": true} or {"norm": true}, "eps" if
+ * it has another than the blocks; "out" defaults to the level's width.  "norm_eps"
+ * is that of the norm that the file names, "ln_eps" that of LayerNorm where the
+ * file names another, "sr_norm_eps" that of reduced keys and values (default
+ * norm_eps).  "stride" of a level is that of its first block
  * (halonet).  "attention" lists the mechanisms of a level's blocks, taken in
  * turn; members other than "mechanism", "heads", "sr" (keys and values from a
  * map reduced by sr, as in PVT) and "lepe" (side of a depthwise convolution of

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../harness/array.h"
@@ -67,6 +68,41 @@ static int load(const zoo_model *m, const archive *a, const char *path,
     return 0;
 }
 
+/* What checkpoints hold beside weights: tables that follow from the shapes, and
+ * counters of training. */
+static bool is_buffer(const char *name)
+{
+    static const char *const ends[] = { "relative_position_index", "attn_mask",
+                                        "num_batches_tracked" };
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        const size_t k = strlen(ends[i]);
+        if (n >= k && !strcmp(name + n - k, ends[i])) return true;
+    }
+    return false;
+}
+
+/* A tensor that the model has not means that it is another model's. */
+static int check_all_used(const zoo_model *m, const archive *a, error *e)
+{
+    const network *n = &m->network;
+    bool *used = calloc((size_t)a->count + 1, sizeof *used);
+    if (!used) return error_set(e, "%s: not enough memory", a->path);
+    for (int i = 0; i < n->tensor_count; i++) {
+        char name[192];
+        timm_name(m, n->tensors[i].name, name, sizeof name);
+        const array *from = archive_find(a, name);
+        if (from) used[from - a->items] = true;
+    }
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < a->count; i++)
+        if (!used[i] && !is_buffer(a->items[i].name))
+            rc = error_set(e, "%s: tensor %s is not part of %s", a->path,
+                           a->items[i].name, m->name);
+    free(used);
+    return rc;
+}
+
 int zoo_weights(const zoo_model *m, const char *path, float *weights, error *e)
 {
     const network *n = &m->network;
@@ -81,6 +117,7 @@ int zoo_weights(const zoo_model *m, const char *path, float *weights, error *e)
     for (int i = 0; rc == 0 && i < n->tensor_count; i++)
         rc = load(m, &a, path, &n->tensors[i], weights + n->tensors[i].offset,
                   e);
+    if (rc == 0) rc = check_all_used(m, &a, e);
     archive_free(&a);
     return rc;
 }

@@ -105,10 +105,12 @@ static int add_level(axis *x, const char *text, bool *missing, error *e)
                          text, near ? "; did you mean '" : "",
                          near ? near : "", near ? "'?" : "");
     }
-    if (level > (int)att_level_best()) {
+    const char *why = strcmp(text, "best")
+                          ? att_level_reject((enum att_level)level) : NULL;
+    if (why) {
         if (missing) *missing = true;
-        return error_set(e, "--level: this CPU cannot run %s; its best is %s",
-                         text, att_level_name(att_level_best()));
+        return error_set(e, "--level: %s; the best here is %s", why,
+                         att_level_name(att_level_best()));
     }
     return add(x, AXIS_LEVEL, att_level_name((enum att_level)level), e);
 }

@@ -1,6 +1,7 @@
 /* cache.c - `attnbench cache`: misses of the cases of a sweep in simulated
  * caches, where no hardware counter is to be had. */
 #include <argp.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,7 +99,7 @@ static void tick(void *arg)
 /* Case, caches, code and machine: what makes two rows the same experiment. */
 static void identify(const run *r, const sweep_case *c, char *out, size_t size)
 {
-    char binary[SWEEP_ID], text[CACHE_TEXT];
+    char code[SWEEP_ID], text[CACHE_TEXT];
     size_t n = (size_t)snprintf(out, size, "%s", c->name);
 #define ADD(member, name)                                                      \
     if (r->geometry.member.bytes && n < size) {                                \
@@ -107,8 +108,8 @@ static void identify(const run *r, const sweep_case *c, char *out, size_t size)
     }
     CACHE_LEVELS(ADD)
 #undef ADD
-    sweep_env_binary(&r->env, &c->entry, binary);
-    if (n < size) snprintf(out + n, size - n, " %s", binary);
+    sweep_env_code(&c->entry, code);
+    if (n < size) snprintf(out + n, size - n, " %s", code);
 }
 
 /* Rows that were simulated stay; what failed is tried again with --retry, what
@@ -301,8 +302,8 @@ static int simulate(run *r, const sweep_case *c, const cache_level *last,
                       .geometry = r->geometry };
     const isolate_limits limits = {
         .seconds = c->settings.timeout,
-        .memory = (size_t)(r->o.max_memory > 0
-                               ? r->o.max_memory
+        .memory = (size_t)(r->o.settings.max_memory > 0
+                               ? r->o.settings.max_memory
                                : (double)machine_memory_free() * 0.8) +
                   SIMULATOR_MEMORY,
         .tick = tick,
@@ -329,8 +330,8 @@ static int describe(run *r, const sweep_case *c, isolate_result *out)
 {
     const isolate_limits limits = { .seconds = 60, .stop = &stop_signal };
     sweep_job job = { .what = c,
-                      .max_memory = r->o.max_memory > 0
-                                        ? (size_t)r->o.max_memory
+                      .max_memory = r->o.settings.max_memory > 0
+                                        ? (size_t)r->o.settings.max_memory
                                         : machine_memory_free() / 5 * 4,
                       .describe_only = true };
     if (isolate_run(sweep_case_run, &job, &limits, out, &r->o.error) < 0)
@@ -404,10 +405,9 @@ out:
 
 static int append_env(run *r)
 {
-    if (sweep_env_complete(&r->env, &r->before, NULL, 0, 0, &stop_signal,
+    if (sweep_env_complete(&r->env, &r->before, NULL, 0, 0, NULL, &stop_signal,
                            &r->o.error) < 0)
         return sweep_fail(&r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
-    if (r->env.known) return 0;
     if (journal_append(&r->writer, r->env.row, &r->o.error) == 0) return 0;
     return sweep_fail(&r->o, EXIT_MISSING);
 }
@@ -429,17 +429,22 @@ static int run_cases(run *r)
     return 0;
 }
 
+/* In TMPDIR or /tmp, or else beside the results. */
 static int make_folder(run *r)
 {
     const char *parent = getenv("TMPDIR");
-    char *whole = realpath(parent && *parent ? parent : "/tmp", NULL);
-    r->folder = path_join(whole ? whole : "/tmp", "attnbench-cache-XXXXXX");
-    free(whole);
-    if (mkdtemp(r->folder)) return 0;
-    error_set(&r->o.error, "%s: cannot make a temporary folder; set TMPDIR",
-              r->folder);
-    free(r->folder);
+    const char *const places[] = { parent && *parent ? parent : "/tmp",
+                                   r->o.out };
+    for (int i = 0; i < 2; i++) {
+        char *whole = realpath(places[i], NULL);
+        r->folder = path_join(whole ? whole : places[i], "attnbench-cache-XXXXXX");
+        free(whole);
+        if (mkdtemp(r->folder)) return 0;
+        free(r->folder);
+    }
     r->folder = NULL;
+    error_set(&r->o.error, "%s: cannot make a temporary folder there, nor in %s: %s",
+              places[0], places[1], strerror(errno));
     return sweep_fail(&r->o, EXIT_MISSING);
 }
 
@@ -459,8 +464,7 @@ static void remove_folder(run *r)
 
 static int run_locked(run *r)
 {
-    if (journal_read(&r->before, r->o.out, &r->o.error) < 0 ||
-        sweep_env_identify(&r->env, &stop_signal, &r->o.error) < 0 ||
+    if (sweep_env_identify(&r->env, &stop_signal, &r->o.error) < 0 ||
         cache_geometry_fill(&r->geometry, json_get(r->env.row, "caches"),
                             &r->o.error) < 0)
         return sweep_fail(&r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
@@ -479,7 +483,7 @@ static int run_locked(run *r)
 
 static void run_all(run *r)
 {
-    if (journal_open(&r->writer, r->o.out, &r->o.error) < 0) {
+    if (journal_open(&r->writer, r->o.out, &r->before, &r->o.error) < 0) {
         sweep_fail(&r->o, EXIT_MISSING);
         return;
     }
@@ -496,8 +500,10 @@ static void run_all(run *r)
  * time for it. */
 static void set_defaults(sweep_options *o)
 {
-    const char *level = att_level_parse("v2") >= 0 &&
-                                att_level_best() >= ATT_V2 ? "v2" : "best";
+    const char *level = "best";
+    for (int l = ATT_V4; l >= ATT_V2; l--)
+        if (!att_level_reject((enum att_level)l))
+            level = att_level_name((enum att_level)l);
     if (!o->axes.of[AXIS_LEVEL].count)
         axes_set(&o->axes, AXIS_LEVEL, level, NULL, &o->error);
     if (!o->axes.of[AXIS_THREADS].count)

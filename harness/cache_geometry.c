@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum { LEAST_LINE = 16, MOST_LINE = 4096 };
-#define MOST_BYTES ((size_t)1 << 32)
+#define MOST_BYTES ((size_t)1 << (sizeof(size_t) > 4 ? 32 : 31))
 
 static bool power_of_two(size_t n)
 {

@@ -25,7 +25,7 @@ double check_tolerance(const att_problem *p, enum att_pass pass);
 /* Runs forward (and backward) of a kernel on seeded inputs, with learned
  * parameters drawn at random so that none is trivially zero, and compares every
  * output and gradient.  0; -1 with e if it could not run (a refusal is told by
- * att_plan_create's reason). */
+ * att_plan_create's reason); 1 with e if the reference itself is at fault. */
 int check_kernel(const att_entry *entry, const att_problem *p, int threads,
                  enum att_pass pass, uint64_t seed, enum inputs_family family,
                  check_result *out, error *e);
@@ -75,6 +75,17 @@ int check_values_fill(check_values *v, uint64_t seed,
 /* Outputs of the mechanism's reference from the inputs in v.  tally: see
  * att_ref; may be NULL. */
 void check_reference(check_values *v, att_cost tally[2]);
+
+/* 0 if every result of the reference in v is a number, -1 with a line that names the
+ * mechanism if not: such a reference judges no kernel.  Outputs beside o may be
+ * infinite (the logarithm of an empty sum), but not NaN. */
+int check_reference_sane(const check_values *v, error *e);
+
+/* Whether cost() of the forward pass says what its reference did, operation by
+ * operation; `tally` is that of check_reference().  If not, why gets one line.  A
+ * reference that counts nothing, or no pairs, cannot tell: true. */
+bool check_cost(const att_mechanism *m, const att_problem *p,
+                const att_cost *tally, char *why, size_t size);
 
 /* x (1 +- 2^-23 at random); half a unit in the last place is 2^-24 of the
  * larger half of the floats and 2^-25 of the others, and 2^-150 below the

@@ -70,48 +70,93 @@ static int paranoid(void)
     return level;
 }
 
-/* What a failed perf_event_open means. */
-static void explain(int error_number, char why[COUNTER_WHY],
-                    char remedy[COUNTER_WHY])
+/* Whether a filter of system calls watches this process, as in containers. */
+static bool is_filtered(void)
 {
+    char line[128];
+    int mode = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "Seccomp: %d", &mode) == 1) break;
+    if (f) fclose(f);
+    return mode == 2;
+}
+
+static void say(char why[COUNTER_WHY], char remedy[COUNTER_WHY],
+                const char *cause, const char *cure)
+{
+    snprintf(why, COUNTER_WHY, "%s", cause);
+    snprintf(remedy, COUNTER_WHY, "%s", cure);
+}
+
+/* The kernel's own refusal is EACCES, and only above these levels; a filter
+ * answers what its author liked, mostly EPERM or ENOSYS. */
+static void explain_refusal(const struct event *e, int error_number,
+                            char why[COUNTER_WHY], char remedy[COUNTER_WHY])
+{
+    const int level = paranoid();
+    char text[COUNTER_WHY];
+    if (error_number == EACCES && level > (e->in_kernel ? 1 : 2)) {
+        snprintf(text, sizeof text, "kernel.perf_event_paranoid is %d", level);
+        say(why, remedy, text,
+            "as root, outside of any container: sysctl "
+            "kernel.perf_event_paranoid=1");
+        return;
+    }
+    snprintf(text, sizeof text, "a filter of system calls (seccomp) forbids "
+                                "perf_event_open: %s",
+             strerror(error_number));
+    if (is_filtered())
+        say(why, remedy, text,
+            "leave the container, or start it with --security-opt "
+            "seccomp=unconfined (docker, podman)");
+    else if (error_number == ENOSYS)
+        say(why, remedy, "this kernel has no perf_event_open",
+            "boot a kernel with CONFIG_PERF_EVENTS");
+    else {
+        snprintf(text, sizeof text, "perf_event_open is forbidden here, but "
+                 "not by perf_event_paranoid (%d): %s", level,
+                 strerror(error_number));
+        say(why, remedy, text,
+            "look at security modules (SELinux, AppArmor) and the kernel's "
+            "lockdown, or try as root");
+    }
+}
+
+static void explain_no_pmu(char why[COUNTER_WHY], char remedy[COUNTER_WHY])
+{
+    char text[COUNTER_WHY];
+    if (!machine_hypervisor()) {
+        say(why, remedy, "the kernel has no PMU driver with this event for this "
+                         "processor", "boot a newer kernel");
+        return;
+    }
+    snprintf(text, sizeof text, "no PMU in this virtual machine (%s)",
+             machine_hypervisor());
+    say(why, remedy, text,
+        "measure on bare metal, or have the host expose its PMU to the guest "
+        "(QEMU: -cpu host,pmu=on)");
+}
+
+/* What a failed perf_event_open means. */
+static void explain(const struct event *e, int error_number,
+                    char why[COUNTER_WHY], char remedy[COUNTER_WHY])
+{
+    char text[COUNTER_WHY];
     switch (error_number) {
     case ENOENT:
     case EOPNOTSUPP:
-    case ENODEV:
-        if (machine_hypervisor()) {
-            snprintf(why, COUNTER_WHY, "no PMU in this virtual machine (%s)",
-                     machine_hypervisor());
-            snprintf(remedy, COUNTER_WHY,
-                     "measure on bare metal, or have the host expose its PMU "
-                     "to the guest (QEMU: -cpu host,pmu=on)");
-        } else {
-            snprintf(why, COUNTER_WHY,
-                     "the kernel has no PMU driver with this event for this "
-                     "processor");
-            snprintf(remedy, COUNTER_WHY, "boot a newer kernel");
-        }
-        break;
+    case ENODEV: explain_no_pmu(why, remedy); break;
     case EACCES:
     case EPERM:
-        if (paranoid() >= 2) {
-            snprintf(why, COUNTER_WHY, "kernel.perf_event_paranoid is %d",
-                     paranoid());
-            snprintf(remedy, COUNTER_WHY,
-                     "as root: sysctl kernel.perf_event_paranoid=1");
-        } else {
-            snprintf(why, COUNTER_WHY,
-                     "perf_event_open is forbidden here: %s",
-                     strerror(error_number));
-            snprintf(remedy, COUNTER_WHY,
-                     "leave the container, or start it with "
-                     "--cap-add=PERFMON and a seccomp profile that allows "
-                     "perf_event_open");
-        }
+    case ENOSYS: explain_refusal(e, error_number, why, remedy); break;
+    case EMFILE:
+        say(why, remedy, "no file descriptors are left", "ulimit -n 1024");
         break;
     default:
-        snprintf(why, COUNTER_WHY, "perf_event_open: %s",
+        snprintf(text, sizeof text, "perf_event_open: %s",
                  strerror(error_number));
-        snprintf(remedy, COUNTER_WHY, "boot a kernel with CONFIG_PERF_EVENTS");
+        say(why, remedy, text, "see dmesg, and whether another profiler runs");
     }
 }
 
@@ -151,7 +196,7 @@ bool counter_perf_no_pmu(char why[COUNTER_WHY], char remedy[COUNTER_WHY])
         close(fd);
         return false;
     }
-    explain(errno, why, remedy);
+    explain(&events[0], errno, why, remedy);
     return true;
 }
 
@@ -179,7 +224,7 @@ static void *group_open(const char *const *event, int n, bool multiplexed,
             char cause[COUNTER_WHY], remedy[COUNTER_WHY];
             g->fd[g->n] = event_open(e, g->n ? g->fd[0] : -1);
             if (g->fd[g->n] >= 0) continue;
-            explain(errno, cause, remedy);
+            explain(e, errno, cause, remedy);
             snprintf(why, COUNTER_WHY, "%.120s (%.120s)", cause, remedy);
         }
         group_close(g);

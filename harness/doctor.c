@@ -63,17 +63,21 @@ static void say_cpu(const json *machine)
              json_number(json_get(topology, "usable_cores"), 0),
              json_number(json_get(topology, "cores"), 0));
     say(YES, "processor", text, NULL);
-    const json *l = json_first(json_get(cpu, "levels"));
-    for (; l; l = json_next(l)) {
-        const size_t at = strlen(levels);
-        snprintf(levels + at, sizeof levels - at, "%s%s", at ? " " : "",
-                 text_of(l, "?"));
+    if (att_level_none()) {
+        say(NO, "kernel levels", att_level_none(), NULL);
+        return;
     }
+    for (int l = 0; l < ATT_LEVELS; l++)
+        if (!att_level_reject((enum att_level)l)) {
+            const size_t at = strlen(levels);
+            snprintf(levels + at, sizeof levels - at, "%s%s", at ? " " : "",
+                     att_level_name((enum att_level)l));
+        }
     say(YES, "kernel levels", levels, NULL);
-    if (att_level_best() == ATT_V3)
-        say(NO, "level v4", "this processor has no AVX-512", NULL);
-    if (att_level_best() == ATT_V2)
-        say(NO, "levels v3, v4", "this processor has no AVX2 with FMA", NULL);
+    for (int l = (int)att_level_best() + 1; l < ATT_LEVELS; l++) {
+        snprintf(text, sizeof text, "level %s", att_level_name((enum att_level)l));
+        say(NO, text, att_level_reject((enum att_level)l), NULL);
+    }
 }
 
 static void say_caches(const json *machine)
@@ -101,6 +105,25 @@ static void say_memory(const json *machine)
              text_bytes(json_number(json_get(machine, "memory_free_bytes"), 0)),
              text_bytes(json_number(json_get(machine, "memory_bytes"), 0)));
     say(YES, "memory", text, NULL);
+}
+
+/* Of control groups: a container's or a batch job's. */
+static void say_limits(const json *machine)
+{
+    const json *l = json_get(machine, "limits");
+    const double memory = json_number(json_get(l, "memory_bytes"), 0);
+    const double processors = json_number(json_get(l, "processors"), 0);
+    char text[128];
+    if (memory > 0) {
+        snprintf(text, sizeof text, "%s, by a control group",
+                 text_bytes(memory));
+        say(CARE, "memory limit", text, NULL);
+    }
+    if (processors > 0) {
+        snprintf(text, sizeof text, "%.3g processors, by a control group",
+                 processors);
+        say(CARE, "processor quota", text, NULL);
+    }
 }
 
 static void say_clock(const json *machine)
@@ -305,6 +328,7 @@ static void print_text(json *machine, json *counters)
     say_cpu(machine);
     say_caches(machine);
     say_memory(machine);
+    say_limits(machine);
     say_clock(machine);
     title("Measurements");
     say_time();
@@ -337,5 +361,5 @@ int command_doctor(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &as_json);
     if (as_json) print_json(machine_describe(), counters_describe());
     else print_text(machine_describe(), counters_describe());
-    return EXIT_OK;
+    return att_level_none() ? EXIT_MISSING : EXIT_OK;
 }

@@ -134,7 +134,8 @@ void inputs_parameter(const att_mechanism *m, const att_problem *p, int index,
     att_parameter_fill(m, p, index, t, x);
     if (family == INPUTS_MASKED && t->logit && n) mask_terms(t, seed, x);
     seed = seed * 64 + 32 + (uint64_t)index;
-    const float std = t->fixed || t->init == ATT_INIT_FILL ? 0 : 0.3f;
+    const bool kept = (t->fixed && !t->optional) || t->init == ATT_INIT_FILL;
+    const float std = kept ? 0 : 0.3f;
     for (size_t i = 0; i < n; i++) x[i] += std * (float)att_normal(&seed);
 }
 

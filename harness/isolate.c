@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "process.h"
+
 enum {
     STAGE_SIZE = 64,
     WORDS_SIZE = 4096,       /* kept of what a child prints                  */
@@ -32,19 +34,25 @@ void isolate_stage(const char *text)
 
 /* ---- child --------------------------------------------------------------- */
 
+/* close_range() of kernels before 5.9 is not there. */
+static void close_from(int first)
+{
+    if (close_range((unsigned)first, ~0U, 0) == 0) return;
+    for (int fd = first; fd < (int)sysconf(_SC_OPEN_MAX); fd++) close(fd);
+}
+
 /* Output to descriptor 1, answer to 3, nothing else open: a kernel that writes
- * to stray descriptors, or outlives us, must not hold the journal. */
+ * to stray descriptors, or outlives us, must not hold the journal.  main() has
+ * seen to it that 0 to 2 are taken, so both pipes are above; no step needs a
+ * descriptor more than there are. */
 static void keep_only(int words, int answer)
 {
-    const int nothing = open("/dev/null", O_RDONLY);
-    /* first out of the way of 0 to 3 */
-    words = fcntl(words, F_DUPFD, 10);
-    answer = fcntl(answer, F_DUPFD, 10);
-    dup2(nothing, 0);
-    dup2(words, 1);
-    dup2(words, 2);
-    dup2(answer, 3);
-    close_range(4, ~0U, 0);
+    close(0);
+    if (open("/dev/null", O_RDONLY) != 0 || words < 3 || answer < 3 ||
+        dup2(words, 1) < 0 || dup2(words, 2) < 0 ||
+        (answer != 3 && dup2(answer, 3) < 0))
+        _exit(1);
+    close_from(4);
 }
 
 static void die_with(pid_t parent)
@@ -62,13 +70,21 @@ static void offer_to_memory_killer(void)
     close(fd);
 }
 
+/* Handlers are the parent's; what it was told to ignore stays ignored. */
+static void drop_handlers(void)
+{
+    static const int ours[] = { SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGTSTP };
+    struct sigaction now;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (sigaction(ours[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+            signal(ours[i], SIG_DFL);
+}
+
 static void become_child(pid_t parent, int words, int answer)
 {
-    static const int reset[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ };
     const struct rlimit no_core = { 0, 0 };
     sigset_t none;
-    for (size_t i = 0; i < sizeof reset / sizeof *reset; i++)
-        signal(reset[i], SIG_DFL);
+    drop_handlers();
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setpgid(0, 0); /* ^C in the terminal is for the parent */
@@ -80,7 +96,9 @@ static void become_child(pid_t parent, int words, int answer)
 
 _Noreturn static void answer_and_exit(json *(*function)(void *), void *arg)
 {
-    char *text = json_print(function(arg), false);
+    json *value = function(arg);
+    process_plain_numbers(); /* a kernel may have chosen a locale */
+    char *text = json_print(value, false);
     size_t left = strlen(text);
     isolate_stage("handing over the result");
     for (const char *at = text; left > 0;) {
@@ -103,6 +121,8 @@ typedef struct watch {
     size_t text_size;
     const char *killed; /* status, if it was us                             */
     int status;
+    double start, seen; /* when it began; when we last looked               */
+    bool stopped;       /* by SIGSTOP and the like                          */
 } watch;
 
 static double now(void)
@@ -171,30 +191,82 @@ static bool listen_once(watch *w, int timeout_ms)
     return true;
 }
 
-static void enforce(watch *w, const isolate_limits *limits, double start)
+static void enforce(watch *w, const isolate_limits *limits)
 {
     if (limits->stop && *limits->stop) kill_child(w, "interrupted");
-    if (now() - start > limits->seconds) kill_child(w, "timeout");
+    if (w->seen - w->start > limits->seconds) kill_child(w, "timeout");
     if (limits->memory && resident(w->child) > limits->memory)
         kill_child(w, "oom");
 }
 
-/* Until the child has ended and its pipes are empty. */
-static void attend(watch *w, const isolate_limits *limits, double start)
+static bool has_ended(watch *w)
 {
-    double ticked = start;
-    while (waitpid(w->child, &w->status, WNOHANG) == 0) {
+    int status;
+    for (;;) {
+        const pid_t child = waitpid(w->child, &status,
+                                    WNOHANG | WUNTRACED | WCONTINUED);
+        if (child == 0) return false;
+        if (child > 0 && (WIFSTOPPED(status) || WIFCONTINUED(status))) {
+            w->stopped = WIFSTOPPED(status);
+            continue;
+        }
+        w->status = status;
+        return true;
+    }
+}
+
+/* Time passes for the child only while it can run: not while it is stopped, nor
+ * while we are, which shows as a round that takes far longer than a tick. */
+static void pass_time(watch *w)
+{
+    const double t = now();
+    if (w->stopped || t - w->seen > 10 * TICK_MS / 1e3) w->start += t - w->seen;
+    w->seen = t;
+}
+
+/* Until the child has ended and its pipes are empty. */
+static void attend(watch *w, const isolate_limits *limits)
+{
+    double ticked = w->seen;
+    while (!has_ended(w)) {
         if (w->words < 0 && w->answer < 0) usleep(1000);
         else listen_once(w, TICK_MS);
-        if (now() - ticked < TICK_MS / 1e3) continue;
-        ticked = now();
-        enforce(w, limits, start);
+        pass_time(w);
+        if (w->seen - ticked < TICK_MS / 1e3) continue;
+        ticked = w->seen;
+        enforce(w, limits);
         if (limits->tick && !w->killed) limits->tick(limits->arg);
     }
     kill(-w->child, SIGKILL); /* what it may have started */
     while ((w->words >= 0 || w->answer >= 0) && listen_once(w, 0)) continue;
     if (w->words >= 0) close(w->words);
     if (w->answer >= 0) close(w->answer);
+}
+
+/* ---- Ctrl-Z --------------------------------------------------------------- */
+
+static volatile sig_atomic_t watched; /* the child's process group          */
+
+/* The terminal stops our process group, which the child is not in.  To the child
+ * it is the same signal: it may be watching one of its own. */
+static void on_terminal_stop(int number)
+{
+    const int saved = errno;
+    kill(-watched, number);
+    raise(SIGSTOP); /* here we stand until SIGCONT comes */
+    kill(-watched, SIGCONT);
+    errno = saved;
+}
+
+/* Stops with the child, unless we were told to ignore such wishes; before: what
+ * is to be put back. */
+static void share_stops(pid_t child, struct sigaction *before)
+{
+    const struct sigaction action = { .sa_handler = on_terminal_stop,
+                                      .sa_flags = SA_RESTART };
+    watched = child;
+    if (sigaction(SIGTSTP, NULL, before) == 0 && before->sa_handler == SIG_DFL)
+        sigaction(SIGTSTP, &action, NULL);
 }
 
 /* ---- reasons ------------------------------------------------------------- */
@@ -299,10 +371,14 @@ int isolate_run(json *(*function)(void *), void *arg,
         return error_set(e, "cannot start a process: %s", strerror(why));
     }
     setpgid(child, child); /* whoever comes first, parent or child */
-    watch w = { .child = child, .words = words[0], .answer = answer[0] };
-    attend(&w, limits, start);
+    watch w = { .child = child, .words = words[0], .answer = answer[0],
+                .start = start, .seen = start };
+    struct sigaction before;
+    share_stops(child, &before);
+    attend(&w, limits);
+    sigaction(SIGTSTP, &before, NULL);
     conclude(&w, limits, out);
     free(w.text);
-    out->seconds = now() - start;
+    out->seconds = w.seen - w.start;
     return 0;
 }

@@ -13,7 +13,8 @@
 #include "json.h"
 
 typedef struct isolate_limits {
-    double seconds; /* wall clock; then the child is killed: `timeout`       */
+    double seconds; /* wall clock, without the time in which the child or we
+                       were stopped; then the child is killed: `timeout`     */
     size_t memory;  /* resident bytes; 0: no limit.  Beyond: `oom`           */
     void (*tick)(void *arg); /* called about ten times a second, or NULL    */
     void *arg;
@@ -24,13 +25,13 @@ typedef struct isolate_result {
     char status[16];  /* "ok", "timeout", "oom", "signal:11", "interrupted"  */
     char reason[320]; /* one line, where and why; "" if ok                  */
     json *value;      /* what the function returned, if ok; caller frees    */
-    double seconds;   /* wall clock                                         */
+    double seconds;   /* wall clock, without the time in which it was stopped */
 } isolate_result;
 
 /* Runs function(arg) in a child and brings back the JSON it returns.  What the
  * child prints goes nowhere, but its last words are part of `reason`.  The
- * child keeps no file of the parent's open and dies with the parent.  -1 if no
- * child could be made. */
+ * child keeps no file of the parent's open and dies with the parent; Ctrl-Z stops
+ * both.  -1 if no child could be made. */
 int isolate_run(json *(*function)(void *), void *arg,
                 const isolate_limits *limits, isolate_result *out, error *e);
 

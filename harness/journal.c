@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "file.h"
@@ -35,25 +36,74 @@ static int check_row(const json *row, const char *path, int line, error *e)
     return 0;
 }
 
-static int add_row(journal *j, json *row)
+static int add_row(journal *j, json *row, int line)
 {
     if (j->count % 256 == 0) {
         const size_t room = (size_t)j->count + 256;
         json **rows = realloc(j->rows, room * sizeof *rows);
-        if (!rows) return -1;
-        j->rows = rows;
+        if (rows) j->rows = rows;
+        int *lines = rows ? realloc(j->line, room * sizeof *lines) : NULL;
+        if (!lines) return -1;
+        j->line = lines;
     }
+    j->line[j->count] = line;
     j->rows[j->count++] = row;
+    if (strcmp(json_text(json_get(row, "kind")), "env")) return 0;
+    const json **env = realloc(j->env, (size_t)(j->envs + 1) * sizeof *env);
+    if (!env) {
+        j->count--; /* the caller frees the row */
+        return -1;
+    }
+    j->env = env;
+    j->env[j->envs++] = row;
     return 0;
+}
+
+/* Whether the text begins as rows do that this program prints (env rows of
+ * earlier versions began with its name). */
+static bool begins_as_row(const char *text, size_t size)
+{
+    static const char *const starts[] = { "{\"kind\":\"", "{\"attnbench\":\"" };
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        const size_t n = strlen(starts[i]);
+        if (!strncmp(text, starts[i], n < size ? n : size)) return true;
+    }
+    return false;
+}
+
+/* Whether the text is a row that breaks off: what a crash leaves of it.  Zeros
+ * at its end are blocks that never reached the disk. */
+static bool breaks_off(const char *text, size_t size)
+{
+    int depth = 0;
+    bool quoted = false;
+    while (size && !text[size - 1]) size--;
+    if (!begins_as_row(text, size)) return false;
+    for (size_t i = 0; i < size; i++) {
+        if (quoted && text[i] == '\\') i++;
+        else if (text[i] == '"') quoted = !quoted;
+        else if (quoted) continue;
+        else if (text[i] == '{' || text[i] == '[') depth++;
+        else if ((text[i] == '}' || text[i] == ']') && --depth == 0)
+            return false; /* an object, and something behind it */
+    }
+    return true;
+}
+
+static bool is_blank(const char *text, size_t size)
+{
+    while (size && strchr(" \t\r", text[size - 1]) && text[size - 1]) size--;
+    return size == 0;
 }
 
 /* Line number `line` is text[0..size), without its newline. */
 static int read_line(journal *j, const char *text, size_t size, int line,
-                     bool last, error *e)
+                     bool ended, error *e)
 {
-    error why;
-    json *row = json_parse(text, size, "", &why);
-    if (!row && last) {
+    json *row;
+    if (is_blank(text, size)) return 0;
+    row = json_parse(text, size, "", NULL);
+    if (!row && !ended && breaks_off(text, size)) {
         j->torn = 1;
         return 0;
     }
@@ -66,26 +116,43 @@ static int read_line(journal *j, const char *text, size_t size, int line,
         json_free(row);
         return -1;
     }
-    if (add_row(j, row) == 0) return 0;
+    j->open_end = !ended;
+    if (add_row(j, row, line) == 0) return 0;
     json_free(row);
     return error_set(e, "%s: not enough memory to read it", j->path);
 }
 
 static int read_lines(journal *j, const char *text, size_t size, error *e)
 {
-    const char *end = text + size;
+    static const char mark[] = "\xef\xbb\xbf";
+    const char *start = text, *end = text + size;
+    if (size >= 3 && !memcmp(text, mark, 3)) text += 3;
     for (int line = 1; text < end; line++) {
         const char *newline = memchr(text, '\n', (size_t)(end - text));
-        if (!newline) { /* never finished, even if it looks whole */
-            j->torn = 1;
-            break;
-        }
-        if (read_line(j, text, (size_t)(newline - text), line,
-                      newline + 1 == end, e) < 0)
+        const char *stop = newline ? newline : end;
+        if (read_line(j, text, (size_t)(stop - text), line, newline != NULL,
+                      e) < 0)
             return -1;
-        text = newline + 1;
+        if (j->torn) break;
+        text = newline ? newline + 1 : end;
     }
+    j->whole = (size_t)(text - start);
     return 0;
+}
+
+/* The file, if it is there and no device or pipe, which may have no end. */
+static int read_file(const char *dir, const char *path, char **text,
+                     size_t *size, error *e)
+{
+    struct stat about;
+    if (stat(path, &about) < 0 && errno == ENOENT)
+        return error_set(e, "%s: there is no such journal; 'attnbench sweep "
+                            "--out %s' would make one",
+                         path, dir);
+    if (stat(path, &about) == 0 && !S_ISREG(about.st_mode) &&
+        !S_ISDIR(about.st_mode))
+        return error_set(e, "%s: is not a regular file", path);
+    return file_read(path, READ_LIMIT, text, size, e);
 }
 
 int journal_read(journal *j, const char *dir, error *e)
@@ -94,11 +161,7 @@ int journal_read(journal *j, const char *dir, error *e)
     size_t size;
 
     *j = (journal){ .path = path_join(dir, file_name) };
-    if (access(j->path, F_OK) < 0 && errno == ENOENT)
-        error_set(e, "%s: there is no such journal; 'attnbench sweep --out %s' "
-                     "would make one",
-                  j->path, dir);
-    else if (file_read(j->path, READ_LIMIT, &text, &size, e) == 0) {
+    if (read_file(dir, j->path, &text, &size, e) == 0) {
         const int rc = read_lines(j, text, size, e);
         free(text);
         if (rc == 0) return 0;
@@ -111,6 +174,8 @@ void journal_free(journal *j)
 {
     for (int i = 0; i < j->count; i++) json_free(j->rows[i]);
     free(j->rows);
+    free(j->line);
+    free(j->env);
     free(j->path);
     *j = (journal){ 0 };
 }
@@ -118,62 +183,25 @@ void journal_free(journal *j)
 const json *journal_env(const journal *j, const json *row)
 {
     const char *id = json_text(json_get(row, "env"));
-    for (int i = 0; id && i < j->count; i++) {
-        const char *kind = json_text(json_get(j->rows[i], "kind"));
-        const char *other = json_text(json_get(j->rows[i], "id"));
-        if (other && !strcmp(kind, "env") && !strcmp(id, other))
-            return j->rows[i];
+    for (int i = 0; id && i < j->envs; i++) {
+        const char *other = json_text(json_get(j->env[i], "id"));
+        if (other && !strcmp(id, other)) return j->env[i];
     }
     return NULL;
 }
 
 /* ---- appending ----------------------------------------------------------- */
 
-/* Start of the last line that ends before `end`. */
-static off_t line_start(int fd, off_t end)
+/* Leaves the file at the end of a line: cuts off what was never finished, and
+ * ends a last row that lacks its newline. */
+static int repair(const journal_writer *w, const journal *before, error *e)
 {
-    char block[4096];
-    while (end > 0) {
-        const off_t from = end > (off_t)sizeof block
-                               ? end - (off_t)sizeof block : 0;
-        const ssize_t n = pread(fd, block, (size_t)(end - from), from);
-        if (n != end - from) return -1;
-        for (ssize_t i = n; i > 0; i--)
-            if (block[i - 1] == '\n') return from + i;
-        end = from;
-    }
-    return 0;
-}
-
-/* Whether bytes [from, to) of the file are one JSON value. */
-static bool parses(int fd, off_t from, off_t to)
-{
-    const size_t size = (size_t)(to - from);
-    char *text = malloc(size + 1);
-    json *row = NULL;
-    if (text && pread(fd, text, size, from) == (ssize_t)size)
-        row = json_parse(text, size, "", NULL);
-    free(text);
-    json_free(row);
-    return row != NULL;
-}
-
-/* Cuts off a last line that has no newline or is not JSON. */
-static int repair(const journal_writer *w, error *e)
-{
-    const off_t size = lseek(w->fd, 0, SEEK_END);
-    char last = 0;
-    if (size == 0) return 0;
-    off_t keep = size;
-    if (size > 0 && pread(w->fd, &last, 1, size - 1) == 1) {
-        const off_t start = line_start(w->fd, last == '\n' ? size - 1 : size);
-        if (start >= 0 && (last != '\n' || !parses(w->fd, start, size - 1)))
-            keep = start;
-        if (start >= 0 && (keep == size || ftruncate(w->fd, keep) == 0))
-            return 0;
-    }
-    return error_set(e, "%s: cannot repair the last line: %s", w->path,
-                     strerror(errno));
+    int rc = 0;
+    if (before->torn) rc = ftruncate(w->fd, (off_t)before->whole);
+    else if (before->open_end) rc = write(w->fd, "\n", 1) == 1 ? 0 : -1;
+    return rc == 0 ? 0
+                   : error_set(e, "%s: cannot repair the last line: %s",
+                               w->path, strerror(errno));
 }
 
 static void sync_folder(const char *dir)
@@ -184,23 +212,36 @@ static void sync_folder(const char *dir)
     close(fd);
 }
 
-int journal_open(journal_writer *w, const char *dir, error *e)
+/* A pipe would be waited for, a device be written to. */
+static int open_file(journal_writer *w, error *e)
 {
+    struct stat about;
+    if (stat(w->path, &about) == 0 && !S_ISREG(about.st_mode))
+        return error_set(e, "%s: is not a regular file: choose another folder",
+                         w->path);
+    w->fd = open(w->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (w->fd < 0)
+        return error_set(e, "%s: cannot open: %s", w->path, strerror(errno));
+    if (flock(w->fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    return error_set(e,
+                     errno == EWOULDBLOCK
+                         ? "%s: another run is writing to it: wait for that, or "
+                           "choose another folder"
+                         : "%s: cannot lock it; choose a folder on a local disk",
+                     w->path);
+}
+
+int journal_open(journal_writer *w, const char *dir, journal *before, error *e)
+{
+    journal own = { 0 }, *j = before ? before : &own;
     *w = (journal_writer){ .fd = -1 };
+    *j = own;
     if (folder_make(dir, e) < 0) return -1;
     w->path = path_join(dir, file_name);
-    w->fd = open(w->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    int rc = -1;
-    if (w->fd < 0)
-        error_set(e, "%s: cannot open: %s", w->path, strerror(errno));
-    else if (flock(w->fd, LOCK_EX | LOCK_NB) < 0)
-        error_set(e,
-                  errno == EWOULDBLOCK
-                      ? "%s: another run is writing to it: wait for that, or "
-                        "choose another folder"
-                      : "%s: cannot lock it; choose a folder on a local disk",
-                  w->path);
-    else rc = repair(w, e);
+    int rc = open_file(w, e);
+    if (rc == 0) rc = journal_read(j, dir, e);
+    if (rc == 0) rc = repair(w, j, e);
+    if (rc < 0 || !before) journal_free(j);
     if (rc < 0) journal_close(w);
     else sync_folder(dir);
     return rc;

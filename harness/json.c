@@ -224,3 +224,8 @@ bool json_true(const json *j)
 {
     return cJSON_IsTrue(j);
 }
+
+bool json_is_false(const json *j)
+{
+    return cJSON_IsFalse(j);
+}

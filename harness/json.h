@@ -55,5 +55,6 @@ bool json_is_object(const json *j);
 bool json_is_array(const json *j);
 bool json_is_number(const json *j);
 bool json_true(const json *j);
+bool json_is_false(const json *j);
 
 #endif

@@ -343,6 +343,10 @@ int command_list(int argc, char **argv)
     if (!r.status && r.as_markdown) markdown_mechanisms();
     else if (!r.status && r.as_json) print_json(&r);
     else if (!r.status) print_text(&r);
+    if (!r.status && (r.kind < 0 || r.kind == KERNELS) && att_level_none()) {
+        error_set(&r.error, "%s", att_level_none());
+        r.status = EXIT_MISSING;
+    }
     if (r.status) fprintf(stderr, "%s: %s\n", argv[0], r.error.text);
     return r.status;
 }

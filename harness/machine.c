@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -30,8 +31,10 @@
 
 #include "../kernels/plan.h"
 #include "capture.h"
+#include "cgroup.h"
 #include "commands.h"
 #include "counters_sources.h"
+#include "process.h"
 
 #ifndef ATT_BUILD_FLAGS
 #define ATT_BUILD_FLAGS NULL
@@ -136,9 +139,13 @@ static void add_cache(topology *t, hwloc_topology_t h, hwloc_obj_type_t type)
 /* Cores that contain a thread that our affinity allows. */
 static void count_ours(topology *t, hwloc_topology_t h)
 {
+    cpu_set_t set;
     hwloc_bitmap_t ours = hwloc_bitmap_alloc();
-    if (hwloc_get_cpubind(h, ours, HWLOC_CPUBIND_PROCESS) < 0)
+    if (process_affinity(&set) < 0)
         hwloc_bitmap_copy(ours, hwloc_topology_get_allowed_cpuset(h));
+    else
+        for (int i = 0; i < CPU_SETSIZE; i++)
+            if (CPU_ISSET(i, &set)) hwloc_bitmap_set(ours, (unsigned)i);
     hwloc_bitmap_and(ours, ours, hwloc_topology_get_allowed_cpuset(h));
     t->our_threads = hwloc_bitmap_weight(ours);
     for (int i = 0; i < t->cores; i++) {
@@ -284,8 +291,8 @@ static json *describe_cpu(void)
     put_field(j, "family", x86 ? "cpu family" : "CPU architecture");
     put_field(j, "model", x86 ? "model" : "CPU part");
     put_field(j, "stepping", x86 ? "stepping" : "CPU revision");
-    for (int l = 0; l <= (int)att_level_best(); l++)
-        if ((l == ATT_BASE) == (att_level_best() == ATT_BASE))
+    for (int l = 0; l <= (int)att_level_cpu(); l++)
+        if ((l == ATT_BASE) == (att_level_cpu() == ATT_BASE))
             json_push_text(levels, att_level_name((enum att_level)l));
     json_put(j, "levels", levels);
     return j;
@@ -305,10 +312,48 @@ static void put_line(json *j, const char *key, const char *path)
     json_put_text(j, key, read_line(path, text, sizeof text) ? text : NULL);
 }
 
+/* Adds a word to "a, b" unless it is there. */
+static void add_word(char *list, size_t size, const char *word)
+{
+    const size_t n = strlen(list), length = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += length)
+        if ((at == list || at[-1] == ' ') && (!at[length] || at[length] == ','))
+            return;
+    if (n < size) snprintf(list + n, size - n, "%s%s", n ? ", " : "", word);
+}
+
+static void add_governor(int processor, char *list, size_t size)
+{
+    char path[128], line[64];
+    snprintf(path, sizeof path, CPU_DIR "cpu%d/cpufreq/scaling_governor",
+             processor);
+    if (read_line(path, line, sizeof line)) add_word(list, size, line);
+}
+
+bool machine_governor(const int *processor, int n, char *out, size_t size)
+{
+    *out = 0;
+    for (int i = 0; i < n; i++) add_governor(processor[i], out, size);
+    return *out;
+}
+
+/* Those of all processors that the program may run on. */
+static bool our_governors(char *out, size_t size)
+{
+    cpu_set_t set;
+    *out = 0;
+    if (process_affinity(&set) == 0)
+        for (int i = 0; i < CPU_SETSIZE; i++)
+            if (CPU_ISSET(i, &set)) add_governor(i, out, size);
+    return *out;
+}
+
 static json *describe_frequency(void)
 {
+    char governors[128];
     json *j = json_object();
-    put_line(j, "governor", CPU_DIR "cpu0/cpufreq/scaling_governor");
+    json_put_text(j, "governor",
+                  our_governors(governors, sizeof governors) ? governors : NULL);
     put_line(j, "driver", CPU_DIR "cpu0/cpufreq/scaling_driver");
     put_hz(j, "min_hz", "cpuinfo_min_freq");
     put_hz(j, "max_hz", "cpuinfo_max_freq");
@@ -344,37 +389,23 @@ static double meminfo(const char *key)
     return 1024 * strtod(text, NULL);
 }
 
-/* What a memory control group of version 2 leaves us: the least of limit - use
- * over our group and its parents, or infinity. */
-static double group_free(void)
+/* What `ulimit -v` leaves, or infinity. */
+static double address_space_free(void)
 {
-    char line[512], dir[640] = "/sys/fs/cgroup", path[700];
-    double left = INFINITY;
-    FILE *f = fopen("/proc/self/cgroup", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, "0::/", 4)) {
-            line[strcspn(line, "\n")] = 0;
-            snprintf(dir, sizeof dir, "/sys/fs/cgroup%s", line + 3);
-        }
-    if (f) fclose(f);
-    for (;;) {
-        snprintf(path, sizeof path, "%s/memory.max", dir);
-        const double limit = read_number(path, NAN);
-        snprintf(path, sizeof path, "%s/memory.current", dir);
-        const double used = read_number(path, NAN);
-        if (limit - used < left) left = limit - used; /* not if NAN */
-        char *end = strrchr(dir, '/');
-        if (!end || end - dir < (ptrdiff_t)strlen("/sys/fs/cgroup")) break;
-        *end = 0;
-    }
-    return left;
+    struct rlimit limit;
+    char text[64];
+    if (getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+        !read_field("/proc/self/status", "VmSize", text, sizeof text))
+        return INFINITY;
+    return fmax((double)limit.rlim_cur - 1024 * strtod(text, NULL), 0);
 }
 
 size_t machine_memory_free(void)
 {
     double bytes = meminfo("MemAvailable");
     if (!(bytes >= 0)) bytes = meminfo("MemFree");
-    if (group_free() < bytes) bytes = group_free();
+    bytes = fmin(bytes, cgroup_read("").memory_free);
+    bytes = fmin(bytes, address_space_free());
     return bytes > 0 ? (size_t)bytes : 0;
 }
 
@@ -401,6 +432,13 @@ static int read_load(double load[3])
         running = 1;
     fclose(f);
     return running > 1 ? running - 1 : 0;
+}
+
+double machine_load(void)
+{
+    double load[3];
+    read_load(load);
+    return load[0];
 }
 
 static json *describe_load(void)
@@ -515,7 +553,7 @@ static void affinity_text(char *out, size_t size)
     cpu_set_t set;
     size_t at = 0;
     *out = 0;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return;
+    if (process_affinity(&set) != 0) return;
     for (int i = 0; i < CPU_SETSIZE && at < size; i++) {
         if (!CPU_ISSET(i, &set)) continue;
         int last = i;
@@ -535,7 +573,7 @@ static int list_places(hwloc_topology_t h, int *place, int most, int *cores)
     cpu_set_t ours;
     int n = 0;
     *cores = 0;
-    if (sched_getaffinity(0, sizeof ours, &ours) != 0) return 0;
+    if (process_affinity(&ours) != 0) return 0;
     for (int turn = 0, before = -1; n > before; turn++) {
         before = n;
         for (int i = 0; i < all && n < most; i++) {
@@ -570,19 +608,97 @@ int machine_places(int n, bool spread, int *processor)
     return 0;
 }
 
+/* Variables that steer threads, the code that a BLAS chooses, and memory; the
+ * first that fits counts.  `ours`: sweep itself says what they say, so they have
+ * no effect there. */
+static const struct variable {
+    const char *prefix;
+    bool ours;
+} variables[] = {
+    { "OMP_PROC_BIND", true },     { "OMP_PLACES", true },
+    { "OMP_NUM_THREADS", true },   { "OMP_DYNAMIC", true },
+    { "GOMP_CPU_AFFINITY", true }, { "KMP_AFFINITY", true },
+    { "OPENBLAS_NUM_THREADS", true }, { "GOTO_NUM_THREADS", true },
+    { "OMP_", false },     { "GOMP_", false },   { "KMP_", false },
+    { "LIBOMP_", false },  { "OPENBLAS_", false }, { "GOTO_", false },
+    { "BLIS_", false },    { "MKL_", false },    { "MALLOC_", false },
+    { "GLIBC_TUNABLES", false }, { "LD_PRELOAD", false }, { "LD_AUDIT", false },
+    { "LD_BIND_NOW", false },
+};
+
+static const struct variable *variable_of(const char *setting)
+{
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        if (!strncmp(setting, variables[i].prefix, strlen(variables[i].prefix)))
+            return &variables[i];
+    return NULL;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Those settings "NAME=VALUE" of the environment that are among them, sorted;
+ * caller frees the array. */
+static int list_variables(char ***out)
+{
+    int n = 0, all = 0;
+    while (environ[all]) all++;
+    char **list = calloc((size_t)all + 1, sizeof *list);
+    if (!list) abort();
+    for (int i = 0; i < all; i++)
+        if (variable_of(environ[i]) && strchr(environ[i], '='))
+            list[n++] = environ[i];
+    qsort(list, (size_t)n, sizeof *list, by_text);
+    *out = list;
+    return n;
+}
+
+/* Libraries by their names alone: folders name users. */
+static void put_variable(json *j, const char *setting)
+{
+    char name[64], value[256];
+    const char *equals = strchr(setting, '='), *slash = strrchr(equals, '/');
+    snprintf(name, sizeof name, "%.*s", (int)(equals - setting), setting);
+    snprintf(value, sizeof value, "%s",
+             slash && !strncmp(name, "LD_", 3) ? slash + 1 : equals + 1);
+    json_put_text(j, name, value);
+}
+
+static void put_variables(json *j, bool ours)
+{
+    char **list;
+    const int n = list_variables(&list);
+    for (int i = 0; i < n; i++)
+        if (variable_of(list[i])->ours == ours) put_variable(j, list[i]);
+    free(list);
+}
+
+/* What acts on measurements. */
 static json *describe_binding(void)
 {
-    static const char *const names[] = {
-        "OMP_PROC_BIND",   "OMP_PLACES",        "OMP_NUM_THREADS",
-        "OMP_WAIT_POLICY", "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT",
-        "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE",
-    };
     char affinity[256];
     json *j = json_object();
     affinity_text(affinity, sizeof affinity);
     json_put_text(j, "affinity", *affinity ? affinity : NULL);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        json_put_text(j, names[i], getenv(names[i]));
+    put_variables(j, false);
+    return j;
+}
+
+static json *describe_overridden(void)
+{
+    json *j = json_object();
+    put_variables(j, true);
+    return j;
+}
+
+static json *describe_limits(void)
+{
+    const cgroup_limits l = cgroup_read("");
+    json *j = json_object();
+    json_put_number(j, "memory_bytes", l.memory); /* null if infinite */
+    json_put_number(j, "processors", l.processors);
     return j;
 }
 
@@ -611,9 +727,8 @@ static void warn_build(json *list)
 
 static void warn_clock(json *list)
 {
-    char text[256], line[64];
-    if (read_line(CPU_DIR "cpu0/cpufreq/scaling_governor", line, sizeof line) &&
-        strcmp(line, "performance")) {
+    char text[256], line[128];
+    if (our_governors(line, sizeof line) && strcmp(line, "performance")) {
         snprintf(text, sizeof text,
                  "the frequency governor is '%s': the clock follows the load",
                  line);
@@ -642,8 +757,8 @@ static void warn_system(json *list)
     }
     if (read_number(CPU_DIR "smt/active", 0) > 0)
         warn(list, "SMT is on: two threads may share one core",
-             "run at most one thread per core: OMP_PLACES=cores "
-             "OMP_PROC_BIND=close");
+             "run at most one thread per core, each on its own (sweep --bind "
+             "close does)");
     if (read_line("/sys/kernel/mm/transparent_hugepage/enabled", line,
                   sizeof line) &&
         bracketed(line) && !strcmp(line, "never"))
@@ -651,6 +766,48 @@ static void warn_system(json *list)
                    "TLB misses",
              "as root: echo madvise > "
              "/sys/kernel/mm/transparent_hugepage/enabled");
+}
+
+/* Names of the variables that are set, as "A, B". */
+static bool name_variables(bool ours, char *out, size_t size)
+{
+    char **list;
+    size_t at = 0;
+    const int n = list_variables(&list);
+    *out = 0;
+    for (int i = 0; i < n && at < size; i++)
+        if (variable_of(list[i])->ours == ours)
+            at += (size_t)snprintf(out + at, size - at, "%s%.*s", at ? ", " : "",
+                                   (int)strcspn(list[i], "="), list[i]);
+    free(list);
+    return at > 0;
+}
+
+static void warn_environment(json *list)
+{
+    char names[160], text[256];
+    if (name_variables(true, names, sizeof names)) {
+        snprintf(text, sizeof text, "sweep does not follow %s", names);
+        warn(list, text, "say --threads and --bind instead");
+    }
+    if (name_variables(false, names, sizeof names)) {
+        snprintf(text, sizeof text, "what is measured depends on %s in the "
+                                    "environment", names);
+        warn(list, text, "unset what you did not set on purpose");
+    }
+}
+
+static void warn_quota(json *list)
+{
+    char text[256];
+    const cgroup_limits l = cgroup_read("");
+    if (!(l.processors < INFINITY)) return;
+    snprintf(text, sizeof text,
+             "a control group grants %.3g of %d processors: threads stand still "
+             "when that is used up, and such samples are left out",
+             l.processors, machine_topology()->our_threads);
+    warn(list, text, "lift the quota (docker: --cpus; cpu.max of the group), or "
+                     "keep --threads below it");
 }
 
 /* OpenBLAS falls back to older code on processors that came after it, or does
@@ -661,7 +818,7 @@ static void warn_blas(json *list)
                                         "SapphireRapids", "Zen4", "Zen5" };
     char text[256];
     const char *core = ask("openblas_get_corename");
-    if (!core || att_level_best() != ATT_V4) return;
+    if (!core || att_level_cpu() != ATT_V4) return;
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
         if (!strcasecmp(core, wide[i])) return;
     const char *forced = getenv("OPENBLAS_CORETYPE");
@@ -674,7 +831,7 @@ static void warn_blas(json *list)
                 : "set OPENBLAS_CORETYPE=SkylakeX");
 }
 
-static json *describe_warnings(void)
+json *machine_warnings(void)
 {
     char why[COUNTER_WHY], remedy[COUNTER_WHY], text[COUNTER_WHY + 64];
     json *list = json_array();
@@ -685,8 +842,21 @@ static json *describe_warnings(void)
     }
     warn_clock(list);
     warn_system(list);
+    warn_quota(list);
+    warn_environment(list);
     warn_blas(list);
     return list;
+}
+
+void machine_tell(const json *warnings)
+{
+    for (const json *w = json_first(warnings); w; w = json_next(w)) {
+        const char *text = json_text(json_get(w, "text"));
+        const char *remedy = json_text(json_get(w, "remedy"));
+        if (text)
+            fprintf(stderr, "! %s%s%s\n", text, remedy ? ": " : "",
+                    remedy ? remedy : "");
+    }
 }
 
 /* ---- all ----------------------------------------------------------------- */
@@ -707,6 +877,7 @@ json *machine_describe(void)
     json_put(j, "caches", describe_caches(t));
     json_put_number(j, "memory_bytes", meminfo("MemTotal"));
     json_put_number(j, "memory_free_bytes", (double)machine_memory_free());
+    json_put(j, "limits", describe_limits());
     json_put(j, "frequency", describe_frequency());
     put_switch(j, "turbo", turbo());
     put_switch(j, "smt", (int)read_number(CPU_DIR "smt/active", -1));
@@ -728,7 +899,8 @@ json *machine_describe(void)
     json_put(j, "libraries", describe_libraries());
     json_put_text(j, "blas_core", ask("openblas_get_corename"));
     json_put(j, "binding", describe_binding());
+    json_put(j, "overridden", describe_overridden());
     json_put(j, "load", describe_load());
-    json_put(j, "warnings", describe_warnings());
+    json_put(j, "warnings", machine_warnings());
     return j;
 }

@@ -24,7 +24,18 @@ size_t machine_cache(int level);            /* bytes of L1d, L2, L3; 0: none  */
 
 const char *machine_hypervisor(void);       /* "KVM", or NULL on bare metal   */
 
+double machine_load(void);                    /* over the last minute; or NaN   */
+/* Frequency governors of these processors, each once, "powersave, performance";
+ * false if the kernel offers none. */
+bool machine_governor(const int *processor, int n, char *out, size_t size);
+
 /* Ticks of /proc/stat's steal column; 0 where there is none. */
 unsigned long long machine_steal(void);
+
+/* What keeps times from being what they could be, now: the `warnings` of an env
+ * row.  The caller frees. */
+json *machine_warnings(void);
+/* Prints such a list on stderr, "! text: remedy" a line. */
+void machine_tell(const json *warnings);
 
 #endif

@@ -2,14 +2,17 @@
 #define _DEFAULT_SOURCE /* on_exit */
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "../kernels/plan.h"
 #include "commands.h"
 #include "error.h"
+#include "process.h"
 #include "progress.h"
 #include "text.h"
 
@@ -139,6 +142,7 @@ static int load_plugin(const char *path)
         return complain(EXIT_USAGE, &e);
     }
     const char *why = att_load_plugin(path);
+    process_plain_numbers(); /* its constructors may have chosen a locale */
     if (!why) return EXIT_OK;
     error_set(&e, "%s", why);
     return complain(EXIT_MISSING, &e);
@@ -221,9 +225,37 @@ static void check_output(int status, void *unused)
     _exit(status == EXIT_OK ? EXIT_SOME_FAILED : status);
 }
 
+/* A file that is opened must not become what something else prints to: 0, 1 and
+ * 2 are taken, if by nothing (results for a closed 1 are lost, and are told to
+ * be: it cannot be written).  Pipes, the journal and what libraries read of the
+ * machine need a few descriptors more; where there are too few of them, a file
+ * that cannot be opened would pass for one that is not there. */
+static bool take_streams(void)
+{
+    enum { LEAST = 32, ENOUGH = 256 };
+    struct rlimit files;
+    error e;
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 &&
+            open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) != fd)
+            return false; /* and nowhere to say so */
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= LEAST)
+        return true;
+    files.rlim_cur = files.rlim_max < ENOUGH ? files.rlim_max : ENOUGH;
+    if (files.rlim_cur >= LEAST && setrlimit(RLIMIT_NOFILE, &files) == 0)
+        return true;
+    error_set(&e, "at most %llu files may be open at a time, %d are needed: "
+                  "raise the limit (ulimit -n)",
+              (unsigned long long)files.rlim_max, LEAST);
+    complain(0, &e);
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     int at, status;
+    process_begin();
+    if (!take_streams()) return EXIT_MISSING;
     on_exit(check_output, NULL);
     if (read_options(argc, argv, &at, &status))
         status = run_typed(argc - at, argv + at);

@@ -1,11 +1,17 @@
 /* measure.c - warm up, calibrate, sample until it suffices. */
 #include "measure.h"
 
+#include <malloc.h>
 #include <math.h>
+#include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
+#include "cgroup.h"
 #include "machine.h"
 #include "stats.h"
 
@@ -55,7 +61,7 @@ typedef struct sampler {
     double ns[MEASURE_SAMPLES];
     bool touched[MEASURE_SAMPLES];
     double kept[MEASURE_SAMPLES]; /* the clean ones                         */
-    double steal, switches;       /* in all                                 */
+    double steal, switches, throttled; /* in all                            */
     double kernel;                /* seconds inside the kernel, all calls   */
     double width_before;          /* half width at the last doubling        */
     int stuck;                    /* doublings that did not narrow it       */
@@ -68,33 +74,69 @@ static double involuntary_switches(void)
     return (double)use.ru_nivcsw;
 }
 
+static volatile sig_atomic_t continued; /* how often we had been stopped    */
+
+static void on_continue(int number)
+{
+    (void)number;
+    continued++;
+}
+
+int measure_stops(void)
+{
+    static bool counting;
+    const struct sigaction action = { .sa_handler = on_continue,
+                                      .sa_flags = SA_RESTART };
+    if (!counting) counting = sigaction(SIGCONT, &action, NULL) == 0;
+    return continued;
+}
+
+/* Time in which the process was stopped (Ctrl-Z) is not the kernel's: then the
+ * calls are timed again. */
 static double timed(sampler *s, int calls)
 {
-    const double start = measure_now();
-    for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
-    const double seconds = measure_now() - start;
-    s->kernel += seconds;
-    return seconds;
+    for (;;) {
+        const int before = measure_stops();
+        const double start = measure_now();
+        for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
+        const double seconds = measure_now() - start;
+        if (measure_stops() == before) {
+            s->kernel += seconds;
+            return seconds;
+        }
+        s->start += seconds;
+        s->sampling += seconds;
+    }
+}
+
+/* Seconds so far in which threads stood still for want of quota. */
+static double throttled(void)
+{
+    return cgroup_has_quota() ? cgroup_throttled("") : 0;
 }
 
 /* What costs less than about 1 % of a sample does not spoil it: a tick of steal
  * is 10 ms, a switch to another process about 3 ms. */
-static bool spoilt(double seconds, double steal, double switches)
+static bool spoilt(double seconds, double steal, double switches, double stood)
 {
-    return steal > floor(seconds / 1.0) || switches > floor(seconds / 0.3);
+    return steal > floor(seconds / 1.0) || switches > floor(seconds / 0.3) ||
+           stood > 0.01 * seconds;
 }
 
 static void sample(sampler *s)
 {
     const double steal = (double)machine_steal();
     const double switches = involuntary_switches();
+    const double stood = throttled();
     const double seconds = timed(s, s->calls);
+    const double stands = throttled() - stood;
     const double switched = involuntary_switches() - switches;
     const double stolen = (double)machine_steal() - steal;
     const int i = s->count++;
 
     s->ns[i] = 1e9 * seconds / s->calls;
-    s->touched[i] = spoilt(seconds, stolen, switched);
+    s->touched[i] = spoilt(seconds, stolen, switched, stands);
+    s->throttled += stands;
     s->steal += stolen;
     s->switches += switched;
     if (!s->touched[i]) s->kept[s->clean++] = s->ns[i];
@@ -112,7 +154,7 @@ static double warm_up(sampler *s)
     double last = 1e-9 * s->ns[0];
     if (last > s->job->seconds) return last;
     s->count = s->clean = 0;
-    s->steal = s->switches = 0;
+    s->steal = s->switches = s->throttled = 0;
     for (int i = 1; i < WARM_CALLS; i++) {
         if (measure_now() - s->start > s->job->seconds / 4) break;
         const double t = timed(s, 1);
@@ -190,6 +232,7 @@ static json *describe(const sampler *s, const char *stop, double clock)
     json_put_number(j, "kernel_s", s->kernel);
     json_put_number(j, "steal_ticks", s->steal);
     json_put_number(j, "involuntary_switches", s->switches);
+    json_put_number(j, "throttled_s", s->throttled);
     json_put_number(j, "clock_ratio", clock / s->job->clock);
     return j;
 }
@@ -203,4 +246,41 @@ json *measure_samples(const measure_job *job)
     s.sampling = measure_now();
     while (!(stop = enough(&s))) sample(&s);
     return describe(&s, stop, (before + measure_clock()) / 2);
+}
+
+/* ---- memory -------------------------------------------------------------- */
+
+/* A value of /proc/self/status in bytes; 0: not there. */
+static double status_bytes(const char *key)
+{
+    char line[128];
+    double kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, strlen(key))) kib = atof(line + strlen(key));
+    if (f) fclose(f);
+    return 1024 * kib;
+}
+
+/* The high-water mark is that of all that was before: writing 5 resets it. */
+static void reset_peak(void)
+{
+    malloc_trim(0);
+    FILE *f = fopen("/proc/self/clear_refs", "we");
+    if (!f) return;
+    fputs("5", f);
+    fclose(f);
+}
+
+void measure_memory_begin(measure_memory *m)
+{
+    reset_peak();
+    m->resident = status_bytes("VmRSS:");
+    m->inherited = m->resident - status_bytes("RssFile:");
+}
+
+double measure_memory_peak(const measure_memory *m)
+{
+    return fmax(status_bytes("VmHWM:") - status_bytes("RssFile:") -
+                m->inherited, 0);
 }

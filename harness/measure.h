@@ -25,13 +25,32 @@ typedef struct measure_job {
 /* Samples as JSON, for a parent to read:
  *     calls, ns [per call], touched [indices], stop "ci" | "time" | "noise",
  *     kernel_s [seconds inside the kernel, warming up included], steal_ticks,
- *     involuntary_switches, clock_ratio
- * touched: the sample lost time to another guest (steal) or process. */
+ *     involuntary_switches, throttled_s [for want of quota], clock_ratio
+ * touched: the sample lost time to another guest (steal) or process, or to the
+ * quota of a control group. */
 json *measure_samples(const measure_job *job);
+
+/* What was resident at a moment, in bytes. */
+typedef struct measure_memory {
+    double resident;  /* all of it                                          */
+    double inherited; /* without files: code and the like                   */
+} measure_memory;
+
+/* From here on memory is the caller's own: what is there already was the
+ * harness's, and grows with a suite. */
+void measure_memory_begin(measure_memory *m);
+/* The most that has been resident since, without what was there and without
+ * files, of which there is as much as has been looked at, by whomever; bytes, 0
+ * if /proc does not tell. */
+double measure_memory_peak(const measure_memory *m);
 
 /* Multiplications a second of a chain in which each waits for the one before:
  * proportional to the core's clock.  Takes about 0.2 ms. */
 double measure_clock(void);
+
+/* How often the process has been stopped (Ctrl-Z) and continued since the first
+ * call of this: a time between two calls that differ is to be taken again. */
+int measure_stops(void);
 
 /* Monotonic, in seconds. */
 double measure_now(void);

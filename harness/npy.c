@@ -16,7 +16,7 @@
 #include "file.h"
 
 #define MAGIC      "\x93NUMPY"
-#define FILE_LIMIT ((size_t)1 << 33)
+#define FILE_LIMIT ((size_t)1 << (sizeof(size_t) > 4 ? 33 : 31))
 enum { HEADER_LIMIT = 4096, ALIGNMENT = 64 };
 
 /* ---- writing ------------------------------------------------------------ */

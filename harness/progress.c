@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { PROGRESS_LINES = 10 }; /* seconds between plain lines, at least        */
+
 /* ---- bar ----------------------------------------------------------------- */
 
 static double now(void)
@@ -46,13 +48,28 @@ void progress_begin(progress *p, double total)
         .start = now(),
         .visible = isatty(STDERR_FILENO) && !dumb(),
         .drawn = -1,
+        .told = now(),
     };
+}
+
+/* "24/40  1:12  left ~0:46  text" */
+static void tell(const progress *p, double t, const char *text, char *out,
+                 size_t size)
+{
+    char elapsed[32], left[32] = "?";
+    const double part = p->total > 0 ? p->done / p->total : 0;
+    clock_text(t - p->start, elapsed, sizeof elapsed);
+    if (part >= 1) strcpy(left, "0:00");
+    else if (part > 0)
+        clock_text((t - p->start) * (1 / part - 1), left, sizeof left);
+    snprintf(out, size, "%.0f/%.0f  %s  left ~%s  %s", p->done, p->total, elapsed,
+             left, text);
 }
 
 void progress_show(progress *p, double done, const char *text)
 {
     enum { BAR = 20 };
-    char bar[BAR + 1], elapsed[32], left[32] = "?", line[512];
+    char bar[BAR + 1], told[448], line[512];
     const double t = now();
 
     p->done = done;
@@ -63,13 +80,22 @@ void progress_show(progress *p, double done, const char *text)
     memset(bar, '-', BAR);
     memset(bar, '#', (size_t)(part * BAR));
     bar[BAR] = 0;
-    clock_text(t - p->start, elapsed, sizeof elapsed);
-    if (part > 0)
-        clock_text((t - p->start) * (1 / part - 1), left, sizeof left);
-    snprintf(line, sizeof line, "[%s] %.0f/%.0f  %s  left ~%s  %s", bar, done,
-             p->total, elapsed, left, text);
+    tell(p, t, text, told, sizeof told);
+    snprintf(line, sizeof line, "[%s] %s", bar, told);
     fprintf(stderr, "\r%.*s\033[K", columns() - 1, line);
     fflush(stderr);
+}
+
+void progress_stage(progress *p, FILE *f, double done, const char *text)
+{
+    char told[448];
+    const double t = now();
+    p->done = done;
+    if (p->visible || t - p->told < PROGRESS_LINES) return;
+    p->told = t;
+    tell(p, t, text, told, sizeof told);
+    fprintf(f, "%s\n", told);
+    fflush(f);
 }
 
 void progress_clear(progress *p)

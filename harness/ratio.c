@@ -6,7 +6,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clean.h"
+
 enum { RESAMPLES = 1000 };
+
+void ratio_samples_take(const json *samples, ratio_samples *out)
+{
+    clean_samples c;
+    clean_take(samples, &c);
+    const int step = c.n > 0 ? (c.n - 1) / RATIO_SAMPLES + 1 : 1;
+    const double *from = c.ns;
+    out->processes = out->count = 0;
+    for (int p = 0; p < c.processes; from += c.count[p++]) {
+        int taken = 0;
+        for (int i = 0; i < c.count[p]; i += step) {
+            if (out->count == RATIO_SAMPLES) break;
+            out->ns[out->count++] = from[i];
+            taken++;
+        }
+        if (taken) out->per_process[out->processes++] = taken;
+    }
+    clean_free(&c);
+}
 
 /* ---- quantiles ----------------------------------------------------------- */
 

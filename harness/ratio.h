@@ -4,13 +4,19 @@
 #ifndef RATIO_H
 #define RATIO_H
 
+#include "json.h"
+
 /* Samples of one case: process after process. */
-enum { RATIO_SAMPLES = 8192 };
+enum { RATIO_SAMPLES = 40000 }; /* 100 processes of MEASURE_SAMPLES          */
 typedef struct ratio_samples {
     double ns[RATIO_SAMPLES];
     int per_process[RATIO_SAMPLES];
     int processes, count;
 } ratio_samples;
+
+/* Those that count (clean.h) of a row's `time_ns.samples`; of more than fit,
+ * every second, third ... of each process.  A process without one is left out. */
+void ratio_samples_take(const json *samples, ratio_samples *out);
 
 typedef struct ratio {
     double value;  /* median B / median A                                    */

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "bind.h"
 #include "isolate.h"
 #include "machine.h"
 #include "peak.h"
@@ -130,8 +131,7 @@ static void add_probe(bench *b, enum kind kind, enum att_level level,
 
 static bool level_is_here(enum att_level level)
 {
-    const enum att_level best = att_level_best();
-    return peaks[level] && level <= best;
+    return peaks[level] && level <= att_level_cpu();
 }
 
 static void add_probes(bench *b, const int *threads, int count)
@@ -235,16 +235,15 @@ static double slot(const bench *b, probe *p, double *rate, bool *clean)
     #pragma omp parallel num_threads(p->threads)                               \
         reduction(+ : done, lost) reduction(max : at)
     {
+        const bool first = omp_get_thread_num() == 0;
         at = p->at; /* the same for all threads, before and after */
         work(b, p, omp_get_thread_num(), warm_calls(p), &at);
         #pragma omp barrier
         const long before = interruptions();
-        #pragma omp master
-        begin = now();
+        if (first) begin = now();
         done += work(b, p, omp_get_thread_num(), p->calls, &at);
         #pragma omp barrier
-        #pragma omp master
-        end = now();
+        if (first) end = now();
         lost += interruptions() - before;
     }
     p->at = at;
@@ -409,6 +408,14 @@ typedef struct request {
     double seconds;
 } request;
 
+static json *no_ceilings(const char *reason)
+{
+    json *j = json_object();
+    json_put_null(j, "ceilings");
+    json_put_text(j, "reason", reason);
+    return j;
+}
+
 static json *measure(void *arg)
 {
     const request *r = arg;
@@ -417,6 +424,8 @@ static json *measure(void *arg)
     int most = 1;
     for (int i = 0; i < r->count; i++)
         if (r->threads[i] > most) most = r->threads[i];
+    const char *refused = bind_refusal(most);
+    if (refused) return no_ceilings(refused);
     add_probes(&b, r->threads, r->count);
     make_block(&b, most);
 
@@ -447,10 +456,7 @@ json *roofline_measure(const int *threads, int count, double seconds)
     error e;
     if (isolate_run(measure, &r, &limits, &result, &e) == 0 && result.value)
         return result.value;
-    json *j = json_object();
-    json_put_null(j, "ceilings");
-    json_put_text(j, "reason", *result.reason ? result.reason : e.text);
-    return j;
+    return no_ceilings(*result.reason ? result.reason : e.text);
 }
 
 /* ---- placing a case ------------------------------------------------------ */

@@ -13,6 +13,10 @@
  * object of an env row. */
 json *roofline_measure(const int *threads, int count, double seconds);
 
+/* Above this part of the roofline a row says more than the machine can do; the
+ * rest is the noise of ceilings. */
+#define ROOFLINE_MOST 1.02
+
 typedef struct roofline_point {
     const char *bound;   /* "compute", "L1", "L2", "L3" or "memory"          */
     double peak;         /* FMA peak of that level and threads, flop/s       */

@@ -23,7 +23,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 /* A large header costs about 40 times its size while it is parsed; 4 MiB hold
  * more than 25 000 tensors. */
 #define HEADER_LIMIT ((uint64_t)4 << 20)
-#define FILE_LIMIT   ((size_t)1 << 33)
+#define FILE_LIMIT   ((size_t)1 << (sizeof(size_t) > 4 ? 33 : 31))
 #define EXACT_LIMIT  0x1p53 /* integers up to here are exact in JSON numbers */
 
 static const struct type {
@@ -199,6 +199,7 @@ static int read_tensors(archive *a, const json *header, const char *data,
         if (!strcmp(json_key(x), "__metadata__")) {
             if (a->metadata)
                 return error_set(e, "%s: two __metadata__ objects", a->path);
+            if (json_is_null(x)) continue; /* as without it */
             if (read_metadata(a, x, e) < 0) return -1;
             continue;
         }

@@ -12,9 +12,11 @@ static void on_signal(int number)
 
 void stop_catch(void)
 {
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGXCPU };
     const struct sigaction action = { .sa_handler = on_signal };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN);
+    struct sigaction before;
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (sigaction(signals[i], NULL, &before) == 0 &&
+            before.sa_handler != SIG_IGN)
+            sigaction(signals[i], &action, NULL);
 }

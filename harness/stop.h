@@ -1,4 +1,4 @@
-/* stop.h - a wish to stop: SIGINT, SIGTERM, SIGHUP. */
+/* stop.h - a wish to stop: SIGINT, SIGTERM, SIGHUP, and SIGXCPU (ulimit -t). */
 #ifndef STOP_H
 #define STOP_H
 
@@ -7,8 +7,8 @@
 /* Number of the signal that came last, 0 as long as there was none. */
 extern volatile sig_atomic_t stop_signal;
 
-/* From now on these signals only set stop_signal, and a file-size limit is an
- * error of write() like a full disk. */
+/* From now on these signals only set stop_signal; what our parent had us ignore
+ * (nohup) stays ignored. */
 void stop_catch(void);
 
 #endif

@@ -17,13 +17,19 @@ static bool is_status(const json *row, const char *status)
     return !strcmp(json_text(json_get(row, "status")), status);
 }
 
-/* Rows of the same case, code and machine stay; failed ones and those that did
- * not fit too, unless they are to be tried again. */
+/* Rows of the same case, code and machine that answer the same question stay;
+ * failed ones and those that did not fit too, unless they are to be tried
+ * again. */
 static void keep_finished(sweep_run *r)
 {
+    char why[160];
+    sweep_index index = sweep_index_make(&r->before);
     for (int i = 0; i < r->cases.count; i++) {
         const sweep_case *c = &r->cases.of[i];
-        const json *row = sweep_row_find(&r->before, &r->env, c);
+        const json *row =
+            sweep_row_find(&index, &r->env, c, why, sizeof why);
+        if (!row && *why && r->changed++ == 0)
+            snprintf(r->change, sizeof r->change, "%s: %.120s", c->name, why);
         if (!row || !json_text(json_get(row, "status")) ||
             (r->o->retry &&
              (sweep_is_failure(row) || is_status(row, "memory"))))
@@ -33,6 +39,7 @@ static void keep_finished(sweep_run *r)
             r->kept++;
         }
     }
+    free(index.of);
 }
 
 static void tick(void *arg)
@@ -43,8 +50,8 @@ static void tick(void *arg)
 
 static size_t memory_limit(const sweep_run *r)
 {
-    return r->o->max_memory > 0 ? (size_t)r->o->max_memory
-                                : machine_memory_free() / 5 * 4;
+    const double asked = r->o->settings.max_memory;
+    return asked > 0 ? (size_t)asked : machine_memory_free() / 5 * 4;
 }
 
 /* A case that ended badly still has its operations and bytes in the row. */
@@ -69,9 +76,7 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
         .what = c,
         .max_memory = memory_limit(r),
         .clock = r->clock,
-        .bind = r->o->bind,
         .first = first,
-        .multiplex = r->o->multiplex,
         .checks = r->checks,
     };
     const isolate_limits limits = {
@@ -149,7 +154,7 @@ static int run_groups(sweep_run *r)
     return 0;
 }
 
-static json *settings_of(const sweep_run *r)
+static json *part_of(const sweep_run *r)
 {
     json *j = json_object();
     json_put_text(j, "suite", r->suite.name);
@@ -185,8 +190,9 @@ static int finish(sweep_run *r)
     json_put_text(row, "kind", "end");
     json_put_number(row, "schema", JOURNAL_SCHEMA);
     json_put_text(row, "when", when);
-    json_put(row, "env", json_copy(json_get(r->row[0], "env")));
-    json_put(row, "run", settings_of(r));
+    json_put(row, "env", r->cases.count ? json_copy(json_get(r->row[0], "env"))
+                                        : NULL); /* a part without a case */
+    json_put(row, "run", part_of(r));
     json_put_number(row, "cases", r->cases.count);
     json_put_number(row, "kept", r->kept);
     json_put(row, "statuses", counts);
@@ -225,11 +231,13 @@ static int prepare(sweep_run *r)
     int *threads = thread_counts(&r->cases, &count);
     const double start = measure_now();
     progress_show(&r->bar, 0, "measuring the ceilings of this machine");
+    r->env.fresh = r->o->fresh;
     int rc = sweep_env_complete(&r->env, &r->before, threads, count,
-                                ROOFLINE_SECONDS, &stop_signal, &r->o->error);
+                                ROOFLINE_SECONDS, part_of(r), &stop_signal,
+                                &r->o->error);
     r->ceilings = measure_now() - start;
     free(threads);
-    if (rc == 0 && !r->env.known)
+    if (rc == 0)
         rc = journal_append(&r->writer, r->env.row, &r->o->error);
     if (rc < 0)
         return sweep_fail(r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
@@ -242,7 +250,7 @@ static int prepare(sweep_run *r)
 
 static int go(sweep_run *r)
 {
-    const size_t n = (size_t)r->cases.count;
+    const size_t n = (size_t)r->cases.count + 1;
     r->start = measure_now();
     if (sweep_env_identify(&r->env, &stop_signal, &r->o->error) < 0)
         return sweep_fail(r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
@@ -278,42 +286,16 @@ static void run_free(sweep_run *r)
 /* Only the journal that is locked may be read: nobody adds to it then. */
 static int run(sweep_run *r)
 {
-    if (journal_open(&r->writer, r->o->out, &r->o->error) < 0)
+    if (journal_open(&r->writer, r->o->out, &r->before, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
     stop_catch();
-    if (journal_read(&r->before, r->o->out, &r->o->error) < 0)
-        sweep_fail(r->o, EXIT_MISSING);
-    else {
-        go(r);
-        progress_clear(&r->bar);
-        if (r->o->status == EXIT_INTERRUPTED) sweep_say_resume(r);
-        else if (r->o->status == 0 && !r->o->aa)
-            r->o->status = sweep_exit_code(r);
-        run_free(r);
-    }
+    go(r);
+    progress_clear(&r->bar);
+    if (r->o->status == EXIT_INTERRUPTED) sweep_say_resume(r);
+    else if (r->o->status == 0 && !r->o->aa) r->o->status = sweep_exit_code(r);
+    run_free(r);
     journal_close(&r->writer);
     return r->o->status;
-}
-
-/* ---- --dry-run ----------------------------------------------------------- */
-
-static int list_only(sweep_run *r)
-{
-    const isolate_limits limits = { .seconds = 60 };
-    const int width = sweep_table_width(r->cases.of, r->cases.count);
-    sweep_list_header(stdout, width);
-    for (int i = 0; i < r->cases.count; i++) {
-        isolate_result result;
-        sweep_job job = { .what = &r->cases.of[i],
-                          .max_memory = memory_limit(r),
-                          .describe_only = true };
-        if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error))
-            return sweep_fail(r->o, EXIT_MISSING);
-        sweep_list_line(stdout, width, &r->cases.of[i], &result);
-        json_free(result.value);
-    }
-    printf("%d case%s\n", r->cases.count, r->cases.count == 1 ? "" : "s");
-    return 0;
 }
 
 int command_sweep(int argc, char **argv)
@@ -323,7 +305,7 @@ int command_sweep(int argc, char **argv)
     sweep_options_read(&o, argc, argv);
     if (o.status == 0) sweep_options_cases(&o, &r.suite, &r.cases);
     if (o.status == 0) {
-        if (o.dry_run) list_only(&r);
+        if (o.dry_run) sweep_dry_run(&r);
         else run(&r);
     }
     if (*o.error.text && o.status != EXIT_INTERRUPTED)

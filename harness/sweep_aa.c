@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "question.h"
+#include "ratio.h"
 #include "sweep_run.h"
 
 #define EFFECT 0.03 /* below which compare finds no difference, by default  */
@@ -35,25 +37,24 @@ static int share(const sweep_run *r, int i)
     return r->o->pairs / r->cases.count + (i < r->o->pairs % r->cases.count);
 }
 
-static bool has_text(const json *row, const char *key, const char *text)
+static bool is_aa(const json *row)
 {
-    const char *other = json_text(json_get(row, key));
-    return other && !strcmp(other, text);
+    return !strcmp(json_text(json_get(row, "kind")), "aa");
 }
 
-/* Pairs of that case that the same code has measured on the same machine. */
+/* Pairs of that case that the same code has measured on the same machine under
+ * the same settings. */
 static void count_known(const sweep_run *r, const sweep_case *c, tally *t)
 {
-    char binary[SWEEP_ID];
-    sweep_env_binary(&r->env, &c->entry, binary);
+    json *asked = question_settings(c, r->env.row);
+    char why[160];
     for (int k = 0; k < r->before.count; k++) {
         const json *row = r->before.rows[k];
-        if (has_text(row, "kind", "aa") && has_text(row, "case", c->name) &&
-            has_text(row, "binary", binary) &&
-            has_text(journal_env(&r->before, row), "machine_id",
-                     r->env.machine))
+        if (is_aa(row) && sweep_row_is_of(&r->before, row, &r->env, c) &&
+            question_answered(row, asked, why, sizeof why))
             count(t, row);
     }
+    json_free(asked);
 }
 
 int sweep_aa_left(const sweep_run *r)
@@ -85,11 +86,11 @@ static json *side_of(const ratio_samples *s)
 static json *row_of(const sweep_run *r, const sweep_case *c, int pair,
                     const ratio_samples *side)
 {
-    char binary[SWEEP_ID], when[24], id[ATT_NAME + 2 * SWEEP_ID];
+    char code[SWEEP_ID], when[24], id[ATT_NAME + 2 * SWEEP_ID];
     ratio x;
     json *row = json_object(), *sides = json_array();
     ratio_make(&x, &side[0], &side[1], ALPHA);
-    sweep_env_binary(&r->env, &c->entry, binary);
+    sweep_env_code(&c->entry, code);
     sweep_time(when);
     snprintf(id, sizeof id, "%s/%s#%d", r->env.id, c->name, pair);
     for (int s = 0; s < 2; s++) json_push(sides, side_of(&side[s]));
@@ -98,8 +99,9 @@ static json *row_of(const sweep_run *r, const sweep_case *c, int pair,
     json_put_text(row, "id", id);
     json_put_text(row, "case", c->name);
     json_put_text(row, "env", r->env.id);
-    json_put_text(row, "binary", binary);
+    json_put_text(row, "code", code);
     json_put_text(row, "when", when);
+    json_put(row, "settings", question_settings(c, r->env.row));
     json_put_number(row, "pair", pair);
     json_put(row, "sides", sides);
     json_put_number(row, "ratio", x.value);
@@ -130,7 +132,7 @@ static int measure(sweep_run *r, int i, int pair, bool first,
         }
     }
     for (int s = 0; s < 2; s++) {
-        if (rc == 0) sweep_samples(o[s].samples, &side[s]);
+        if (rc == 0) ratio_samples_take(o[s].samples, &side[s]);
         sweep_outcome_free(&o[s]);
     }
     return rc;
@@ -183,8 +185,8 @@ static void say(const sweep_run *r, const tally *t)
 
 int sweep_aa(sweep_run *r)
 {
-    tally *t = calloc((size_t)r->cases.count, sizeof *t);
-    bool *known = calloc((size_t)r->cases.count, sizeof *known);
+    tally *t = calloc((size_t)r->cases.count + 1, sizeof *t);
+    bool *known = calloc((size_t)r->cases.count + 1, sizeof *known);
     ratio_samples *side = malloc(2 * sizeof *side);
     bool more = true;
     int rc = 0;

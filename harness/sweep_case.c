@@ -2,7 +2,6 @@
  * sample, count. */
 #include "sweep_case.h"
 
-#include <malloc.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -145,10 +144,13 @@ static json *check_of(const sweep_case *c, const att_problem *p, bool reduced,
     char against[ATT_NAME + 32];
     json *j = json_object();
     isolate_stage("checking it against the reference");
-    if (check_kernel(&c->entry, p, c->threads, c->pass, (uint64_t)p->seed,
-                     c->inputs, &r, &e) < 0) {
+    const int rc = check_kernel(&c->entry, p, c->threads, c->pass,
+                                (uint64_t)p->seed, c->inputs, &r, &e);
+    if (rc) {
         json_free(j);
-        return no_check(e.text);
+        j = no_check(e.text);
+        if (rc > 0) json_put_bool(j, "pass", false);
+        return j;
     }
     snprintf(against, sizeof against, "reference%s%s",
              reduced ? ", on " : "", reduced ? strchr(name, '/') + 1 : "");
@@ -196,9 +198,11 @@ static bool check(const sweep_job *job, json *out)
         json_put_text(out, "checked", name);
     }
     json_put(out, "check", j);
-    if (json_is_null(json_get(j, "nmse")) || json_true(json_get(j, "pass")))
-        return true;
-    say_wrong(j, why, sizeof why);
+    const bool pass = json_true(json_get(j, "pass"));
+    if (pass || !json_get(j, "pass")) return true;
+    if (json_is_null(json_get(j, "nmse")))
+        snprintf(why, sizeof why, "%s", json_text(json_get(j, "reason")));
+    else say_wrong(j, why, sizeof why);
     verdict(out, "wrong", why);
     return false;
 }
@@ -214,28 +218,6 @@ void sweep_call_backward(void *call)
 {
     sweep_call *r = call;
     att_plan_backward(&r->plan, &r->grad);
-}
-
-/* A value of /proc/self/status in bytes; 0: not there. */
-static double status_bytes(const char *key)
-{
-    char line[128];
-    double kib = 0;
-    FILE *f = fopen("/proc/self/status", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, key, strlen(key))) kib = atof(line + strlen(key));
-    if (f) fclose(f);
-    return 1024 * kib;
-}
-
-/* The high-water mark is inherited through fork(): writing 5 resets it. */
-static void reset_peak(void)
-{
-    malloc_trim(0);
-    FILE *f = fopen("/proc/self/clear_refs", "we");
-    if (!f) return;
-    fputs("5", f);
-    fclose(f);
 }
 
 static void put_bytes(json *out, const char *key, double value)
@@ -291,7 +273,7 @@ static json *count_events(sweep_call *r, const sweep_job *sweep,
         .cost = &r->plan.cost[c->pass],
         .workspace = c->pass == ATT_FORWARD ? sizes->work
                                             : sizes->work_backward,
-        .multiplex = sweep->multiplex,
+        .multiplex = c->settings.multiplex,
     };
     isolate_stage("counting events");
     return counters_measure(&counting);
@@ -301,8 +283,9 @@ static json *measure(const sweep_job *job, json *out)
 {
     const sweep_case *c = job->what;
     sweep_call r = { 0 };
-    reset_peak();
-    put_bytes(out, "baseline_rss", status_bytes("VmRSS:"));
+    measure_memory memory;
+    measure_memory_begin(&memory);
+    put_bytes(out, "baseline_rss", memory.resident);
     const char *why = sweep_call_make(&r, c);
     if (why) return verdict(out, "oom", why);
 
@@ -317,13 +300,19 @@ static json *measure(const sweep_job *job, json *out)
     isolate_stage("warming up and sampling");
     if (c->pass == ATT_BACKWARD) sweep_call_forward(&r); /* fills `save` */
     if (c->threads > 1) timing.run(&r); /* a BLAS makes its threads */
-    json *binding = bind_team(job->bind, c->threads);
+    json *binding = bind_team(c->settings.bind, c->threads);
     json_put(out, "samples", measure_samples(&timing));
-    bind_verify(binding, c->threads);
+    const bool held = bind_verify(binding, c->threads);
     json_put(out, "binding", binding);
-    put_bytes(out, "peak_rss", status_bytes("VmHWM:"));
+    if (!held)
+        return verdict(out, "threads", "a thread was not on its processor when "
+                                       "its last sample was taken");
+    put_bytes(out, "peak_rss", measure_memory_peak(&memory));
     if (job->first) json_put(out, "counters", count_events(&r, job, &timing));
-    return verdict(out, "ok", NULL); /* nothing freed: the process ends here */
+    return verdict(out, "ok", bind_has_room(c->threads)
+                                  ? NULL
+                                  : "more threads than processors");
+    /* nothing freed: the process ends here */
 }
 
 /* ---- all of it ----------------------------------------------------------- */
@@ -355,6 +344,13 @@ json *sweep_case_run(void *arg)
         return verdict(out, "memory", why);
     }
     if (job->describe_only) return verdict(out, "ok", NULL);
+    if (c->settings.bind != SWEEP_FREE && !bind_has_room(c->threads))
+        return verdict(out, "threads",
+                       "more threads than processors (--bind none lets them "
+                       "share)");
+    isolate_stage("starting its threads");
+    refused = bind_refusal(c->threads);
+    if (refused) return verdict(out, "threads", refused);
     if (job->first && !check(job, out)) return out;
     return measure(job, out);
 }

@@ -6,17 +6,22 @@
 #include "inputs.h"
 #include "json.h"
 
-/* How to measure; from the command line or a suite's block. */
+/* Where threads run while they are timed. */
+enum sweep_bind { SWEEP_CLOSE, SWEEP_SPREAD, SWEEP_FREE };
+
+/* How to measure; from the command line or a suite's block.  question.c tells
+ * which of these make another question of a case. */
 typedef struct sweep_settings {
     double ci;       /* target: half the 95 % interval over the median      */
     double seconds;  /* of samples, per case and process                    */
     double timeout;  /* per process                                         */
     double check;    /* most operations of a reference check; 0: no checks  */
     int processes;
+    bool shared;     /* seconds are a share of those of a block             */
+    bool multiplex;  /* hardware counters take turns                        */
+    enum sweep_bind bind;
+    double max_memory; /* bytes; 0: 80 % of what is free                    */
 } sweep_settings;
-
-/* Where threads run while they are timed. */
-enum sweep_bind { SWEEP_CLOSE, SWEEP_SPREAD, SWEEP_FREE };
 
 typedef struct sweep_case {
     char name[ATT_NAME];
@@ -34,14 +39,12 @@ typedef struct sweep_job {
     size_t max_memory;  /* bytes                                            */
     double clock;       /* measure_clock() at the start of the run          */
     bool describe_only; /* --dry-run: no allocation                         */
-    enum sweep_bind bind;
     bool first;         /* with check and counters                          */
-    bool multiplex;     /* hardware counters take turns                     */
     const json *checks; /* results so far: {case name: check object}        */
 } sweep_job;
 
 /* For isolate_run(): arg is a sweep_job.  Returns
- *     status   "ok", "unsupported", "memory", "oom", "wrong"
+ *     status   "ok", "unsupported", "memory", "threads", "oom", "wrong"
  *     reason   why not ok
  *     flop, executed, pairs, bytes, check, counters  as in a case row
  *     checked  case name that `check` belongs to

@@ -1,16 +1,17 @@
 /* sweep_env.c - the env row: machine, program, ceilings, and their identity. */
-#define _GNU_SOURCE /* dladdr */
+#define _GNU_SOURCE /* strptime, timegm */
 #include "sweep_env.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "ceilings.h"
 #include "file.h"
 #include "isolate.h"
 #include "machine.h"
+#include "question.h"
 #include "roofline.h"
 
 enum { BINARY_LIMIT = 1 << 30 };
@@ -49,33 +50,49 @@ static uint64_t hash_json(uint64_t hash, const json *j)
     return hash;
 }
 
-/* Members of machine_describe() that do not change from one run to the next;
- * clock, load and free memory do. */
+/* The machine is what a measurement depends on and nobody chooses from one run
+ * to the next: processor, topology, caches, hypervisor, and the libraries that
+ * kernels call.  What is chosen (variables, governor, processors allowed) is in
+ * question.c; memory, the system and its kernel, tools and the program's other
+ * libraries are recorded, but do not make another machine. */
 static void identify_machine(sweep_env *env)
 {
-    static const char *const lasting[] = {
-        "cpu",      "levels", "caches",    "topology", "virtualisation",
-        "compiler", "flags",  "libraries", "blas_core", "binding",
+    static const char *const lasting[][2] = {
+        { "cpu", NULL },                { "caches", NULL },
+        { "topology", "packages" },     { "topology", "numa_nodes" },
+        { "topology", "cores" },        { "topology", "threads" },
+        { "virtualisation", NULL },     { "libc", NULL },
+        { "libraries", "openblas" },    { "libraries", "openmp" },
     };
     uint64_t hash = FNV_START;
     for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++) {
-        const json *member = json_get(env->row, lasting[i]);
+        const json *member = json_get(env->row, lasting[i][0]);
+        if (lasting[i][1]) member = json_get(member, lasting[i][1]);
         if (member) hash = hash_json(hash, member);
     }
     hex(hash, env->machine);
 }
 
-void sweep_env_binary(const sweep_env *env, const att_entry *entry,
-                      char out[SWEEP_ID])
+void sweep_env_code(const att_entry *entry, char out[SWEEP_ID])
 {
-    Dl_info kernel, self;
-    uint64_t hash = fnv(FNV_START, env->binary, SWEEP_ID - 1);
-    memcpy(out, env->binary, SWEEP_ID);
-    if (!dladdr(entry->kernel, &kernel) ||
-        !dladdr((const void *)&att_problem_default, &self) ||
-        kernel.dli_fbase == self.dli_fbase || !kernel.dli_fname)
-        return;
-    if (hash_file(kernel.dli_fname, &hash, NULL) == 0) hex(hash, out);
+    hex(entry->code, out);
+}
+
+/* {"softmax.flash/v4": code}: which rows of earlier builds are still those of
+ * this one. */
+static json *codes(void)
+{
+    const att_entry *entry;
+    const size_t n = att_entries(&entry);
+    char key[ATT_NAME], code[SWEEP_ID];
+    json *j = json_object();
+    for (size_t i = 0; i < n; i++) {
+        snprintf(key, sizeof key, "%s/%s", entry[i].kernel->name,
+                 att_level_name(entry[i].level));
+        sweep_env_code(&entry[i], code);
+        json_put_text(j, key, code);
+    }
+    return j;
 }
 
 void sweep_time(char out[24])
@@ -125,24 +142,48 @@ static bool same_text(const json *row, const char *key, const char *text)
     return other && !strcmp(other, text);
 }
 
-static bool find_known(sweep_env *env, const journal *j, const order *o)
+/* "2025-01-31T12:00:00Z" in seconds; 0: not such a text. */
+static time_t read_time(const char *text)
 {
-    for (int i = j->count - 1; i >= 0; i--) {
-        const json *row = j->rows[i];
-        if (!same_text(row, "kind", "env") ||
-            !same_text(row, "machine_id", env->machine) ||
-            !same_text(row, "binary", env->binary) ||
-            !json_text(json_get(row, "id")) ||
-            !has_threads(row, o->threads, o->count))
-            continue;
-        json_free(env->row);
-        env->row = json_copy(row);
-        snprintf(env->id, sizeof env->id, "%s",
-                 json_text(json_get(row, "id")));
-        env->known = true;
-        return true;
-    }
-    return false;
+    struct tm utc = { 0 };
+    if (!text || !strptime(text, "%Y-%m-%dT%H:%M:%SZ", &utc)) return 0;
+    return timegm(&utc);
+}
+
+/* Seconds since the ceilings of an env row were measured. */
+static double age_of(const json *row)
+{
+    const char *when = json_text(json_get(json_get(row, "roofline"), "when"));
+    return difftime(time(NULL), read_time(when));
+}
+
+/* Whether the ceilings of an env row hold for this run, too. */
+static bool holds(const sweep_env *env, const json *row, const order *o,
+                  double oldest)
+{
+    const double age = age_of(row);
+    return same_text(row, "machine_id", env->machine) &&
+           same_text(row, "binary", env->binary) &&
+           json_size(json_get(json_get(row, "roofline"), "ceilings")) > 0 &&
+           has_threads(row, o->threads, o->count) && age >= 0 && age < oldest &&
+           question_same_machine(row, env->row);
+}
+
+/* Ceilings of this journal, or of the user's last run; NULL: neither holds. */
+static json *find_ceilings(const sweep_env *env, const journal *j,
+                           const order *o)
+{
+    enum { HOUR = 3600, DAY = 24 * HOUR };
+    json *kept = NULL;
+    const json *row = NULL;
+    for (int i = j->envs - 1; i >= 0 && !row; i--)
+        if (holds(env, j->env[i], o, HOUR)) row = j->env[i];
+    if (!row) row = kept = ceilings_read(env->machine);
+    json *roofline = row && holds(env, row, o, DAY)
+                         ? json_copy(json_get(row, "roofline")) : NULL;
+    if (roofline) json_put_number(roofline, "age_s", age_of(row));
+    json_free(kept);
+    return roofline;
 }
 
 /* Runs `function` in a child; an object in any case: {reason} if it failed. */
@@ -161,21 +202,27 @@ static int ask(json *(*function)(void *), void *arg, double seconds,
     return 0;
 }
 
-static void complete(sweep_env *env, const order *o, json *roofline)
+static void complete(sweep_env *env, const order *o, json *roofline, json *run)
 {
     char when[24];
-    json *list = json_array();
+    json *row = json_object(), *list = json_array();
     for (int i = 0; i < o->count; i++) json_push_number(list, o->threads[i]);
     sweep_time(when);
-    json_put_text(env->row, "kind", "env");
-    json_put_number(env->row, "schema", JOURNAL_SCHEMA);
-    json_put_text(env->row, "when", when);
-    json_put_text(env->row, "machine_id", env->machine);
-    json_put_text(env->row, "binary", env->binary);
-    json_put(env->row, "roofline_threads", list);
-    json_put(env->row, "roofline", roofline);
-    hex(hash_json(FNV_START, env->row), env->id);
-    json_put_text(env->row, "id", env->id);
+    json_put_text(row, "kind", "env");
+    json_put_number(row, "schema", JOURNAL_SCHEMA);
+    json_put_text(row, "when", when);
+    json_put_text(row, "machine_id", env->machine);
+    json_put_text(row, "binary", env->binary);
+    json_put(row, "codes", codes());
+    if (run) json_put(row, "run", run);
+    for (const json *x = json_first(env->row); x; x = json_next(x))
+        json_put(row, json_key(x), json_copy(x));
+    json_put(row, "roofline_threads", list);
+    json_put(row, "roofline", roofline);
+    hex(hash_json(FNV_START, row), env->id);
+    json_put_text(row, "id", env->id);
+    json_free(env->row);
+    env->row = row;
 }
 
 static json *no_ceilings(void)
@@ -199,18 +246,26 @@ int sweep_env_identify(sweep_env *env, const volatile sig_atomic_t *stop,
 }
 
 int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
-                       int count, double seconds,
+                       int count, double seconds, json *run,
                        const volatile sig_atomic_t *stop, error *e)
 {
-    order o = { threads, count, seconds };
-    json *roofline;
-    if (find_known(env, j, &o)) return 0;
-    if (count == 0) {
-        complete(env, &o, no_ceilings());
-        return 0;
+    const order o = { threads, count, seconds };
+    char when[24];
+    json *roofline = count && !env->fresh ? find_ceilings(env, j, &o) : NULL;
+    const bool known = roofline != NULL;
+    if (count == 0) roofline = no_ceilings();
+    else if (!known &&
+             ask(measure, (void *)&o, 60 + 10 * seconds, stop, &roofline, e) < 0) {
+        json_free(run);
+        return -1;
     }
-    if (ask(measure, &o, 60 + 10 * seconds, stop, &roofline, e) < 0) return -1;
-    complete(env, &o, roofline);
+    sweep_time(when);
+    if (!known && count) {
+        json_put_text(roofline, "when", when);
+        json_put_number(roofline, "age_s", 0);
+    }
+    complete(env, &o, roofline, run);
+    if (!known && count) ceilings_keep(env->machine, env->row);
     return 0;
 }
 

@@ -28,7 +28,8 @@ enum {
     KEY_AA,
     KEY_PAIRS,
     KEY_BIND,
-    KEY_MULTIPLEX
+    KEY_MULTIPLEX,
+    KEY_CEILINGS
 };
 
 static const struct argp_option fixed_options[] = {
@@ -45,7 +46,9 @@ static const struct argp_option fixed_options[] = {
       "fast kernel), none, only (one, and no fast kernel) (all)", 1 },
     { "dry-run", KEY_DRY, NULL, 0,
       "list the cases with their memory and operations", 1 },
-    { "retry", KEY_RETRY, NULL, 0, "measure again what failed before", 1 },
+    { "retry", KEY_RETRY, NULL, 0,
+      "measure again what failed before (what was measured under other settings "
+      "always is)", 1 },
     { "shard", KEY_SHARD, "I/N", 0,
       "the I-th of N parts, for N machines; join them with merge", 1 },
     { NULL, 0, NULL, 0, "How to measure:", 2 },
@@ -58,6 +61,9 @@ static const struct argp_option fixed_options[] = {
     { "bind", KEY_BIND, "WHERE", 0,
       "threads on processors of their own: close (neighbours), spread (far "
       "apart), none (close)", 2 },
+    { "ceilings", KEY_CEILINGS, "WHICH", 0,
+      "of the roofline: kept (those of this machine and program, if they were "
+      "measured within a day), fresh (kept)", 2 },
     { "multiplex", KEY_MULTIPLEX, NULL, 0,
       "hardware events take turns on the processor's counters while a case "
       "is repeated: fewer passes, estimates (one pass per group of events that "
@@ -162,7 +168,7 @@ static int set_memory(sweep_options *o, const char *text)
             end++;
         }
         if (!*end && v < 0x1p62) {
-            o->max_memory = v;
+            o->settings.max_memory = v;
             return 0;
         }
     }
@@ -217,10 +223,18 @@ static int set_bind(sweep_options *o, const char *text)
 {
     const int policy = bind_parse(text);
     if (policy >= 0) {
-        o->bind = (enum sweep_bind)policy;
+        o->settings.bind = (enum sweep_bind)policy;
         return 0;
     }
     error_set(&o->error, "--bind: '%s' is none of close, spread, none", text);
+    return sweep_fail(o, EXIT_USAGE);
+}
+
+static int set_ceilings(sweep_options *o, const char *text)
+{
+    o->fresh = !strcmp(text, "fresh");
+    if (o->fresh || !strcmp(text, "kept")) return 0;
+    error_set(&o->error, "--ceilings: '%s' is none of kept, fresh", text);
     return sweep_fail(o, EXIT_USAGE);
 }
 
@@ -253,8 +267,9 @@ static int set(sweep_options *o, int key, char *text)
     case KEY_RETRY: o->retry = true; return 0;
     case KEY_DRY: o->dry_run = true; return 0;
     case KEY_AA: o->aa = true; return 0;
-    case KEY_MULTIPLEX: o->multiplex = true; return 0;
+    case KEY_MULTIPLEX: o->settings.multiplex = true; return 0;
     case KEY_BIND: return set_bind(o, text);
+    case KEY_CEILINGS: return set_ceilings(o, text);
     case KEY_PAIRS: return set_pairs(o, text);
     case ARGP_KEY_ARG:
         error_set(&o->error, "'%s' stands alone: options start with --, as in "
@@ -295,6 +310,7 @@ static bool is_of_timing(int key)
 {
     static const int keys[] = { KEY_CI, KEY_TIME,  KEY_PROCESSES, KEY_CHECK,
                                 KEY_AA, KEY_PAIRS, KEY_BIND,      KEY_MULTIPLEX,
+                                KEY_CEILINGS,
                                 KEY_DRY };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (keys[i] == key) return true;
@@ -337,13 +353,15 @@ int sweep_options_read_as(sweep_options *o, const sweep_command *as, int argc,
                           char **argv)
 {
     const struct argp_option *options = all_options(as);
+    const att_entry *any;
     const struct argp argp = { options, parse, "", as ? as->doc : doc,
                                NULL,    NULL,  NULL };
     *o = (sweep_options){
         .name = argv[0],
         .out = "results/run",
         .plain = -1,
-        .settings = { NAN, NAN, NAN, NAN, 0 },
+        .settings = { .ci = NAN, .seconds = NAN, .timeout = NAN,
+                      .check = NAN },
         .shard = 1,
         .shards = 1,
     };
@@ -354,6 +372,10 @@ int sweep_options_read_as(sweep_options *o, const sweep_command *as, int argc,
     }
     argp_parse(&argp, argc, argv, 0, NULL, &(reader){ o, as });
     check_together(o);
+    if (att_entries(&any) == 0) {
+        error_set(&o->error, "%s", att_level_none());
+        o->status = EXIT_MISSING;
+    }
     if (!o->pairs) o->pairs = 200;
     return o->status;
 }
@@ -372,6 +394,9 @@ static void override(sweep_settings *s, const sweep_settings *over)
     if (!isnan(over->timeout)) s->timeout = over->timeout;
     if (!isnan(over->check)) s->check = over->check;
     if (over->processes) s->processes = over->processes;
+    s->bind = over->bind;
+    s->multiplex = over->multiplex;
+    s->max_memory = over->max_memory;
 }
 
 /* The one block of a sweep that is all on the command line. */

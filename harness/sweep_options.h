@@ -13,10 +13,8 @@ typedef struct sweep_options {
     sweep_patterns kernels, not;
     int plain;               /* enum sweep_plain, -1: not given              */
     sweep_settings settings; /* NaN, 0 processes: not given                  */
-    double max_memory;       /* bytes; 0: 80 % of what is free               */
     int shard, shards;
-    enum sweep_bind bind;
-    bool retry, dry_run, aa, multiplex;
+    bool retry, dry_run, fresh, aa;
     int pairs;               /* of --aa, in all                              */
     int status;              /* exit code, once something has failed ...     */
     error error;             /* ... and why                                  */

@@ -214,7 +214,8 @@ static void share_seconds(sweep_cases *c, const int *groups,
         if (each > 5) each = 5;
         for (int i = 0; i < c->count; i++)
             if (c->of[i].group >= groups[b] && c->of[i].group < groups[b + 1])
-                c->of[i].settings.seconds = each;
+                c->of[i].settings.seconds = each,
+                c->of[i].settings.shared = true;
     }
 }
 

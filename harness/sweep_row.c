@@ -5,14 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clean.h"
+#include "machine.h"
 #include "measure.h"
+#include "question.h"
 #include "roofline.h"
-
-static void *sure(void *p)
-{
-    if (!p) abort();
-    return p;
-}
 
 /* ---- outcome ------------------------------------------------------------- */
 
@@ -40,42 +37,6 @@ void sweep_outcome_free(sweep_outcome *o)
 
 /* ---- times --------------------------------------------------------------- */
 
-typedef struct pooled {
-    double *ns;   /* clean samples, process after process; all if too few   */
-    int *count;   /* of each process                                        */
-    int processes, n, touched;
-    bool all;     /* touched ones had to be taken too                       */
-} pooled;
-
-static void pool(const json *samples, bool all, pooled *out)
-{
-    const int processes = json_size(samples);
-    out->ns = sure(malloc(((size_t)processes * MEASURE_SAMPLES + 1) *
-                          sizeof *out->ns));
-    out->count = sure(calloc((size_t)processes + 1, sizeof *out->count));
-    out->processes = processes;
-    out->n = out->touched = 0;
-    out->all = all;
-    int p = 0;
-    for (const json *s = json_first(samples); s; s = json_next(s), p++) {
-        int index = 0;
-        for (const json *x = json_first(json_get(s, "ns"));
-             x && index < MEASURE_SAMPLES; x = json_next(x), index++) {
-            const bool touched = json_holds(json_get(s, "touched"), index);
-            out->touched += touched;
-            if (touched && !all) continue;
-            out->ns[out->n++] = json_number(x, NAN);
-            out->count[p]++;
-        }
-    }
-}
-
-static void pool_free(pooled *p)
-{
-    free(p->ns);
-    free(p->count);
-}
-
 /* Why the measurement as a whole ended: when each process was content but they
  * disagree, more samples would not have helped. */
 static const char *stop_of(const json *samples, double width, double ci)
@@ -89,50 +50,23 @@ static const char *stop_of(const json *samples, double width, double ci)
     return stop;
 }
 
-static const char *doubt(const pooled *p)
+static const char *doubt(const clean_samples *p)
 {
     if (p->all)
-        return "unreliable: fewer than 3 samples were free of steal and "
-               "involuntary switches, so all are used";
+        return "unreliable: fewer than 3 samples were free of steal, "
+               "involuntary switches and throttling, so all are used";
     if (p->n < STATS_LEAST)
         return "fewer than 6 samples: no 95 % interval of the median";
     return NULL;
 }
 
-/* Clean samples; all of them if fewer than 3 are. */
-static void pool_best(const json *samples, pooled *out)
-{
-    enum { CLEAN = 3 };
-    pool(samples, false, out);
-    if (out->n >= CLEAN) return;
-    pool_free(out);
-    pool(samples, true, out);
-}
-
-void sweep_samples(const json *samples, ratio_samples *out)
-{
-    pooled p;
-    int from = 0;
-    pool_best(samples, &p);
-    out->processes = out->count = 0;
-    for (int k = 0; k < p.processes; from += p.count[k++]) {
-        if (p.count[k] == 0 || out->count + p.count[k] > RATIO_SAMPLES)
-            continue;
-        memcpy(out->ns + out->count, p.ns + from,
-               (size_t)p.count[k] * sizeof *p.ns);
-        out->count += p.count[k];
-        out->per_process[out->processes++] = p.count[k];
-    }
-    pool_free(&p);
-}
-
 static json *times(const sweep_case *c, const json *samples, double *median)
 {
-    pooled p;
+    clean_samples p;
     stats_summary s;
     json *j = json_object();
 
-    pool_best(samples, &p);
+    clean_take(samples, &p);
     stats_processes(p.ns, p.count, p.processes, 1, &s);
     json_put_number(j, "median", *median = s.median);
     json_put_number(j, "lo", s.lo);
@@ -147,22 +81,25 @@ static json *times(const sweep_case *c, const json *samples, double *median)
     json_put_bool(j, "unreliable", p.all);
     json_put_text(j, "reason", doubt(&p));
     json_put(j, "samples", json_copy(samples));
-    pool_free(&p);
+    clean_free(&p);
     return j;
 }
 
 static json *noise(const json *samples)
 {
     json *j = json_object();
-    double steal = 0, switches = 0, clock = NAN;
+    double steal = 0, switches = 0, throttled = 0, clock = NAN;
     for (const json *s = json_first(samples); s; s = json_next(s)) {
         steal += json_number(json_get(s, "steal_ticks"), 0);
         switches += json_number(json_get(s, "involuntary_switches"), 0);
+        throttled += json_number(json_get(s, "throttled_s"), 0);
         clock = fmin(clock, json_number(json_get(s, "clock_ratio"), NAN));
     }
     json_put_number(j, "steal_ticks", steal);
     json_put_number(j, "involuntary_switches", switches);
+    json_put_number(j, "throttled_s", throttled);
     json_put_number(j, "clock_ratio", clock);
+    json_put_number(j, "load", machine_load());
     return j;
 }
 
@@ -227,28 +164,52 @@ static json *place(const sweep_case *c, const sweep_env *env, const json *first,
         json_put_number(j, "peak_gflops", at.peak * 1e-9);
         json_put_number(j, "attainable_gflops", at.attainable * 1e-9);
         json_put_number(j, "fraction", at.fraction);
+        json_put_bool(j, "implausible", at.fraction > ROOFLINE_MOST);
         return j;
     }
     json_put_null(j, "bound");
     json_put_null(j, "peak_gflops");
     json_put_null(j, "attainable_gflops");
     json_put_null(j, "fraction");
+    json_put_null(j, "implausible");
     json_put_text(j, "reason", "the env row has no ceilings for this level and "
                                "number of threads");
     return j;
 }
 
+/* What is faster than the machine was not done, or not counted rightly.  Fewer
+ * operations than the definition's are no fault, if executed() says so. */
+static void doubt_cost(const sweep_case *c, const json *first, const json *at,
+                       char *reason, size_t size)
+{
+    const double fraction = json_number(json_get(at, "fraction"), 0);
+    const double all = json_number(json_get(json_get(first, "flop"), "mul_add"), 0);
+    const double done =
+        json_number(json_get(json_get(first, "executed"), "mul_add"), all);
+    if (*reason || !json_true(json_get(at, "implausible"))) return;
+    if (fraction * done <= ROOFLINE_MOST * all)
+        snprintf(reason, size, "%.0f %% of the roofline of the definition, of "
+                 "whose multiply-adds executed() does %.3g %%", 100 * fraction,
+                 100 * done / all);
+    else
+        snprintf(reason, size, "%.0f %% of the roofline, more than this machine "
+                 "can do: cost() of %s counts what is not computed, or "
+                 "executed() of %s does not tell what is left out, or the "
+                 "ceilings are too low (--ceilings fresh)", 100 * fraction,
+                 c->entry.mechanism->name, c->entry.kernel->name);
+}
+
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
                     const sweep_env *env)
 {
-    char binary[SWEEP_ID], when[24];
-    sweep_env_binary(env, &c->entry, binary);
+    char code[SWEEP_ID], when[24];
+    sweep_env_code(&c->entry, code);
     sweep_time(when);
     json_put_text(row, "kind", kind);
     json_put_number(row, "schema", JOURNAL_SCHEMA);
     json_put_text(row, "case", c->name);
     json_put_text(row, "env", env->id);
-    json_put_text(row, "binary", binary);
+    json_put_text(row, "code", code);
     json_put_text(row, "when", when);
     json_put_text(row, "mechanism", c->entry.mechanism->name);
     json_put_text(row, "family", c->entry.mechanism->family);
@@ -273,13 +234,21 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
                 const sweep_outcome *o)
 {
     const bool ok = !strcmp(o->status, "ok");
-    json *row = json_object();
+    char reason[sizeof o->reason];
+    json *row = json_object(), *time = NULL, *at = NULL;
     double median;
 
+    snprintf(reason, sizeof reason, "%s", o->reason);
+    if (ok) {
+        time = times(c, o->samples, &median);
+        at = place(c, env, o->first, median);
+        doubt_cost(c, o->first, at, reason, sizeof reason);
+    }
     sweep_row_head(row, "case", c, env);
     json_put_text(row, "status", o->status);
-    json_put_text(row, "reason", *o->reason ? o->reason : NULL);
-    json_put(row, "time_ns", ok ? times(c, o->samples, &median) : NULL);
+    json_put_text(row, "reason", *reason ? reason : NULL);
+    json_put(row, "settings", question_settings(c, env->row));
+    json_put(row, "time_ns", time);
     copy_member(row, o->first, "flop");
     if (json_get(o->first, "executed")) copy_member(row, o->first, "executed");
     copy_member(row, o->first, "pairs");
@@ -287,7 +256,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     copy_member(row, o->first, "binding");
     copy_member(row, o->first, "counters");
     copy_member(row, o->first, "check");
-    json_put(row, "roofline", ok ? place(c, env, o->first, median) : NULL);
+    json_put(row, "roofline", at);
     json_put(row, "noise", ok ? noise(o->samples) : NULL);
     return row;
 }
@@ -300,19 +269,73 @@ static bool has_text(const json *row, const char *key, const char *text)
     return other && !strcmp(other, text);
 }
 
-const json *sweep_row_find(const journal *j, const sweep_env *env,
-                           const sweep_case *c)
+bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
+                     const sweep_case *c)
 {
-    char binary[SWEEP_ID] = "";
-    for (int i = j->count - 1; i >= 0; i--) {
-        const json *row = j->rows[i];
-        if (!has_text(row, "kind", "case") || !has_text(row, "case", c->name))
-            continue;
-        if (!*binary) sweep_env_binary(env, &c->entry, binary);
-        const json *where = journal_env(j, row);
-        if (has_text(row, "binary", binary) &&
-            has_text(where, "machine_id", env->machine))
-            return row;
+    char code[SWEEP_ID];
+    if (!has_text(row, "case", c->name)) return false;
+    sweep_env_code(&c->entry, code);
+    return has_text(row, "code", code) &&
+           has_text(journal_env(j, row), "machine_id", env->machine);
+}
+
+typedef struct named {
+    const char *name;
+    const json *row;
+    int place;
+} named;
+
+static int by_name(const void *a, const void *b)
+{
+    const named *x = a, *y = b;
+    const int c = strcmp(x->name, y->name);
+    return c ? c : x->place - y->place;
+}
+
+sweep_index sweep_index_make(const journal *j)
+{
+    sweep_index x = { .journal = j };
+    named *list = sure(malloc((size_t)(j->count + 1) * sizeof *list));
+    for (int i = 0; i < j->count; i++) {
+        const char *name = json_text(json_get(j->rows[i], "case"));
+        if (name && has_text(j->rows[i], "kind", "case"))
+            list[x.count++] = (named){ name, j->rows[i], i };
     }
-    return NULL;
+    qsort(list, (size_t)x.count, sizeof *list, by_name);
+    x.of = sure(malloc((size_t)(x.count + 1) * sizeof *x.of));
+    for (int i = 0; i < x.count; i++) x.of[i] = list[i].row;
+    free(list);
+    return x;
+}
+
+/* Where rows with names behind this one begin. */
+static int behind(const sweep_index *x, const char *name)
+{
+    int from = 0, to = x->count;
+    while (from < to) {
+        const int mid = (from + to) / 2;
+        if (strcmp(json_text(json_get(x->of[mid], "case")), name) <= 0)
+            from = mid + 1;
+        else to = mid;
+    }
+    return from;
+}
+
+const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
+                           const sweep_case *c, char *why, size_t size)
+{
+    const json *found = NULL;
+    json *asked = NULL;
+    char differs[160];
+    *why = 0;
+    for (int i = behind(x, c->name) - 1; i >= 0 && !found; i--) {
+        const json *row = x->of[i];
+        if (!has_text(row, "case", c->name)) break;
+        if (!sweep_row_is_of(x->journal, row, env, c)) continue;
+        if (!asked) asked = question_settings(c, env->row);
+        if (question_answered(row, asked, differs, sizeof differs)) found = row;
+        else if (!*why) snprintf(why, size, "%s", differs);
+    }
+    json_free(asked);
+    return found;
 }

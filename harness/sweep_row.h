@@ -7,7 +7,6 @@
 
 #include "isolate.h"
 #include "journal.h"
-#include "ratio.h"
 #include "stats.h"
 #include "sweep_case.h"
 #include "sweep_env.h"
@@ -24,9 +23,6 @@ typedef struct sweep_outcome {
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r);
 void sweep_outcome_free(sweep_outcome *o);
 
-/* Clean samples of all processes, as a row's median takes them. */
-void sweep_samples(const json *samples, ratio_samples *out);
-
 /* What rows of that kind say of a case and of where it ran. */
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
                     const sweep_env *env);
@@ -35,21 +31,27 @@ void sweep_row_head(json *row, const char *kind, const sweep_case *c,
 json *sweep_row(const sweep_case *c, const sweep_env *env,
                 const sweep_outcome *o);
 
-/* The last row of that case, measured by the same code on the same machine, or
- * NULL. */
-const json *sweep_row_find(const journal *j, const sweep_env *env,
-                           const sweep_case *c);
+/* Whether a row of the journal, of any kind, is of that case, measured by the same
+ * code on the same machine. */
+bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
+                     const sweep_case *c);
+/* The case rows of a journal by name; the caller frees `of`. */
+typedef struct sweep_index {
+    const journal *journal;
+    const json **of;
+    int count;
+} sweep_index;
+sweep_index sweep_index_make(const journal *j);
+
+/* The last such row that answers the same question, or NULL.  why (size bytes)
+ * gets how the last one that does not differs, or "". */
+const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
+                           const sweep_case *c, char *why, size_t size);
 
 /* Table on a stream: a header, then lines; width is that of the case column. */
 int sweep_table_width(const sweep_case *cases, int count);
 void sweep_table_header(FILE *f, int width);
 void sweep_table_line(FILE *f, int width, const json *row);
-
-/* The same for --dry-run: memory and operations of a case that was only
- * described. */
-void sweep_list_header(FILE *f, int width);
-void sweep_list_line(FILE *f, int width, const sweep_case *c,
-                     const isolate_result *r);
 
 /* Fits of time over tokens for every series of the rows that differ in nothing
  * else: [{kernel, series, regime, ..., exponent, lo, hi, points, ...}], as in

@@ -25,6 +25,8 @@ typedef struct sweep_run {
     json *checks;           /* {case name: check object}                     */
     progress bar;           /* counts processes                              */
     int kept;               /* cases that were there already                 */
+    int changed;            /* cases that were, but under other settings     */
+    char change[ATT_NAME + 160]; /* the first of them, and how they differ   */
     int left, done;         /* processes of the others                       */
     const char *doing;
     int width;              /* of the table's first column                   */
@@ -36,6 +38,10 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o);
 /* --aa: processes that are left to run; then all pairs, and what they tell. */
 int sweep_aa_left(const sweep_run *r);
 int sweep_aa(sweep_run *r);
+
+/* --dry-run: the cases with their memory and operations, and how long they will
+ * take.  0 or -1. */
+int sweep_dry_run(sweep_run *r);
 
 /* Whether a case row means that something went wrong. */
 bool sweep_is_failure(const json *row);

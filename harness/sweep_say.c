@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "file.h"
+#include "machine.h"
 #include "measure.h"
 #include "sweep_run.h"
 
@@ -16,6 +17,21 @@ bool sweep_is_failure(const json *row)
 
 /* ---- before -------------------------------------------------------------- */
 
+/* Whether the code that measured a row is that of its kernel now. */
+static bool is_current(const json *row)
+{
+    const char *kernel = json_text(json_get(row, "kernel"));
+    const char *level = json_text(json_get(row, "level"));
+    const char *code = json_text(json_get(row, "code"));
+    char now[SWEEP_ID];
+    const int l = level ? att_level_parse(level) : -1;
+    const att_entry *e =
+        kernel && l >= 0 ? att_find(kernel, (enum att_level)l) : NULL;
+    if (!e || !code) return false;
+    sweep_env_code(e, now);
+    return !strcmp(code, now);
+}
+
 /* Rows that the run leaves alone. */
 static void warn_foreign(const sweep_run *r)
 {
@@ -25,28 +41,25 @@ static void warn_foreign(const sweep_run *r)
         const json *env = journal_env(&r->before, row);
         const char *kind = json_text(json_get(row, "kind"));
         const char *machine = json_text(json_get(env, "machine_id"));
-        const char *binary = json_text(json_get(env, "binary"));
         if (!strcmp(kind, "case") &&
-            (!machine || strcmp(machine, r->env.machine) || !binary ||
-             strcmp(binary, r->env.binary)))
+            (!machine || strcmp(machine, r->env.machine) || !is_current(row)))
             foreign++;
     }
     if (foreign)
-        fprintf(stderr, "%s: %d rows of %s are of another build or machine: "
-                        "they stay, and their cases are measured anew\n",
+        fprintf(stderr, "%s: %d rows of %s are of other code or another "
+                        "machine: they stay, and their cases are measured "
+                        "anew\n",
                 r->o->name, foreign, r->writer.path);
+    if (r->changed)
+        fprintf(stderr, "%s: %d case%s measured under other settings (%s): "
+                        "they are measured again\n",
+                r->o->name, r->changed, r->changed == 1 ? " was" : "s were",
+                r->change);
 }
 
 void sweep_say_warnings(const sweep_run *r)
 {
-    const json *warnings = json_get(r->env.row, "warnings");
-    for (const json *w = json_first(warnings); w; w = json_next(w)) {
-        const char *text = json_text(json_get(w, "text"));
-        const char *remedy = json_text(json_get(w, "remedy"));
-        if (text)
-            fprintf(stderr, "! %s%s%s\n", text, remedy ? ": " : "",
-                    remedy ? remedy : "");
-    }
+    machine_tell(json_get(r->env.row, "warnings"));
     warn_foreign(r);
 }
 
@@ -63,6 +76,15 @@ static void tell_seconds(const sweep_run *r, char *out, size_t size)
     else snprintf(out, size, "%.2g to %.2g s", least, most);
 }
 
+/* Ceilings that this run did not measure itself. */
+static void say_age(const json *roofline)
+{
+    const double hours = json_number(json_get(roofline, "age_s"), 0) / 3600;
+    if (hours > 0)
+        printf("# ceilings were measured %.2g h ago (--ceilings fresh measures "
+               "them anew)\n", hours);
+}
+
 void sweep_say_legend(const sweep_run *r)
 {
     if (r->kept)
@@ -71,6 +93,8 @@ void sweep_say_legend(const sweep_run *r)
     if (r->left == 0) return;
 
     const sweep_settings *s = &r->cases.of[0].settings;
+    const char *when =
+        json_text(json_get(json_get(r->env.row, "roofline"), "when"));
     char processes[64] = "1 process each", seconds[64];
     if (s->processes > 1)
         snprintf(processes, sizeof processes,
@@ -85,12 +109,13 @@ void sweep_say_legend(const sweep_run *r)
         printf("# suite %s, version %d: %d cases\n", r->suite.name,
                r->suite.version, r->cases.count);
     printf("# median: of the time of one call, +- half of its 95 %% interval; "
-           "samples with steal or involuntary switches left out\n");
+           "samples with steal, involuntary switches or throttling left out\n");
     printf("# %s; until +- %g %%, or %s of samples (time), or more of them do "
            "not help (noise)\n",
            processes, 100 * s->ci, seconds);
     printf("# GFLOP/s: operations of the definition; %% roof: of what this "
-           "machine's measured ceilings allow\n");
+           "machine's ceilings allow, measured at %s\n", when ? when : "?");
+    say_age(json_get(r->env.row, "roofline"));
     sweep_table_header(stdout, r->width);
     fflush(stdout);
 }

@@ -49,9 +49,9 @@ void sweep_table_header(FILE *f, int width)
             "status", text_off(f, TEXT_BOLD));
 }
 
-static enum text_color color_of(const char *status, bool unreliable)
+static enum text_color color_of(const char *status, bool doubtful)
 {
-    if (!strcmp(status, "ok")) return unreliable ? TEXT_WARN : TEXT_GOOD;
+    if (!strcmp(status, "ok")) return doubtful ? TEXT_WARN : TEXT_GOOD;
     if (!strcmp(status, "unsupported") || !strcmp(status, "memory"))
         return TEXT_PLAIN;
     return TEXT_BAD;
@@ -77,7 +77,7 @@ void sweep_table_line(FILE *f, int width, const json *row)
         snprintf(half, sizeof half, "%.1f %%", 50 * (hi - lo) / median);
     if (isfinite(fraction))
         snprintf(roof, sizeof roof, "%.1f", 100 * fraction);
-    const enum text_color color = color_of(status, unreliable);
+    const enum text_color color = color_of(status, unreliable || reason);
     fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width,
             json_text(json_get(row, "case")), ms, half, gflops, roof, work,
             text_on(f, color), status, text_off(f, color));
@@ -85,24 +85,4 @@ void sweep_table_line(FILE *f, int width, const json *row)
     else if (unreliable) fprintf(f, " (unreliable: too few clean samples)");
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);
     fputc('\n', f);
-}
-
-void sweep_list_header(FILE *f, int width)
-{
-    fprintf(f, "%-*s %12s %12s  %s\n", width, "case", "memory MiB", "GFLOP",
-            "status");
-}
-
-void sweep_list_line(FILE *f, int width, const sweep_case *c,
-                     const isolate_result *r)
-{
-    char memory[CELL], gflop[CELL];
-    const char *status = json_text(json_get(r->value, "status"));
-    const char *reason = json_text(json_get(r->value, "reason"));
-    cell(member(r->value, "bytes", "predicted") / 0x1p20, memory);
-    cell(member(r->value, "flop", "total") * 1e-9, gflop);
-    if (!status) status = r->status;
-    if (!reason) reason = r->reason;
-    fprintf(f, "%-*s %12s %12s  %s%s%s\n", width, c->name, memory, gflop,
-            status, *reason ? ": " : "", reason);
 }

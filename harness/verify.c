@@ -251,18 +251,43 @@ out:
     return rc;
 }
 
-static int check_shape(record *records, int count, const shape *x, error *e)
+/* Told once, of the first shape: every rate and roofline hangs on it. */
+static void verify_cost(const att_entry *entry, const shape *x,
+                        const att_cost *done, bool *told, tally *t)
+{
+    const att_mechanism *m = entry->mechanism;
+    char why[160], name[ATT_NAME];
+    if (*told || check_cost(m, &x->problem, done, why, sizeof why)) return;
+    *told = true;
+    att_case_name(entry, &x->problem, x->threads, ATT_FORWARD, name);
+    printf("%-28s %-4s FAIL  %s in %s\n", m->name, "-", why, name);
+    t->failed++;
+}
+
+/* 0, -1 with e, or 1 with e: the reference itself is at fault. */
+static int check_shape(record *records, int count, const shape *x,
+                       bool *cost_told, tally *t, error *e)
 {
     const att_mechanism *m = records->entry->mechanism;
+    att_cost done[2] = { { 0 } };
     check_values want = { 0 };
     const bool grad = m->backward && inputs_family_backward(x->family);
     int rc = check_values_make(&want, m, &x->problem, grad, e);
     if (!rc) rc = check_values_fill(&want, x->seed, x->family, e);
-    if (!rc) check_reference(&want, NULL);
+    if (!rc) check_reference(&want, done);
+    if (!rc && check_reference_sane(&want, e)) rc = 1;
+    if (!rc) verify_cost(records->entry, x, &done[ATT_FORWARD], cost_told, t);
     for (int i = 0; !rc && i < count; i++)
         rc = check_entry(&records[i], x, &want, e);
     check_values_free(&want);
     return rc;
+}
+
+static void print_bad_reference(const shape *x, tally *t, const error *e)
+{
+    printf("%-28s %-4s FAIL  %s (%s, seed %llu)\n", "reference", "-", e->text,
+           inputs_family_name(x->family), (unsigned long long)x->seed);
+    t->failed++;
 }
 
 /* A kernel that refuses everything is of no use to anybody: that fails. */
@@ -294,6 +319,7 @@ static int verify_mechanism(const att_mechanism *m, const selection *s,
     record *records = calloc(n + 1, sizeof *records);
     shapes list = { 0 };
     int count = 0, rc = -1;
+    bool cost_told = false;
 
     if (!records) {
         error_set(e, "out of memory");
@@ -303,10 +329,13 @@ static int verify_mechanism(const att_mechanism *m, const selection *s,
         if (entry[i].mechanism == m && selected(s, &entry[i]))
             records[count++].entry = &entry[i];
     if (count && shapes_make(&list, m, s->amount, e)) goto out;
-    for (int i = 0; i < list.count; i++) {
+    for (int i = 0, bad = 0; i < list.count && !bad; i++) {
         if (s->threads) list.item[i].threads = s->threads;
         progress_show(bar, bar->done, m->name);
-        if (check_shape(records, count, &list.item[i], e)) goto out;
+        bad = check_shape(records, count, &list.item[i], &cost_told, t, e);
+        if (bad < 0) goto out;
+        if (bad) print_bad_reference(&list.item[i], t, e);
+        if (bad) count = 0;
     }
     progress_clear(bar);
     for (int i = 0; i < count; i++) print_record(&records[i], t);
@@ -419,9 +448,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
             argp_failure(state, EXIT_USAGE, 0,
                          "unknown level '%s': one of base, v2, v3, v4, best",
                          text);
-        else if (a->selection.level > (int)att_level_best())
-            argp_failure(state, EXIT_MISSING, 0, "this CPU cannot run %s",
-                         text);
+        else if (att_level_reject((enum att_level)a->selection.level))
+            argp_failure(state, EXIT_MISSING, 0, "%s",
+                         att_level_reject((enum att_level)a->selection.level));
         break;
     case 't': {
         const long n = strtol(text, &end, 10);
@@ -516,5 +545,11 @@ int command_verify(int argc, char **argv)
         return EXIT_SOME_FAILED;
     }
     printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
-    return t.failed ? EXIT_GATE : EXIT_OK;
+    if (t.failed) return EXIT_GATE;
+    if (t.passed && (a.selection.kernel || !att_level_none())) return EXIT_OK;
+    fprintf(stderr, "%s: %s\n", argv[0],
+            att_level_none() ? att_level_none()
+                             : "nothing was verified: no kernel or file is left of "
+                               "what was asked for");
+    return EXIT_MISSING;
 }

@@ -10,7 +10,7 @@
  *     ATT_KERNELS    = { { .name = "softmax.naive", ... }, { 0 } };
  *
  * A kernel owns no memory, keeps no state, prints nothing, and cannot fail once
- * reject() has returned NULL.
+ * reject() has returned NULL.  While it runs, floats below 2^-126 count as 0.
  *
  * Layouts are row-major [batch][heads][tokens][channels]; tokens are the raster
  * scan of the grid (last axis fastest).  Exceptions are stated by the

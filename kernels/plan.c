@@ -71,7 +71,8 @@ const char *att_plan_create(att_plan *plan, const att_entry *entry,
     plan->extras = att_extras(m, p, plan->extra);
     if (k->sizes) k->sizes(p, threads, &plan->sizes);
     if (!grad) plan->sizes.save = plan->sizes.work_backward = 0;
-    for (enum att_pass pass = ATT_FORWARD; pass <= ATT_BACKWARD; pass++) {
+    for (int pass = ATT_FORWARD; pass <= (grad ? ATT_BACKWARD : ATT_FORWARD);
+         pass++) {
         m->cost(p, pass, &plan->cost[pass]);
         plan->executed[pass] = plan->cost[pass];
         if (k->executed) k->executed(p, pass, &plan->executed[pass]);

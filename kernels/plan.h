@@ -14,7 +14,13 @@
 enum att_level { ATT_BASE, ATT_V2, ATT_V3, ATT_V4, ATT_LEVELS };
 
 const char *att_level_name(enum att_level level); /* "base" "v2" "v3" "v4"  */
-enum att_level att_level_best(void);              /* that this CPU can run    */
+enum att_level att_level_cpu(void);  /* the best that this processor can run */
+enum att_level att_level_best(void); /* and that is built; base if none is  */
+/* NULL if kernels of this level are built and run here, else why not, without a full
+ * stop (static storage). */
+const char *att_level_reject(enum att_level level);
+/* NULL if any level runs here, else why none does and the remedy. */
+const char *att_level_none(void);
 /* Level of a name, or -1.  "best" is att_level_best(). */
 int att_level_parse(const char *name);
 
@@ -24,6 +30,9 @@ typedef struct att_entry {
     const att_kernel *kernel;
     const att_mechanism *mechanism;
     enum att_level level;
+    uint64_t code; /* hash of what it is made of: compiled code of the kernel's
+                      file, of its mechanism's, and of what every kernel runs
+                      in; of a plugin's, the shared object                   */
 } att_entry;
 
 /* All mechanisms, sorted by name.  *out is valid for the life of the program,
@@ -107,7 +116,7 @@ typedef struct att_plan {
     const att_entry *entry;
     att_problem problem;
     att_sizes sizes;
-    att_cost cost[2];        /* by pass: the definition's                    */
+    att_cost cost[2];        /* by pass: the definition's; backward with grad */
     att_cost executed[2];    /* by pass: the kernel's own                    */
     int parameters, extras;
     att_tensor parameter[ATT_PARAMS];

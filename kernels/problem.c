@@ -11,7 +11,7 @@
 #include <strings.h>
 
 /* Larger tensors are refused before anything multiplies them further. */
-#define MAX_ELEMENTS ((size_t)1 << 36)
+#define MAX_ELEMENTS ((size_t)1 << (sizeof(size_t) > 4 ? 36 : 28))
 
 const att_field_info att_fields[ATT_FIELD_COUNT] = {
 #define INFO(kind, field, s, o, d, h) { ATT_##kind, #field, s, o, h },
@@ -343,7 +343,7 @@ static const char *reject_sizes(const att_problem *p)
         __builtin_mul_overflow(all, (size_t)p->heads, &all) ||
         __builtin_mul_overflow(all, (size_t)p->batch, &all) ||
         all > MAX_ELEMENTS)
-        return "tensors would exceed 2^36 elements";
+        return "tensors would exceed 2^36 elements, or memory";
     return NULL;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
 #include "../harness/file.h"
 
 static void *sure(void *p)
@@ -85,7 +86,7 @@ void caption_note(const results *r, const slice *s, const lines *all,
     if (zero) note_zeros(all, zero, out, size);
     if (any_hollow(all)) {
         snprintf(text, sizeof text, "Hollow: fewer than %d clean samples.",
-                 RESULT_CLEAN);
+                 CLEAN_LEAST);
         append(out, size, " ", text);
     }
     note_failed(s, out, size);
@@ -102,8 +103,8 @@ void caption_note(const results *r, const slice *s, const lines *all,
         append(out, size, " ", text);
     }
     if (r->left_out) {
-        snprintf(text, sizeof text, "%d case%s of other machines or programs "
-                                    "in this journal left out.",
+        snprintf(text, sizeof text, "%d case%s of other machines or of other "
+                                    "code in this journal left out.",
                  r->left_out, r->left_out == 1 ? "" : "s");
         append(out, size, " ", text);
     }

@@ -630,10 +630,13 @@ static double wanted_height(const drawing *d, const panel_place *at,
 static void put_line_labels(drawing *d, const panel_place *at,
                             const chart_panel *p, layout_ink *ink)
 {
-    const chart_line *outside[64];
-    double end_x[64], end_y[64], wanted[64] = { 0 }, placed[64];
+    const size_t room = (size_t)p->count + 1;
+    const chart_line **outside = sure(malloc(room * sizeof *outside));
+    double *end_x = sure(calloc(4 * room, sizeof *end_x));
+    double *end_y = end_x + room, *wanted = end_y + room;
+    double *placed = wanted + room;
     int n = 0;
-    for (int i = 0; i < p->count && n < 64; i++) {
+    for (int i = 0; i < p->count; i++) {
         const chart_line *l = &p->line[i];
         if (!l->count) continue;
         const double x = at_x(d, at, l->point[l->count - 1].x);
@@ -663,6 +666,8 @@ static void put_line_labels(drawing *d, const panel_place *at,
             put_line(d, end_x[i] + 3, end_y[i], x - 1, placed[i], how);
         put_line_label(d, outside[i], x, placed[i]);
     }
+    free(outside);
+    free(end_x);
 }
 
 /* A list of markers and names at the right, in the order of the last points. */

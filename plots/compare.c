@@ -20,15 +20,22 @@ static const char doc[] =
     "beyond the effect; same: within it; unclear: it crosses the limit, and "
     "the number of further samples that would decide is told.  broken: "
     "measured in A, failed in B.\n\n"
-    "With --fail-on slower the exit code is 1 if any case is slower or broken.";
+    "With --fail-on slower the exit code is 1 unless every case of A is shown "
+    "not to be slower in B by more than the effect: a case that is slower, "
+    "broken, missing in B, of one process only, without enough clean samples, "
+    "or that may be slower for all that is known, fails it, and the reason is "
+    "told.  On a noisy machine ask for less: a larger --min-effect.";
 
-enum { KEY_NOT = 256, KEY_FAIL, KEY_EFFECT, KEY_COVER };
+enum { KEY_NOT = 256, KEY_FAIL, KEY_EFFECT, KEY_COVER, KEY_ENV_A, KEY_ENV_B };
 
 static const struct argp_option options[] = {
     { "min-effect", KEY_EFFECT, "X", 0,
       "differences below this do not count: 3% (default) or 0.03", 0 },
     { "fail-on", KEY_FAIL, "VERDICT", 0,
-      "slower: exit code 1 if a case is slower or broken", 0 },
+      "slower: exit code 1 if a case is slower or broken, or may be", 0 },
+    { "env-a", KEY_ENV_A, "ID", 0,
+      "of A: cases of this environment, or 'all' (default: the newest)", 0 },
+    { "env-b", KEY_ENV_B, "ID", 0, "the same of B", 0 },
     { "cover", KEY_COVER, "X", 0,
       "probability that all intervals hold together (default 95%)", 0 },
     { "format", 'f', "NAME", 0, "text (default), md, csv, tex or json", 0 },
@@ -38,7 +45,7 @@ static const struct argp_option options[] = {
 };
 
 typedef struct arguments {
-    const char *dir[2], *format;
+    const char *dir[2], *env[2], *format;
     selection selection;
     double effect, cover;
     bool fail_on_slower;
@@ -71,6 +78,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
                          "--fail-on=%s: only 'slower' is known", text);
         a->fail_on_slower = true;
         break;
+    case KEY_ENV_A: a->env[0] = text; break;
+    case KEY_ENV_B: a->env[1] = text; break;
     case KEY_EFFECT:
         if (!read_share(text, 0, 10, &a->effect))
             argp_failure(state, EXIT_USAGE, 0,
@@ -112,30 +121,114 @@ typedef struct pairs {
     pair *item;
     int count;
     int only[2];          /* cases of one run only                           */
+    int hidden[2];        /* of these, there in the other run's left-out rows */
+    int missing;          /* measured in A, not in B                         */
     int tally[VERDICTS];
-    bool single;          /* some have one process only                      */
+    int doubtful;         /* too few clean samples, or no interval           */
+    int single;           /* of one process only                             */
+    int undecided;        /* unclear, and maybe slower                       */
+    int elsewise;         /* measured under other settings in B ...          */
+    char setting[32];     /* ... the first of which is this                  */
 } pairs;
 
-static const result *find(const results *r, const char *name)
+/* Settings that shift a time; others make its interval wider or narrower. */
+static const char *other_setting(const pair *x)
 {
-    for (int i = 0; i < r->count; i++)
-        if (!strcmp(r->item[i].name, name)) return &r->item[i];
+    static const char *const keys[] = { "bind", "processors", "environment",
+                                        "governor", "turbo", "smt", "thp" };
+    const json *a = json_get(x->a->row, "settings");
+    const json *b = json_get(x->b->row, "settings");
+    for (size_t i = 0; a && b && i < sizeof keys / sizeof *keys; i++) {
+        char *one = json_print(json_get(a, keys[i]), false);
+        char *two = json_print(json_get(b, keys[i]), false);
+        const bool same = !strcmp(one, two);
+        free(one);
+        free(two);
+        if (!same) return keys[i];
+    }
     return NULL;
+}
+
+/* Cases by name. */
+typedef struct names {
+    const result **of;
+    int count;
+} names;
+
+static int by_name(const void *a, const void *b)
+{
+    const result *x = *(const result *const *)a;
+    const result *y = *(const result *const *)b;
+    const int c = strcmp(x->name, y->name);
+    return c ? c : (x > y) - (x < y);
+}
+
+/* Each name once, with its last row. */
+static names names_of(const result *item, int count)
+{
+    names n = { malloc((size_t)(count + 1) * sizeof *n.of), 0 };
+    if (!n.of) abort();
+    for (int i = 0; i < count; i++) n.of[i] = &item[i];
+    qsort(n.of, (size_t)count, sizeof *n.of, by_name);
+    for (int i = 0; i < count; i++)
+        if (i + 1 == count || strcmp(n.of[i]->name, n.of[i + 1]->name))
+            n.of[n.count++] = n.of[i];
+    return n;
+}
+
+static int compare_name(const void *name, const void *item)
+{
+    return strcmp(name, (*(const result *const *)item)->name);
+}
+
+static const result *find(const names *n, const char *name)
+{
+    const result **found = bsearch(name, n->of, (size_t)n->count,
+                                   sizeof *n->of, compare_name);
+    return found ? *found : NULL;
 }
 
 /* Cases that A has measured and B has tried. */
 static void match(pairs *p, const results *a, const results *b)
 {
+    const names in[2] = { names_of(a->item, a->count),
+                          names_of(b->item, b->count) };
+    const names left_out[2] = { names_of(a->other, a->left_out),
+                                names_of(b->other, b->left_out) };
     p->item = malloc((size_t)(a->count + 1) * sizeof *p->item);
     if (!p->item) abort();
-    for (int i = 0; i < a->count; i++) {
-        const result *other = find(b, a->item[i].name);
-        if (!other) p->only[0]++;
-        else if (a->item[i].ok)
-            p->item[p->count++] = (pair){ .a = &a->item[i], .b = other };
+    for (int i = 0; i < in[0].count; i++) {
+        const result *one = in[0].of[i], *other = find(&in[1], one->name);
+        if (other && one->ok)
+            p->item[p->count++] = (pair){ .a = one, .b = other };
+        else if (!other) p->missing += one->ok;
     }
-    for (int i = 0; i < b->count; i++)
-        p->only[1] += find(a, b->item[i].name) == NULL;
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < in[side].count; i++) {
+            const char *name = in[side].of[i]->name;
+            if (find(&in[!side], name)) continue;
+            p->only[side]++;
+            p->hidden[side] += find(&left_out[!side], name) != NULL;
+        }
+    for (int side = 0; side < 2; side++) {
+        free(in[side].of);
+        free(left_out[side].of);
+    }
+}
+
+static void note_evidence(pairs *p, const pair *x, const ratio_samples *s,
+                          double effect)
+{
+    const char *setting = other_setting(x);
+    const bool doubtful =
+        x->a->unreliable || x->b->unreliable || isnan(x->ratio.lo);
+    const bool single = s[0].processes < 2 || s[1].processes < 2;
+    p->doubtful += doubtful;
+    p->single += !doubtful && single;
+    p->undecided += !doubtful && !single && x->verdict == RATIO_UNCLEAR &&
+                    x->ratio.hi > 1 + effect;
+    if (setting && p->elsewise++ == 0)
+        snprintf(p->setting, sizeof p->setting, "%s", setting);
 }
 
 static void judge(pairs *p, const arguments *a)
@@ -155,7 +248,7 @@ static void judge(pairs *p, const arguments *a)
             ratio_read(&s[1], x->b);
             ratio_make(&x->ratio, &s[0], &s[1], (1 - a->cover) / p->count);
             x->verdict = (int)ratio_judge(&x->ratio, a->effect);
-            p->single |= s[0].processes < 2 || s[1].processes < 2;
+            note_evidence(p, x, s, a->effect);
         }
         if (x->verdict == RATIO_UNCLEAR)
             x->more = ratio_more_samples(&x->ratio, a->effect);
@@ -253,9 +346,17 @@ static void summary(const pairs *p, char *out, size_t size)
     if (p->tally[BROKEN])
         n += snprintf(out + n, size - (size_t)n, ", %d broken",
                       p->tally[BROKEN]);
-    if (p->only[0] || p->only[1])
-        snprintf(out + n, size - (size_t)n,
-                 "; %d cases only in A, %d only in B", p->only[0], p->only[1]);
+    for (int i = 0; i < 2; i++) {
+        if (p->only[i])
+            n += snprintf(out + n, size - (size_t)n, "%s%d case%s only in %c",
+                          i && p->only[0] ? ", " : "; ", p->only[i],
+                          p->only[i] == 1 ? "" : "s", 'A' + i);
+        if (p->hidden[i])
+            n += snprintf(out + n, size - (size_t)n,
+                          " (%c has %d of them of other code or from another "
+                          "machine: --env-%c all)",
+                          'B' - i, p->hidden[i], 'b' - i);
+    }
 }
 
 /* ---- all ----------------------------------------------------------------- */
@@ -270,8 +371,43 @@ static void warn(const char *name, const results *a, const results *b,
         fprintf(stderr, "%s: different machines: A on %s, B on %s\n", name, x,
                 y);
     if (p->single)
-        fprintf(stderr, "%s: some cases have samples of one process only: how "
-                        "processes differ is not in their intervals\n", name);
+        fprintf(stderr, "%s: %d case%s samples of one process only: how "
+                        "processes differ is not in their intervals\n", name,
+                p->single, p->single == 1 ? " has" : "s have");
+    if (p->elsewise)
+        fprintf(stderr, "%s: %d case%s measured under other settings in B "
+                        "than in A (%s)\n", name, p->elsewise,
+                p->elsewise == 1 ? " was" : "s were", p->setting);
+    for (int i = 0; i < 2; i++) {
+        char text[512];
+        results_say_left_out(i ? b : a, text, sizeof text);
+        if (*text) fprintf(stderr, "%s: %c: %s\n", name, 'A' + i, text);
+    }
+}
+
+/* The exit code of --fail-on slower, and why it is not 0. */
+static int gate(const char *name, const pairs *p)
+{
+    const struct { int count; const char *what; } why[] = {
+        { p->tally[RATIO_SLOWER], "slower" },
+        { p->tally[BROKEN], "broken" },
+        { p->missing, "missing in B" },
+        { p->doubtful, "without enough clean samples" },
+        { p->single, "of one process only (sweep --processes 2)" },
+        { p->undecided, "maybe slower (more samples would decide, or a larger "
+                        "--min-effect)" },
+    };
+    const char *comma = " ";
+    int code = EXIT_OK;
+    for (size_t i = 0; i < sizeof why / sizeof *why; i++) {
+        if (!why[i].count) continue;
+        if (code == EXIT_OK) fprintf(stderr, "%s: --fail-on slower:", name);
+        fprintf(stderr, "%s%d %s", comma, why[i].count, why[i].what);
+        comma = ", ";
+        code = EXIT_GATE;
+    }
+    if (code != EXIT_OK) fputc('\n', stderr);
+    return code;
 }
 
 static void print(const sheet *s, enum sheet_format format, const char *line)
@@ -287,14 +423,15 @@ static int run(const arguments *a, const char *name, const results *x,
 {
     pairs p = { 0 };
     sheet s = { 0 };
-    char line[256];
+    char line[512];
     int code = EXIT_OK;
     match(&p, x, y);
     if (p.count == 0) {
         free(p.item);
         error_set(e, "%s and %s have no measured case in common", a->dir[0],
                   a->dir[1]);
-        return options_fail(name, e, EXIT_USAGE);
+        return options_fail(name, e,
+                            a->fail_on_slower ? EXIT_GATE : EXIT_USAGE);
     }
     judge(&p, a);
     qsort(p.item, (size_t)p.count, sizeof *p.item, by_ratio);
@@ -302,8 +439,7 @@ static int run(const arguments *a, const char *name, const results *x,
     make_sheet(&s, &p, a);
     summary(&p, line, sizeof line);
     print(&s, format, line);
-    if (a->fail_on_slower && p.tally[RATIO_SLOWER] + p.tally[BROKEN])
-        code = EXIT_GATE;
+    if (a->fail_on_slower) code = gate(name, &p);
     sheet_free(&s);
     free(p.item);
     return code;
@@ -322,8 +458,10 @@ int command_compare(int argc, char **argv)
         return options_fail(argv[0], &e, EXIT_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     const int format = sheet_format_find(a.format, &e);
+    a.selection.env = a.env[0];
     if (format < 0 || options_read(&r[0], a.dir[0], &a.selection, &e) < 0)
         return options_fail(argv[0], &e, EXIT_USAGE);
+    a.selection.env = a.env[1];
     if (options_read(&r[1], a.dir[1], &a.selection, &e) < 0) {
         results_free(&r[0]);
         return options_fail(argv[0], &e, EXIT_USAGE);

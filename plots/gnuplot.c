@@ -5,7 +5,7 @@
  * the outputs get temporary names, the last command prints a mark that must
  * arrive, and every file is looked at before it gets its name.
  */
-#define _GNU_SOURCE /* pipe2, asprintf */
+#define _GNU_SOURCE /* pipe2, asprintf, memfd_create, strcasestr */
 #include "gnuplot.h"
 
 #include <ctype.h>
@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,8 +163,11 @@ static void write_script(FILE *f, const gnuplot *g, const char *comment)
 static void child(const char *dir, int in, int messages)
 {
     const int nowhere = open("/dev/null", O_WRONLY);
-    signal(SIGPIPE, SIG_DFL);
-    setenv("LC_ALL", "C", 1); /* decimal points                             */
+    /* Decimal points, and characters that gnuplot can convert; no terminal or
+     * script of the user's. */
+    setenv("LC_ALL", "C.UTF-8", 1);
+    setenv("GNUTERM", "unknown", 1);
+    unsetenv("GNUPLOT_LIB");
     alarm(TIME_LIMIT_SECONDS);
     if (dup2(in, 0) < 0 || dup2(nowhere, 1) < 0 || dup2(messages, 2) < 0 ||
         chdir(dir) < 0)
@@ -208,12 +212,21 @@ static int run(const char *dir, const char *text, size_t size, FILE *messages)
     return status;
 }
 
-/* The line that says what was wrong ("line 7: undefined variable: x"), or the
- * first that is not empty. */
+/* How likely a line tells what was wrong: "line 7: undefined variable: x" does, a
+ * warning does not, nor do a command that is repeated and the caret below it. */
+static int telling(const char *text)
+{
+    if (!*text) return 0;
+    if (strcasestr(text, "warning") || strcasestr(text, "iconv")) return 1;
+    if (!strncmp(text, "gnuplot>", 8) || !text[strspn(text, " ^")]) return 2;
+    return strstr(text, "line ") && strchr(text, ':') ? 4 : 3;
+}
+
+/* The first line of those that tell most. */
 static void first_message(FILE *messages, char *out, size_t size, bool *mark)
 {
     char line[512];
-    bool found = false;
+    int best = 0;
     *out = 0;
     *mark = false;
     rewind(messages);
@@ -224,10 +237,9 @@ static void first_message(FILE *messages, char *out, size_t size, bool *mark)
             *mark = true;
             continue;
         }
-        const bool tells = strstr(text, "line ") && strchr(text, ':');
-        if (!*text || found || (*out && !tells)) continue;
-        snprintf(out, size, "%s", text);
-        found = tells;
+        const int tells = telling(text);
+        if (tells > best) snprintf(out, size, "%s", text);
+        if (tells > best) best = tells;
     }
 }
 
@@ -304,11 +316,14 @@ static int draw(const gnuplot *g, const char *script, size_t size,
     char suffix[32], message[256], *text = NULL;
     size_t length;
     bool mark;
-    FILE *messages = tmpfile(), *f = open_memstream(&text, &length);
+    const int memory = memfd_create("gnuplot", MFD_CLOEXEC);
+    FILE *messages = memory < 0 ? NULL : fdopen(memory, "w+");
+    FILE *f = open_memstream(&text, &length);
     int rc = -1;
     if (!messages || !f) {
-        error_set(e, "%s/%s: cannot make a temporary file: %s", g->dir, g->name,
-                  strerror(errno));
+        error_set(e, "%s/%s: no memory for gnuplot's messages: %s", g->dir,
+                  g->name, strerror(errno));
+        if (memory >= 0 && !messages) close(memory);
         goto out;
     }
     snprintf(suffix, sizeof suffix, ".%ld.tmp", (long)getpid());

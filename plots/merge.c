@@ -18,7 +18,9 @@ static const char doc[] =
     "different results of one case in one environment are a conflict: they are "
     "named and nothing is written, unless --prefer says which journal wins.  "
     "Rows that end a run (totals, fits) are left out, since they are of the "
-    "parts; 'attnbench sweep' on OUT makes them anew.";
+    "parts; 'attnbench sweep' on OUT makes them anew.\n\n"
+    "Exit code 1, with the others merged, if a journal cannot be read, or a part "
+    "of a sweep (--shard) is missing or did not come to its end.";
 
 static const struct argp_option options[] = {
     { "prefer", 'p', "WHICH", 0, "first or last journal in a conflict", 0 },
@@ -78,8 +80,9 @@ typedef struct merged {
     journal *journal;
     row *row;
     int count;
-    int ends, same, conflicts;
+    int ends, same, conflicts, again;
     char first_conflict[512];
+    int failed; /* journals that cannot be read, parts that are missing     */
 } merged;
 
 static const char *text_or_empty(const json *j)
@@ -145,6 +148,26 @@ static bool same_subject(const row *a, const row *b)
            !strcmp(a->name, b->name);
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const row *x = a, *y = b;
+    const int c = strcmp(x->name, y->name);
+    return c ? c : x->place - y->place;
+}
+
+/* Cases that several journals have measured by the same code: tables take the
+ * last. */
+static void count_again(merged *m)
+{
+    for (int i = 1; i < m->count; i++) {
+        const row *x = &m->row[i - 1], *y = &m->row[i];
+        m->again += !strcmp(x->kind, "case") && !strcmp(y->kind, "case") &&
+                    !strcmp(x->name, y->name) && x->journal != y->journal &&
+                    !strcmp(text_or_empty(json_get(x->json, "code")),
+                            text_or_empty(json_get(y->json, "code")));
+    }
+}
+
 static int by_place(const void *a, const void *b)
 {
     return ((const row *)a)->place - ((const row *)b)->place;
@@ -187,7 +210,103 @@ static void settle_all(merged *m, int prefer)
             m->row[kept - 1] = settle(m, &m->row[kept - 1], &m->row[i], prefer);
         else m->row[kept++] = m->row[i];
     m->count = kept;
+    qsort(m->row, (size_t)m->count, sizeof *m->row, by_name);
+    count_again(m);
     qsort(m->row, (size_t)m->count, sizeof *m->row, by_place);
+}
+
+/* ---- parts of a sweep ---------------------------------------------------- */
+
+/* What the rows of all journals tell of one part. */
+enum { UNKNOWN, BEGUN, ENDED };
+
+/* More parts than this are a mistake. */
+enum { MOST_PARTS = 1 << 20 };
+
+static int part_number(const json *x)
+{
+    const double n = json_number(x, 0);
+    return n >= 1 && n < MOST_PARTS ? (int)n : 0;
+}
+
+/* 0: the row tells of no part. */
+static int shard_of(const json *j, int *shards)
+{
+    const json *run = json_get(j, "run");
+    *shards = part_number(json_get(run, "shards"));
+    return part_number(json_get(run, "shard"));
+}
+
+/* Whether the journal has rows of several parts of that many: it was merged, and
+ * lacks the rows that end them. */
+static bool was_merged(const journal *j, int shards)
+{
+    int first = 0, of;
+    for (int i = 0; i < j->envs; i++) {
+        const int shard = shard_of(j->env[i], &of);
+        if (of != shards) continue;
+        if (first && shard && shard != first) return true;
+        if (shard) first = shard;
+    }
+    return false;
+}
+
+/* Takes what a journal tells of the parts of a sweep in `shards` parts. */
+static void note_parts(const journal *j, int shards, char *state)
+{
+    const bool whole = was_merged(j, shards);
+    for (int i = 0; i < j->count; i++) {
+        int of;
+        const int shard = shard_of(j->rows[i], &of);
+        const char *kind = text_or_empty(json_get(j->rows[i], "kind"));
+        if (of != shards || shard < 1 || shard > shards) continue;
+        if (whole || !strcmp(kind, "end")) state[shard] = ENDED;
+        else if (!strcmp(kind, "env")) state[shard] = BEGUN;
+    }
+}
+
+static void say_parts(merged *m, const char *name, const arguments *a,
+                      int shards)
+{
+    enum { MOST_TOLD = 16 };
+    char *state = calloc((size_t)shards + 1, 1);
+    char *all = calloc((size_t)shards + 1, 1);
+    if (!state || !all) abort();
+    for (int d = 0; d < a->count; d++) {
+        memset(state, UNKNOWN, (size_t)shards + 1);
+        note_parts(&m->journal[d], shards, state);
+        for (int p = 1; p <= shards; p++)
+            if (state[p] > all[p]) all[p] = state[p];
+    }
+    for (int p = 1, told = 0; p <= shards; p++) {
+        if (all[p] == ENDED) continue;
+        m->failed++;
+        if (told++ == MOST_TOLD)
+            fprintf(stderr, "%s: and others of the %d\n", name, shards);
+        if (told > MOST_TOLD) continue;
+        fprintf(stderr, "%s: part %d of %d %s\n", name, p, shards,
+                all[p] == BEGUN ? "did not come to its end" : "is missing");
+    }
+    free(state);
+    free(all);
+}
+
+/* Each number of parts that a sweep was dealt into. */
+static void check_parts(merged *m, const char *name, const arguments *a)
+{
+    int last = 1;
+    for (;;) {
+        int next = MOST_PARTS;
+        for (int d = 0; d < a->count; d++)
+            for (int i = 0; i < m->journal[d].count; i++) {
+                int of;
+                shard_of(m->journal[d].rows[i], &of);
+                if (of > last && of < next) next = of;
+            }
+        if (next == MOST_PARTS) return;
+        say_parts(m, name, a, next);
+        last = next;
+    }
 }
 
 /* ---- writing ------------------------------------------------------------- */
@@ -223,7 +342,7 @@ static int write_journal(const merged *m, const arguments *a, error *e)
         error_set(e, "%s is there already: choose another folder, or name it "
                      "among the runs, too", path);
         code = EXIT_USAGE;
-    } else if ((there ? journal_open(&lock, a->out, e)
+    } else if ((there ? journal_open(&lock, a->out, NULL, e)
                       : folder_make(a->out, e)) == 0) {
         if (write_rows(m, path, e) == 0) code = EXIT_OK;
         if (there) journal_close(&lock);
@@ -252,7 +371,30 @@ static int merge(const arguments *a, const char *name, merged *m, error *e)
     if (code != EXIT_OK) return options_fail(name, e, code);
     fprintf(stderr, "%s: %d cases in %s; %d rows were there twice, %d closing "
                     "rows left out\n", name, cases, a->out, m->same, m->ends);
-    return EXIT_OK;
+    if (m->again)
+        fprintf(stderr, "%s: %d case%s measured in several of these runs: tables "
+                        "take the last row\n", name, m->again,
+                m->again == 1 ? " was" : "s were");
+    check_parts(m, name, a);
+    return m->failed ? EXIT_GATE : EXIT_OK;
+}
+
+/* Reads the journals; those that cannot be read are told and left out.  False if
+ * none is left. */
+static bool read_all(merged *m, arguments *a, const char *name)
+{
+    int read = 0;
+    error e;
+    for (int d = 0; d < a->count; d++) {
+        if (journal_read(&m->journal[read], a->dir[d], &e) == 0)
+            a->dir[read++] = a->dir[d];
+        else {
+            options_fail(name, &e, 0);
+            m->failed++;
+        }
+    }
+    a->count = read;
+    return read > 0;
 }
 
 int command_merge(int argc, char **argv)
@@ -261,7 +403,7 @@ int command_merge(int argc, char **argv)
                                NULL };
     arguments a = { 0 };
     merged m = { 0 };
-    int read = 0, code = EXIT_OK;
+    int code = EXIT_USAGE;
     error e;
 
     argp_err_exit_status = EXIT_USAGE;
@@ -270,12 +412,8 @@ int command_merge(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     m.journal = calloc((size_t)a.count, sizeof *m.journal);
     if (!m.journal) abort();
-    while (read < a.count &&
-           journal_read(&m.journal[read], a.dir[read], &e) == 0)
-        read++;
-    if (read < a.count) code = options_fail(argv[0], &e, EXIT_USAGE);
-    else code = merge(&a, argv[0], &m, &e);
-    for (int d = 0; d < read; d++) journal_free(&m.journal[d]);
+    if (read_all(&m, &a, argv[0])) code = merge(&a, argv[0], &m, &e);
+    for (int d = 0; d < a.count; d++) journal_free(&m.journal[d]);
     free(m.journal);
     free(m.row);
     free(a.dir);

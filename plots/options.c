@@ -32,6 +32,13 @@ static int check_patterns(const results *r, const char *patterns, error *e)
         int i = 0;
         while (i < r->count && fnmatch(one, r->item[i].kernel, 0)) i++;
         if (i < r->count) continue;
+        for (i = 0; i < r->left_out; i++)
+            if (fnmatch(one, r->other[i].kernel, 0) == 0)
+                return error_set(e, "%s: cases of a kernel '%s' are there, but "
+                                    "of another machine or of other code than "
+                                    "the newest: --env all, or --env with their "
+                                    "'env', shows them",
+                                 r->journal.path, one);
         const char **names = malloc((size_t)(r->count + 1) * sizeof *names);
         if (!names) abort();
         for (i = 0; i < r->count; i++) names[i] = r->item[i].kernel;
@@ -45,21 +52,27 @@ static int check_patterns(const results *r, const char *patterns, error *e)
     return 0;
 }
 
-int options_read(results *r, const char *dir, const selection *s, error *e)
+static int keep_selected(result *item, int count, const selection *s)
 {
     int kept = 0;
+    for (int i = 0; i < count; i++)
+        if ((!s->only || fits_any(s->only, item[i].kernel)) &&
+            (!s->not || !fits_any(s->not, item[i].kernel)))
+            item[kept++] = item[i];
+    return kept;
+}
+
+int options_read(results *r, const char *dir, const selection *s, error *e)
+{
     if (results_read(r, dir, s->kind, s->env, e) < 0) return -1;
     if ((s->only && check_patterns(r, s->only, e) < 0) ||
         (s->not && check_patterns(r, s->not, e) < 0)) {
         results_free(r);
         return -1;
     }
-    for (int i = 0; i < r->count; i++)
-        if ((!s->only || fits_any(s->only, r->item[i].kernel)) &&
-            (!s->not || !fits_any(s->not, r->item[i].kernel)))
-            r->item[kept++] = r->item[i];
-    r->count = kept;
-    if (kept) return 0;
+    r->left_out = keep_selected(r->other, r->left_out, s);
+    r->count = keep_selected(r->item, r->count, s);
+    if (r->count) return 0;
     error_set(e, "%s: --kernel and --not leave no case", r->journal.path);
     results_free(r);
     return -1;

@@ -166,8 +166,7 @@ static bool has_axis(const fixed_axis *asked, int n, const column *axis)
 static void draw_each(run *r, const char *name, int k, fixed_axis *asked,
                       int asked_count, const char *file)
 {
-    enum { MOST = 64 };
-    char value[MOST][RESULT_TEXT];
+    slice_value *value = NULL;
     if (k == r->each_count || asked_count == SLICE_AXES) {
         draw_one(r, name, asked, asked_count, file);
         return;
@@ -176,19 +175,20 @@ static void draw_each(run *r, const char *name, int k, fixed_axis *asked,
     const bool varied = !strcmp(axis->name, figures_axis(name));
     const results *from = r->results.count ? &r->results : &r->simulated;
     const int n = varied || has_axis(asked, asked_count, axis)
-                      ? 0 : slice_values(from, axis, value, MOST);
+                      ? 0 : slice_values(from, axis, &value);
     if (n == 0) draw_each(r, name, k + 1, asked, asked_count, file);
     for (int i = 0; i < n; i++) {
         char more[256];
         fixed_axis *f = &asked[asked_count];
         f->axis = axis;
-        memcpy(f->value, value[i], sizeof f->value);
+        memcpy(f->value, value[i].text, sizeof f->value);
         snprintf(more, sizeof more, "%s", file);
         /* forward is what a name without a pass means */
-        if (strcmp(axis->name, "pass") || strcmp(value[i], "forward"))
+        if (strcmp(axis->name, "pass") || strcmp(value[i].text, "forward"))
             add_suffix(more, sizeof more, f);
         draw_each(r, name, k + 1, asked, asked_count + 1, more);
     }
+    free(value);
 }
 
 /* ---- all ----------------------------------------------------------------- */
@@ -213,8 +213,10 @@ static int read_axes(run *r, error *e)
         if (axis->kind == COLUMN_VALUE)
             return error_set(e, "--each %s: that was measured, not varied",
                              name);
-        if (axis != pass && r->each_count < SLICE_AXES)
-            r->each[r->each_count++] = axis;
+        if (axis == pass) continue;
+        if (r->each_count == SLICE_AXES)
+            return error_set(e, "--each: more than %d axes", SLICE_AXES);
+        r->each[r->each_count++] = axis;
     }
     for (int i = 0; i < r->a->count; i++)
         if (!figures_check(r->a->figure[i], &r->columns, e)) return -1;
@@ -244,10 +246,9 @@ static void draw_all(run *r)
 /* Says what the figures do not show although the journal has it. */
 static void say_left_out(const run *r)
 {
-    if (r->results.left_out)
-        fprintf(stderr, "attnbench plot: %d cases of other machines or "
-                        "programs are left out; --env all mixes them\n",
-                r->results.left_out);
+    char text[512];
+    results_say_left_out(&r->results, text, sizeof text);
+    if (*text) fprintf(stderr, "attnbench plot: %s\n", text);
     if (r->results.env_count > 1)
         fprintf(stderr, "attnbench plot: cases of %d machines or programs are "
                         "mixed in these figures\n", r->results.env_count);

@@ -3,7 +3,5 @@
 
 void ratio_read(ratio_samples *s, const result *r)
 {
-    s->processes = result_samples(r, s->ns, s->per_process, RATIO_SAMPLES);
-    s->count = 0;
-    for (int p = 0; p < s->processes; p++) s->count += s->per_process[p];
+    ratio_samples_take(result_member(r->row, "time_ns/samples"), s);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
 #include "../harness/file.h"
 #include "sha256.h"
 
@@ -104,27 +105,6 @@ double result_axis_number(const result *r, const char *axis)
     return equal ? strtod(text, NULL) : NAN;
 }
 
-/* ---- samples ------------------------------------------------------------- */
-
-int result_samples(const result *r, double *ns, int *per_process, int room)
-{
-    int processes = 0, n = 0;
-    for (const json *p = json_first(result_member(r->row, "time_ns/samples"));
-         p && processes < room; p = json_next(p)) {
-        const int before = n;
-        int index = 0;
-        for (const json *x = json_first(json_get(p, "ns")); x && n < room;
-             x = json_next(x), index++) {
-            const double v = json_number(x, 0);
-            if (v > 0 &&
-                (r->unreliable || !json_holds(json_get(p, "touched"), index)))
-                ns[n++] = v;
-        }
-        if (n > before) per_process[processes++] = n - before;
-    }
-    return processes;
-}
-
 /* ---- all rows ------------------------------------------------------------ */
 
 /* The texts that every case row must have. */
@@ -136,7 +116,7 @@ static int check_case(const results *r, int row, error *e)
         if (!json_text(json_get(r->journal.rows[row], needed[i])))
             return error_set(e, "%s:%d: a case row without a text \"%s\": not "
                                 "written by attnbench sweep",
-                             r->journal.path, row + 1, needed[i]);
+                             r->journal.path, r->journal.line[row], needed[i]);
     return 0;
 }
 
@@ -145,24 +125,41 @@ static bool is_kind(const json *row, const char *kind)
     return !strcmp(text_or(json_get(row, "kind"), ""), kind);
 }
 
-/* Id of the first env row that describes the same machine and program as the
- * one a case row names. */
-static const char *env_group(const journal *j, const json *row)
+static bool same_text(const json *a, const json *b, const char *key)
 {
-    const json *env = journal_env(j, row);
-    const char *machine = json_text(json_get(env, "machine_id"));
-    const char *binary = json_text(json_get(env, "binary"));
-    for (int i = 0; machine && binary && i < j->count; i++) {
-        const json *other = j->rows[i];
-        if (is_kind(other, "env") &&
-            !strcmp(text_or(json_get(other, "machine_id"), ""), machine) &&
-            !strcmp(text_or(json_get(other, "binary"), ""), binary))
-            return text_or(json_get(other, "id"), "");
-    }
+    const char *x = json_text(json_get(a, key)), *y = json_text(json_get(b, key));
+    return x && y && !strcmp(x, y);
+}
+
+/* Whether the program of an env row has the kernel of a row as it was then. */
+static bool has_code(const json *env, const json *row)
+{
+    char key[256];
+    snprintf(key, sizeof key, "%s/%s", text_or(json_get(row, "kernel"), ""),
+             text_or(json_get(row, "level"), ""));
+    const char *code = json_text(json_get(json_get(env, "codes"), key));
+    return code && !strcmp(code, text_or(json_get(row, "code"), ""));
+}
+
+/* The environment of a row: the id of the first env row of the newest program on
+ * that machine that has the same code (of_program: of the program itself). */
+static const char *env_group(const journal *j, const json *row, bool of_program)
+{
+    const json *env = journal_env(j, row), *newest = env;
+    for (int i = j->envs - 1; env && !of_program && i >= 0; i--)
+        if (same_text(j->env[i], env, "machine_id") &&
+            has_code(j->env[i], row)) {
+            newest = j->env[i];
+            break;
+        }
+    for (int i = 0; env && i < j->envs; i++)
+        if (same_text(j->env[i], newest, "machine_id") &&
+            same_text(j->env[i], newest, "binary"))
+            return text_or(json_get(j->env[i], "id"), "");
     return text_or(json_get(row, "env"), "");
 }
 
-static result look_up(const results *r, const json *row)
+static result look_up(const results *r, const json *row, bool of_program)
 {
     const char *mechanism = json_text(json_get(row, "mechanism"));
     const char *status = json_text(json_get(row, "status"));
@@ -170,7 +167,7 @@ static result look_up(const results *r, const json *row)
     return (result){
         .row = row,
         .env = journal_env(&r->journal, row),
-        .env_id = env_group(&r->journal, row),
+        .env_id = env_group(&r->journal, row, of_program),
         .name = json_text(json_get(row, "case")),
         .mechanism = mechanism,
         .kernel = json_text(json_get(row, "kernel")),
@@ -186,7 +183,8 @@ static result look_up(const results *r, const json *row)
         .unreliable =
             timed &&
             (json_true(result_member(row, "time_ns/unreliable")) ||
-             json_number(result_member(row, "time_ns/n"), 0) < RESULT_CLEAN),
+             json_true(result_member(row, "roofline/implausible")) ||
+             json_number(result_member(row, "time_ns/n"), 0) < CLEAN_LEAST),
     };
 }
 
@@ -203,7 +201,7 @@ static int choose_env(const results *r, const char *kind, const char *asked,
         const char *id = text_or(json_get(row, "env"), "");
         if (is_kind(row, kind) &&
             (!asked || !strncmp(id, asked, strlen(asked))))
-            newest = env_group(&r->journal, row);
+            newest = env_group(&r->journal, row, asked != NULL);
     }
     *out = newest;
     if (newest || !asked) return 0;
@@ -256,12 +254,15 @@ static int collect(results *r, enum results_kind which, const char *env,
 {
     const char *kind = which == RESULTS_TIMED ? "case" : "cache", *chosen;
     if (choose_env(r, kind, env, &chosen, e) < 0) return -1;
+    /* an environment that is named is that of its own program */
+    const bool of_program = env && strcmp(env, "all");
     r->item = sure(malloc((size_t)(r->journal.count + 1) * sizeof *r->item));
+    r->other = sure(malloc((size_t)(r->journal.count + 1) * sizeof *r->other));
     for (int i = 0; i < r->journal.count; i++) {
         if (!is_kind(r->journal.rows[i], kind)) continue;
         if (check_case(r, i, e) < 0) return -1;
-        const result one = look_up(r, r->journal.rows[i]);
-        if (chosen && strcmp(one.env_id, chosen)) r->left_out++;
+        const result one = look_up(r, r->journal.rows[i], of_program);
+        if (chosen && strcmp(one.env_id, chosen)) r->other[r->left_out++] = one;
         else r->item[r->count++] = one;
     }
     if (r->count == 0)
@@ -293,8 +294,34 @@ void results_free(results *r)
 {
     journal_free(&r->journal);
     free(r->item);
+    free(r->other);
     free(r->env);
     *r = (results){ 0 };
+}
+
+/* ---- what is left out ----------------------------------------------------- */
+
+void results_say_left_out(const results *r, char *out, size_t size)
+{
+    enum { MOST = 6 };
+    const char *kernel[MOST];
+    int kernels = 0, n;
+    *out = 0;
+    if (!r->left_out) return;
+    for (int i = 0; i < r->left_out && kernels < MOST; i++) {
+        int k = 0;
+        while (k < kernels && strcmp(kernel[k], r->other[i].kernel)) k++;
+        if (k == kernels) kernel[kernels++] = r->other[i].kernel;
+    }
+    n = snprintf(out, size, "%d case%s of another machine or of other code %s "
+                            "left out (of ",
+                 r->left_out, r->left_out == 1 ? "" : "s",
+                 r->left_out == 1 ? "is" : "are");
+    for (int k = 0; k < kernels && n > 0 && (size_t)n < size; k++)
+        n += snprintf(out + n, size - (size_t)n, "%s%s", k ? ", " : "",
+                      k == MOST - 1 ? "..." : kernel[k]);
+    if (n > 0 && (size_t)n < size)
+        snprintf(out + n, size - (size_t)n, "); --env all mixes them in");
 }
 
 /* ---- where the numbers are from ------------------------------------------ */

@@ -1,9 +1,10 @@
 /* results.h - the cases of a journal, ready for figures and tables.
  *
- * Rows that the same program measured on the same machine belong together (an
- * environment; several env rows may describe one).  By default the cases of the
- * newest one are used, and how many others were left out is known.  All texts
- * point into the journal.
+ * Rows that the same code measured on the same machine belong together (an
+ * environment; several env rows may describe one): those of a program, and those
+ * of earlier ones whose kernel was the same.  By default the cases of the newest
+ * one are used, and which others were left out is known.  All texts point into
+ * the journal.
  */
 #ifndef RESULTS_H
 #define RESULTS_H
@@ -15,9 +16,6 @@
 #include "../harness/journal.h"
 #include "../harness/json.h"
 
-/* Fewer clean samples than this: the median is not to be relied on. */
-enum { RESULT_CLEAN = 3 };
-
 typedef struct result {
     const json *row;
     const json *env; /* its env row; NULL if the journal lacks it            */
@@ -26,7 +24,8 @@ typedef struct result {
     const char *status, *reason;
     int threads;
     bool ok;         /* status "ok", with a median if it was timed           */
-    bool unreliable; /* fewer than RESULT_CLEAN clean samples                */
+    bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h), or
+                        faster than the roofline                             */
 } result;
 
 typedef struct results {
@@ -36,7 +35,8 @@ typedef struct results {
     int count;
     const char **env; /* ids of the environments of `item`, oldest first     */
     int env_count;
-    int left_out;    /* rows of cases of other environments                  */
+    result *other;   /* cases of other environments, left out                */
+    int left_out;    /* how many                                             */
     int replaced;    /* rows that a later row of the same case replaced      */
 } results;
 
@@ -44,11 +44,16 @@ typedef struct results {
  * simulated. */
 enum results_kind { RESULTS_TIMED, RESULTS_SIMULATED };
 
-/* Reads DIR/journal.jsonl.  env: an id (or the start of one), "all", or NULL
- * for the environment of the last case.  No case at all is an error. */
+/* Reads DIR/journal.jsonl.  env: an id (or the start of one) for what its program
+ * measured, "all", or NULL for the environment of the last case.  No case at all
+ * is an error. */
 int results_read(results *r, const char *dir, enum results_kind kind,
                  const char *env, error *e);
 void results_free(results *r);
+
+/* For people: "608 cases of other machines or of other code are left out (linear.*,
+ * ...): --env all"; "" if none is. */
+void results_say_left_out(const results *r, char *out, size_t size);
 
 /* Text of an axis of the problem: "56x56", "32", "relu"; "" if the case has no
  * such axis.  out holds RESULT_TEXT bytes. */
@@ -61,11 +66,6 @@ double result_axis_number(const result *r, const char *axis);
 /* Member by path, "time_ns/median"; NULL if it is not there. */
 const json *result_member(const json *row, const char *path);
 double result_number(const result *r, const char *path); /* NaN if none      */
-
-/* The samples that made the median, in ns, process after process, and how many
- * of each process: the clean ones, or all if those are too few.  Arrays are the
- * caller's, of `room` entries.  Returns the number of processes. */
-int result_samples(const result *r, double *ns, int *per_process, int room);
 
 /* Where the numbers are from, one line each for people: "Zen 5, 2 cores",
  * "gcc 12.2 -O3", "1a2b3c4"; "?" where the journal does not say. */

@@ -10,8 +10,6 @@
  * length: 2-D mechanisms take the grid nearest to a square. */
 #define NEAR_TOKENS 0.07
 
-enum { VALUES = 64 };
-
 static void *sure(void *p)
 {
     if (!p) abort();
@@ -83,27 +81,26 @@ static int compare_values(const void *a, const void *b)
 }
 
 typedef struct tally {
-    char value[VALUES][RESULT_TEXT];
-    int cases[VALUES]; /* measured ones                                      */
+    slice_value *value;
     int count;
 } tally;
 
 static void tally_add(tally *t, const char *value, bool ok)
 {
     int i = 0;
-    while (i < t->count && strcmp(t->value[i], value)) i++;
-    if (i == VALUES) return;
+    while (i < t->count && strcmp(t->value[i].text, value)) i++;
     if (i == t->count) {
-        snprintf(t->value[i], RESULT_TEXT, "%s", value);
-        t->cases[t->count++] = 0;
+        t->value = sure(realloc(t->value, (size_t)(i + 1) * sizeof *t->value));
+        t->value[t->count++] = (slice_value){ 0 };
+        snprintf(t->value[i].text, RESULT_TEXT, "%s", value);
     }
-    t->cases[i] += ok;
+    t->value[i].cases += ok;
 }
 
 static void tally_axis(tally *t, const slice *s, const column *axis)
 {
     char value[RESULT_TEXT];
-    t->count = 0;
+    *t = (tally){ 0 };
     for (int i = 0; i < s->count; i++) {
         value_of(s, axis, s->item[i], value);
         if (*value) tally_add(t, value, s->item[i]->ok);
@@ -113,21 +110,20 @@ static void tally_axis(tally *t, const slice *s, const column *axis)
 static void tally_results(tally *t, const results *r, const column *axis)
 {
     char value[RESULT_TEXT];
-    t->count = 0;
+    *t = (tally){ 0 };
     for (int i = 0; i < r->count; i++) {
         value_of(NULL, axis, &r->item[i], value);
         if (*value) tally_add(t, value, r->item[i].ok);
     }
 }
 
-int slice_values(const results *r, const column *axis,
-                 char (*value)[RESULT_TEXT], int room)
+int slice_values(const results *r, const column *axis, slice_value **value)
 {
     tally t;
     tally_results(&t, r, axis);
-    qsort(t.value, (size_t)t.count, sizeof *t.value, compare_values);
-    if (t.count > room) t.count = room;
-    memcpy(value, t.value, (size_t)t.count * sizeof *value);
+    if (t.count)
+        qsort(t.value, (size_t)t.count, sizeof *t.value, compare_values);
+    *value = t.value;
     return t.count;
 }
 
@@ -136,9 +132,9 @@ static int choose(const tally *t, const char *axis)
 {
     int best = 0;
     for (int i = 1; i < t->count; i++) {
-        const int order = compare_values(t->value[i], t->value[best]);
-        bool better = t->cases[i] > t->cases[best] ||
-                      (t->cases[i] == t->cases[best] && order < 0);
+        const int order = compare_values(t->value[i].text, t->value[best].text);
+        bool better = t->value[i].cases > t->value[best].cases ||
+                      (t->value[i].cases == t->value[best].cases && order < 0);
         if (!strcmp(axis, "pass")) better = order > 0; /* forward           */
         if (!strcmp(axis, "level")) better = order > 0;
         if (!strcmp(axis, "inputs")) better = order < 0; /* normal          */
@@ -179,17 +175,21 @@ static void add_text(char *out, size_t size, const char *separator,
                      const char *text)
 {
     const size_t n = strlen(out);
-    snprintf(out + n, size - n, "%s%s", n ? separator : "", text);
+    const int more = snprintf(out + n, size - n, "%s%s", n ? separator : "",
+                              text);
+    if (more >= 0 && (size_t)more >= size - n) /* the rest is told to exist */
+        strcpy(out + size - 4, "...");
 }
 
 /* Tells the values of cases that were dropped. */
 static void note_hidden(slice *s, tally *dropped, const column *axis)
 {
     char list[256] = "";
-    qsort(dropped->value, (size_t)dropped->count, sizeof *dropped->value,
-          compare_values);
+    if (dropped->count)
+        qsort(dropped->value, (size_t)dropped->count, sizeof *dropped->value,
+              compare_values);
     for (int i = 0; i < dropped->count; i++)
-        add_text(list, sizeof list, ", ", dropped->value[i]);
+        add_text(list, sizeof list, ", ", dropped->value[i].text);
     if (!*list) return;
     add_text(s->hidden, sizeof s->hidden, "; ", axis->name);
     add_text(s->hidden, sizeof s->hidden, " ", list);
@@ -212,6 +212,7 @@ static void hold(slice *s, const column *axis, const char *value)
         }
     }
     note_hidden(s, &dropped, axis);
+    free(dropped.value);
     free(s->item);
     s->item = kept;
     s->count = n;
@@ -224,12 +225,11 @@ static void hold(slice *s, const column *axis, const char *value)
 
 static int no_such_value(const tally *t, const fixed_axis *asked, error *e)
 {
-    tally sorted = *t;
     char list[512] = "";
-    qsort(sorted.value, (size_t)sorted.count, sizeof *sorted.value,
-          compare_values);
-    for (int i = 0; i < sorted.count; i++)
-        add_text(list, sizeof list, ", ", sorted.value[i]);
+    if (t->count)
+        qsort(t->value, (size_t)t->count, sizeof *t->value, compare_values);
+    for (int i = 0; i < t->count; i++)
+        add_text(list, sizeof list, ", ", t->value[i].text);
     return error_set(e, "no case with %s=%s; there is %s", asked->axis->name,
                      asked->value, *list ? list : "none with that axis");
 }
@@ -237,7 +237,7 @@ static int no_such_value(const tally *t, const fixed_axis *asked, error *e)
 static bool tally_has(const tally *t, const char *value)
 {
     for (int i = 0; i < t->count; i++)
-        if (!strcmp(t->value[i], value)) return true;
+        if (!strcmp(t->value[i].text, value)) return true;
     return false;
 }
 
@@ -245,7 +245,9 @@ static int hold_asked(slice *s, const fixed_axis *asked, error *e)
 {
     tally t;
     tally_axis(&t, s, asked->axis);
-    if (!tally_has(&t, asked->value)) return no_such_value(&t, asked, e);
+    const int rc = tally_has(&t, asked->value) ? 0 : no_such_value(&t, asked, e);
+    free(t.value);
+    if (rc < 0) return -1;
     hold(s, asked->axis, asked->value);
     return 0;
 }
@@ -255,8 +257,10 @@ int slice_check(const results *r, const fixed_axis *asked, int count, error *e)
     for (int k = 0; k < count; k++) {
         tally t;
         tally_results(&t, r, asked[k].axis);
-        if (!tally_has(&t, asked[k].value))
-            return no_such_value(&t, &asked[k], e);
+        const int rc = tally_has(&t, asked[k].value)
+                           ? 0 : no_such_value(&t, &asked[k], e);
+        free(t.value);
+        if (rc < 0) return -1;
     }
     return 0;
 }
@@ -378,7 +382,8 @@ int slice_make(slice *s, const results *r, const columns *c,
             continue;
         tally_axis(&t, s, axis);
         if (t.count == 0) continue;
-        hold(s, axis, t.value[choose(&t, axis->name)]);
+        hold(s, axis, t.value[choose(&t, axis->name)].text);
+        free(t.value);
     }
     make_labels(s, r, c, vary, vary_count);
     return 0;

@@ -56,9 +56,13 @@ int slice_ask(fixed_axis *asked, int *count, const columns *c, const char *text,
  * that do. */
 int slice_check(const results *r, const fixed_axis *asked, int count, error *e);
 
-/* The values that an axis has in these results, in ascending order; at most
- * `room`.  Returns their number. */
-int slice_values(const results *r, const column *axis,
-                 char (*value)[RESULT_TEXT], int room);
+typedef struct slice_value {
+    char text[RESULT_TEXT];
+    int cases; /* measured ones                                             */
+} slice_value;
+
+/* The values that an axis has in these results, in ascending order, allocated
+ * (NULL if there are none).  Returns their number. */
+int slice_values(const results *r, const column *axis, slice_value **value);
 
 #endif

@@ -28,7 +28,7 @@ enum { KEY_ROWS = 256, KEY_COLS, KEY_NOT, KEY_FITS };
 
 static const struct argp_option options[] = {
     { "format", 'f', "NAME", 0, "md (default), csv, tex, json or text", 0 },
-    { "out", 'o', "FILE", 0, "write there instead of standard output", 0 },
+    { "out", 'o', "FILE", 0, "write there instead of standard output (-)", 0 },
     { "columns", 'c', "NAMES", 0,
       "these columns; 'all'; 'help' lists them", 0 },
     { "rows", KEY_ROWS, "NAMES", 0, "pivot: keys of the rows", 0 },
@@ -286,7 +286,7 @@ static int write_out(const arguments *a, const results *r, const output *o,
                      error *e)
 {
     file_writer w;
-    if (a->out) {
+    if (a->out && strcmp(a->out, "-")) {
         if (file_begin(&w, a->out, e) < 0) return -1;
         print(w.stream, r, o, a->rows != NULL);
         return file_commit(&w, e);
@@ -297,9 +297,9 @@ static int write_out(const arguments *a, const results *r, const output *o,
 
 static void say_left_out(const char *name, const results *r, const output *o)
 {
-    if (r->left_out)
-        fprintf(stderr, "%s: %d cases of other machines or programs are left "
-                        "out; --env all mixes them\n", name, r->left_out);
+    char text[512];
+    results_say_left_out(r, text, sizeof text);
+    if (*text) fprintf(stderr, "%s: %s\n", name, text);
     if (*o->hidden)
         fprintf(stderr, "%s: left out: %s; --where chooses\n", name, o->hidden);
     if (r->journal.torn)

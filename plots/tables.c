@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/clean.h"
+
 static void *sure(void *p)
 {
     if (!p) abort();
@@ -510,6 +512,6 @@ void table_footnote(const results *r, bool intervals, char *out, size_t size)
                       " Times are medians of clean samples; digits end where "
                       "the 95 %% interval begins.");
     if (intervals && unreliable && (size_t)n < size)
-        snprintf(out + n, size - (size_t)n, " †: fewer than %d clean samples.",
-                 RESULT_CLEAN);
+        snprintf(out + n, size - (size_t)n, " †: fewer than %d clean samples, or "
+                 "above the roofline (column reason).", CLEAN_LEAST);
 }

@@ -167,6 +167,18 @@ done <<'TABLE'
 2|head|maps softmax --grid 4x4 --head 99 --out m
 2|'sofmax' is not a mechanism|train --mechanism sofmax --data stripes --out m.safetensors
 2|depth|train --depth 0 --out m.safetensors
+# options that would change nothing
+2|--window does not change softmax|train --window 5 --out m.safetensors
+2|--eps does not change|train --eps 1e-3 --out m.safetensors
+2|--masked.*classify|train --masked 0.3 --out m.safetensors
+2|--context.*classify|train --context 64 --out m.safetensors
+2|--patch.*next|train --data documents --patch 4 --out m.safetensors
+2|--power changes none|maps swin na2d --power 4 --out m
+2|--normalize is of models|maps softmax --normalize 0.5 --out m
+2|--assume is of models|maps softmax --assume heads=4 --out m
+2|--weights means nothing to 'models list'|models --weights x
+2|--format means nothing to 'models run'|models run deit_ti --format md
+2|--interleave needs two|models run deit_ti --interleave
 2|no such journal|table nothing
 2|no such journal|plot nothing
 2|no such journal|compare nothing nothing
@@ -216,6 +228,13 @@ head -c 200000 /dev/zero | tr '\0' '[' >"$work/bad.json"
 bad 2 'bad.json' sweep --suite ./bad.json --out o
 bad 2 'a folder' sweep --suite ./run.json --out o
 absent o
+
+# ---- too few passes --------------------------------------------------------------
+good models run deit_ti --image 16 --seconds 1e-6
+! grep -qi nan "$work/out" && grep -q 'needs 6 passes' "$work/out"
+status=$?
+[ $status = 0 ] || fail "models run of one pass" "no reason instead of an interval"
+passed=$((passed + (status == 0)))
 
 # ---- tables of it --------------------------------------------------------------
 good table run

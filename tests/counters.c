@@ -4,15 +4,21 @@
 #include "test.h"
 
 #include "../harness/counters.h"
+#include "../harness/counters_sources.h"
 #include "../harness/isolate.h"
 #include "../harness/json.h"
 #include "papi/pmu.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 /* The hardware roles, as presets; four passes of two counters. */
 #define SIX_PRESETS                                                            \
@@ -478,6 +484,59 @@ static void no_library(void **state)
     }
 }
 
+/* ---- refusals ------------------------------------------------------------- */
+
+/* perf_event_open fails with this number from here on, as containers do it. */
+static bool forbid_perf(int number)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_perf_event_open, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)number),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog filter = { sizeof code / sizeof *code, code };
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+static json *ask_filtered(void *arg)
+{
+    char why[COUNTER_WHY] = "", remedy[COUNTER_WHY] = "";
+    json *out = json_object();
+    json_put_bool(out, "filtered", forbid_perf(*(int *)arg));
+    json_put_bool(out, "none", counter_perf_no_pmu(why, remedy));
+    json_put_text(out, "why", why);
+    json_put_text(out, "remedy", remedy);
+    return out;
+}
+
+static void filter_is_named(void **state)
+{
+    static int numbers[] = { EPERM, ENOSYS, EACCES };
+    const isolate_limits limits = { .seconds = 60 };
+    (void)state;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        isolate_result r;
+        error e;
+        int level = 2;
+        FILE *f = fopen("/proc/sys/kernel/perf_event_paranoid", "r");
+        if (f && fscanf(f, "%d", &level) != 1) level = 2;
+        if (f) fclose(f);
+        if (numbers[i] == EACCES && level > 2) continue; /* the kernel's own */
+        assert_int_equal(isolate_run(ask_filtered, &numbers[i], &limits, &r, &e),
+                         0);
+        if (strcmp(r.status, "ok")) fail_msg("%s: %s", r.status, r.reason);
+        if (!json_true(json_get(r.value, "filtered"))) skip();
+        assert_true(json_true(json_get(r.value, "none")));
+        const char *why = json_text(json_get(r.value, "why"));
+        if (!strstr(why, "seccomp") || strstr(why, "paranoid") ||
+            !strstr(json_text(json_get(r.value, "remedy")), "seccomp"))
+            fail_msg("error %d is explained by '%s'", numbers[i], why);
+        json_free(r.value);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -487,6 +546,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(two_threads),     cmocka_unit_test(failing_thread),
         cmocka_unit_test(overflow),        cmocka_unit_test(disappears),
         cmocka_unit_test(no_counters),     cmocka_unit_test(no_library),
+        cmocka_unit_test(filter_is_named),
     };
     test_arguments(argc, argv);
     return cmocka_run_group_tests_name("counters", tests, NULL, NULL);

@@ -53,9 +53,15 @@ check "--bind with another word is a usage error" $?
 taskset -c "$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')" \
     "$program" sweep "${small[@]}" --kernel softmax.flash --threads 2 \
     --out "$out/few" >"$out/log" 2>&1
-grep -q '"policy":"none","processors":null,"reason":"more threads than processors"' \
+grep -q '"status":"threads","reason":"more threads than processors' \
     "$out/few/journal.jsonl"
-check "threads beyond the processors are free, with the reason" $?
+check "more threads than processors are not measured as if they ran side by side" $?
+taskset -c "$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')" \
+    "$program" sweep "${small[@]}" --kernel softmax.flash --threads 2 \
+    --bind none --out "$out/shared" >"$out/log" 2>&1
+grep -q '"status":"ok","reason":"more threads than processors"' \
+    "$out/shared/journal.jsonl"
+check "--bind none lets them share, with the reason" $?
 
 # ---- inputs ----
 sharp=("$program" sweep "${small[@]}" --kernel softmax.flash --processes 1

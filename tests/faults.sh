@@ -19,9 +19,13 @@ options=(--kernel 'softmax.*,linear.*,na2d.*' --seq 16,64 --window 3
 sweep() {
     "$program" sweep "${options[@]}" --out "$1" >out 2>err </dev/null
 }
+# With job control: without it a shell has its background jobs ignore SIGINT, and
+# what a sweep was told to ignore it ignores.
 begin() {
+    set -m
     "$program" sweep "${options[@]}" --out "$1" >out 2>err </dev/null &
     pid=$!
+    set +m
 }
 
 # "CASE STATUS" of every row, sorted.

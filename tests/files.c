@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/attnbench-files-XXXXXX";
+static char folder[200];
 
 static const char *in_folder(const char *name)
 {
@@ -32,6 +32,7 @@ static const char *in_folder(const char *name)
 static int make_folder(void **state)
 {
     (void)state;
+    snprintf(folder, sizeof folder, "%s/attnbench-files-XXXXXX", test_tmp());
     return mkdtemp(folder) ? 0 : -1;
 }
 
@@ -268,7 +269,7 @@ static void write_journal(const char *dir, int rows)
 {
     journal_writer w;
     error e;
-    if (journal_open(&w, dir, &e)) fail_msg("%s", e.text);
+    if (journal_open(&w, dir, NULL, &e)) fail_msg("%s", e.text);
     append(&w, "env", 0);
     for (int i = 1; i < rows; i++) append(&w, "case", i);
     journal_close(&w);
@@ -300,34 +301,173 @@ static void journals_round_trip(void **state)
     journal_free(&j);
 }
 
-/* Whatever a crash leaves of the last line, earlier rows are there and the next
+static void add_bytes(const char *dir, const char *bytes, size_t size)
+{
+    char *path = path_join(dir, "journal.jsonl");
+    FILE *f = fopen(path, "ab");
+    fwrite(bytes, 1, size, f);
+    fclose(f);
+    free(path);
+}
+
+static void expect_rows(const char *dir, int count, int torn)
+{
+    journal j;
+    error e;
+    if (journal_read(&j, dir, &e)) fail_msg("%s: %s", dir, e.text);
+    assert_int_equal(j.count, count);
+    assert_int_equal(j.torn, torn);
+    journal_free(&j);
+}
+
+/* Whatever a crash leaves of our last row, earlier rows are there and the next
  * run goes on behind them. */
-static void torn_lines_are_cut(void **state)
+static void torn_rows_are_cut(void **state)
 {
     (void)state;
-    static const char *const torn[] = { "{", "{\"kind\":\"case\"",
-                                        "{\"kind\":\"case\",\"schema\":1}",
-                                        "\n\n", "garbage\n", "{\"a\":\n" };
+    static const struct { const char *text; size_t size; } torn[] = {
+        { "{", 1 },
+        { "{\"ki", 4 },
+        { "{\"kind\":\"case\"", 14 },
+        { "{\"kind\":\"case\",\"a\":[{},\"}]}\\\"", 29 },
+        { "{\"attnbench\":\"1.0\",", 19 },
+        { "{\"kind\":\"ca\0\0\0\0", 15 },
+        { "\0\0\0\0", 4 },
+    };
     for (size_t i = 0; i < sizeof torn / sizeof *torn; i++) {
         char name[16];
-        journal j;
-        error e;
         snprintf(name, sizeof name, "torn%zu", i);
         const char *dir = in_folder(name);
         write_journal(dir, 3);
-        add_text(dir, torn[i]);
-        if (i != 3) { /* two empty lines are two broken lines */
-            assert_int_equal(journal_read(&j, dir, &e), 0);
-            assert_int_equal(j.count, 3);
-            assert_int_equal(j.torn, 1);
-            journal_free(&j);
-            write_journal(dir, 2);
-            if (journal_read(&j, dir, &e)) fail_msg("%s", e.text);
-            assert_int_equal(j.count, 5);
-            assert_int_equal(j.torn, 0);
-            journal_free(&j);
-        } else assert_int_equal(journal_read(&j, dir, &e), -1);
+        add_bytes(dir, torn[i].text, torn[i].size);
+        expect_rows(dir, 3, 1);
+        write_journal(dir, 2);
+        expect_rows(dir, 5, 0);
     }
+    /* all of a row but its newline is a row */
+    const char *dir = in_folder("whole but newline");
+    write_journal(dir, 3);
+    add_text(dir, "{\"kind\":\"case\",\"schema\":1}");
+    expect_rows(dir, 4, 0);
+    write_journal(dir, 2);
+    expect_rows(dir, 6, 0);
+}
+
+/* What is not the beginning of a row of ours is refused and stays as it is. */
+static void foreign_journals_stay(void **state)
+{
+    (void)state;
+    static const char *const foreign[] = {
+        "garbage\n", "{\"a\":\n", "garbage", "{\"a\": [1, 2",
+        "[{\"kind\":\"case\",\"schema\":1}]", "[{\"kind\":\"case\"",
+        "{\"kind\":\"case\",\"schema\":1}{\"kind\":\"case\",\"schema\":1}",
+        "{\"kind\":\"case\",\"schema\":1}{\"kind\":\"ca",
+        "{\n  \"kind\": \"case\",\n  \"schema\": 1\n}",
+        "{\"kind\":\"case\",\"schema\":99}", "{\"kind\":\"case\"\n",
+    };
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        for (int rows = 0; rows < 3; rows += 2) {
+            char name[24];
+            size_t before, after;
+            journal_writer w;
+            error e;
+            snprintf(name, sizeof name, "foreign%zu-%d", i, rows);
+            const char *dir = in_folder(name);
+            char *path = path_join(dir, "journal.jsonl");
+            if (rows) write_journal(dir, rows);
+            else assert_int_equal(mkdir(dir, 0777), 0);
+            add_text(dir, foreign[i]);
+            char *old = content(path, &before);
+            if (journal_open(&w, dir, NULL, &e) == 0)
+                fail_msg("taken for a journal: %s", foreign[i]);
+            assert_non_null(strstr(e.text, path));
+            char *now = content(path, &after);
+            assert_int_equal(after, before);
+            assert_memory_equal(now, old, before);
+            free(now);
+            free(old);
+            free(path);
+        }
+}
+
+/* Empty lines, those of other systems, a mark of the encoding. */
+static void journals_of_editors(void **state)
+{
+    (void)state;
+    const char *dir = in_folder("edited");
+    journal j;
+    error e;
+    assert_int_equal(mkdir(dir, 0777), 0);
+    add_text(dir, "\xef\xbb\xbf\r\n{\"kind\":\"case\",\"schema\":1}\r\n\n \t\r\n"
+                  "{\"kind\":\"env\",\"schema\":1,\"id\":\"e\"}\r\n\r\n");
+    write_journal(dir, 2);
+    if (journal_read(&j, dir, &e)) fail_msg("%s", e.text);
+    assert_int_equal(j.count, 4);
+    assert_int_equal(j.envs, 2);
+    assert_int_equal(j.line[0], 2);
+    assert_int_equal(j.line[1], 5);
+    journal_free(&j);
+    add_text(dir, "\n\noops\n");
+    assert_int_equal(journal_read(&j, dir, &e), -1);
+    assert_non_null(strstr(e.text, ":11:"));
+}
+
+/* A link stays one, and what it names is written, there or not. */
+static void links_are_followed(void **state)
+{
+    (void)state;
+    static const struct { const char *link, *to; } links[] = {
+        { "link-near", "target" },
+        { "link-up", "deep/../target" },
+        { "link-deep", "deep/target" },
+        { "link-twice", "link-deep" },
+        { "deep/link-back", "../target" },
+    };
+    struct stat about;
+    char path[300], to[300];
+    size_t size;
+    error e;
+    assert_int_equal(folder_make(in_folder("links/deep"), &e), 0);
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        for (int again = 0; again < 2; again++) {
+            snprintf(path, sizeof path, "%s/links/%s", folder, links[i].link);
+            snprintf(to, sizeof to, "%s/links/%s", folder,
+                     i == 2 || i == 3 ? "deep/target" : "target");
+            if (!again) assert_int_equal(symlink(links[i].to, path), 0);
+            if (!again && i != 3) unlink(to); /* a link to nothing */
+            if (again) assert_int_equal(chmod(to, 0640), 0);
+            if (file_write(path, "abc", 3, &e)) fail_msg("%s", e.text);
+            assert_int_equal(lstat(path, &about), 0);
+            assert_true(S_ISLNK(about.st_mode));
+            char *data = content(to, &size);
+            assert_string_equal(data, "abc");
+            free(data);
+            if (!again) continue;
+            assert_int_equal(stat(to, &about), 0);
+            assert_int_equal(about.st_mode & 0777, 0640);
+        }
+    /* a folder that takes no new file: here, since the name is taken */
+    snprintf(path, sizeof path, "%s/links/target.%ld.tmp", folder,
+             (long)getpid());
+    assert_int_equal(mkdir(path, 0777), 0);
+    if (file_write(in_folder("links/target"), "longer text", 11, &e) ||
+        file_write(in_folder("links/target"), "short", 5, &e))
+        fail_msg("%s", e.text);
+    char *data = content(in_folder("links/target"), &size);
+    assert_string_equal(data, "short");
+    free(data);
+    rmdir(path);
+
+    assert_int_equal(symlink("round", in_folder("links/round")), 0);
+    assert_int_equal(file_write(in_folder("links/round"), "x", 1, &e), -1);
+    assert_int_equal(symlink("none/file", in_folder("links/lost")), 0);
+    assert_int_equal(file_write(in_folder("links/lost"), "x", 1, &e), -1);
+    assert_int_equal(symlink("made", in_folder("links/folder")), 0);
+    assert_int_equal(folder_make(in_folder("links/folder/below"), &e), 0);
+    assert_int_equal(stat(in_folder("links/made/below"), &about), 0);
+    assert_int_equal(file_write("-", "x", 1, &e), -1);
+    assert_int_equal(folder_make("-", &e), -1);
+    assert_int_equal(file_write("/dev/stdout", "x", 1, &e), -1);
 }
 
 static void broken_journals_are_named(void **state)
@@ -360,13 +500,13 @@ static void journals_are_locked(void **state)
     const char *dir = in_folder("lock");
     journal_writer a, b;
     error e;
-    assert_int_equal(journal_open(&a, dir, &e), 0);
-    assert_int_equal(journal_open(&b, dir, &e), -1);
+    assert_int_equal(journal_open(&a, dir, NULL, &e), 0);
+    assert_int_equal(journal_open(&b, dir, NULL, &e), -1);
     assert_non_null(strstr(e.text, dir));
     journal_close(&a);
-    assert_int_equal(journal_open(&b, dir, &e), 0);
+    assert_int_equal(journal_open(&b, dir, NULL, &e), 0);
     journal_close(&b);
-    assert_int_equal(journal_open(&b, "/proc/no", &e), -1);
+    assert_int_equal(journal_open(&b, "/proc/no", NULL, &e), -1);
 }
 
 /* ---- safetensors -------------------------------------------------------------------------- */
@@ -665,7 +805,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(json_numbers),
         cmocka_unit_test(bad_json_is_refused),
         cmocka_unit_test(journals_round_trip),
-        cmocka_unit_test(torn_lines_are_cut),
+        cmocka_unit_test(links_are_followed),
+        cmocka_unit_test(torn_rows_are_cut),
+        cmocka_unit_test(foreign_journals_stay),
+        cmocka_unit_test(journals_of_editors),
         cmocka_unit_test(broken_journals_are_named),
         cmocka_unit_test(journals_are_locked),
         cmocka_unit_test(archives_round_trip),

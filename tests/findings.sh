@@ -48,15 +48,16 @@ verdict() { # ID WORDS
     check "$1: not '$2'" $?
 }
 
-claims=$(claim stands "$(rule 'exact <= 1e-12' true), $(rule 'growth > 1' true), $(rule 'loss.lo < 1 * same' false)"
+claims=$(claim stands "$(rule 'exact <= 1e-12' true), $(rule 'growth > 1' true), $(rule 'loss.lo > 0' false)"
     comma=,
     claim differs "$(rule 'exact <= 1e-12' true), $(rule 'second < first' false)"
-    claim wide "$(rule 'loss.lo >= 1 * loss.hi' true)"
+    claim wide "$(rule 'loss >= 1 * same' true)"
+    claim other "$(rule 'exact <= 1e-12' true), $(rule 'loss > 1' false)"
     claim fails "$(rule 'second < first' true), $(rule 'exact < 1' false)")
 
 ledger "$claims"
 findings --list
-[ "$status" = 0 ] && [ "$(wc -l <out)" = 4 ] && [ ! -e found ]
+[ "$status" = 0 ] && [ "$(wc -l <out)" = 5 ] && [ ! -e found ]
 check "--list: $status" $?
 
 findings
@@ -71,19 +72,29 @@ check "--retrain: $status" $?
 verdict stands reproduced
 verdict differs differs
 verdict wide unclear
+verdict other unclear
+grep -q '^reproduced .*moved.*intervals too wide\|Reproduced: ' found/findings.md
+check "a claim is reproduced whose intervals are too wide to tell" $((! $?))
+grep -q 'load was [0-9.]* before' found/findings.md
+check "the load of the machine is not told" $?
+[ "$(wc -l <out)" = 5 ] && grep -q '^not reproduced .*\[.* < ' out
+check "verdicts do not tell their numbers" $?
 verdict fails 'not reproduced'
 [ -s models/zero.safetensors ] && [ -s models/one.json ]
 check "--retrain writes no models" $?
-grep -q '^\*\*Not reproduced: no: second < first.\*\*' found/findings.md
+grep -q '^\*\*Not reproduced: no: second < first.\*\*  Measured: 20.2 < 9' found/findings.md
 check "findings.md does not say how a claim fails" $?
 grep -q 'attnbench maps models/zero.safetensors\|attnbench train .*--out models/zero.safetensors' found/findings.md
 check "findings.md does not say how its numbers were obtained" $?
 grep -q 'a \\& b\\_c\|Title of stands' found/findings.tex
 check "findings.tex" $?
+if needs python3 "the numbers of findings.json"; then
 python3 - <<'P' 2>err
 import glob, json, math, statistics
 f = json.load(open('found/findings.json'))
-assert [c['verdict'] for c in f['claims']] == ['reproduced', 'differs', 'unclear', 'not reproduced'], f
+assert [c['verdict'] for c in f['claims']] == ['reproduced', 'differs', 'unclear', 'unclear', 'not reproduced'], f
+assert len(f['load']) == 2 and isinstance(f['warnings'], list), f
+assert f['claims'][0]['quantities'][0]['exact'] is True
 q = {x['name']: x for x in f['claims'][0]['quantities']}
 a, b = (json.load(open(f'models/{n}.json'))['score']['loss'] for n in ('zero', 'one'))
 assert abs(q['loss']['value'][0] - (a + b) / 2) < 1e-12
@@ -93,15 +104,22 @@ assert q['loss']['seeds'] == 2 and abs(q['same']['value'][0] - a) < 1e-12
 rows = [json.loads(x) for x in open(glob.glob('found/runs-*/sweep/journal.jsonl')[0])]
 def medians(kernel):
     row = next(r for r in rows if r.get('kernel') == kernel)
-    return [statistics.median([x for i, x in enumerate(s['ns']) if i not in s['touched']] or s['ns'])
-            for s in row['time_ns']['samples']]
-logs = [math.log(a / b) for a, b in zip(medians('softmax.naive'), medians('softmax.flash'))]
-half = 4.303 * statistics.stdev(logs) / math.sqrt(3)  # two degrees of freedom
-assert abs(math.log(q['faster']['value'][0]) - sum(logs) / 3) < 1e-9
-assert abs(math.log(q['faster']['hi'][0]) - sum(logs) / 3 - half) < 1e-3 * half
+    samples = row['time_ns']['samples']
+    clean = [[x for i, x in enumerate(s['ns']) if i not in s['touched']] for s in samples]
+    if sum(map(len, clean)) < 3:
+        clean = [s['ns'] for s in samples]
+    return [statistics.median(s) if s else None for s in clean]
+logs = [math.log(a / b) for a, b in zip(medians('softmax.naive'), medians('softmax.flash')) if a and b]
+assert len(logs) == 3 or f'{3 - len(logs)} of 3 rounds' in q['faster']['note'], q
+n = len(logs)
+assert abs(math.log(q['faster']['value'][0]) - sum(logs) / n) < 1e-9
+if n == 3:
+    half = 4.303 * statistics.stdev(logs) / math.sqrt(3)  # two degrees of freedom
+    assert abs(math.log(q['faster']['hi'][0]) - sum(logs) / 3 - half) < 1e-3 * half
 assert abs(q['growth']['value'][0] - q['second']['value'][0] / q['first']['value'][0]) < 1e-12
 P
 check "findings.json" $?
+fi
 cmp -s found/figures/stands-1.png found/runs-*/maps/metrics.json
 check "the picture of a run is not beside the report" $?
 if command -v gnuplot >/dev/null; then
@@ -112,6 +130,18 @@ stamp=$(stat -c %Y.%s models/zero.safetensors)
 findings --only fails
 [ "$status" = 0 ] && [ "$(wc -l <out)" = 1 ] && [ "$stamp" = "$(stat -c %Y.%s models/zero.safetensors)" ]
 check "--only, from models that are there: $status" $?
+
+# ---- what was measured for another question -------------------------------------
+sed -i 's/"--time", "0.01"/"--time", "0.02"/' claims.json
+findings --only fails
+grep -q '! sweep: .*another command' err && grep -q 'not known: .*another command' found/findings.md
+check "rows of another command are taken" $?
+ledger "$claims"
+sed -i 's/"--seed", "1"/"--seed", "2"/' claims.json
+findings --only stands
+[ "$status" = 4 ] && grep -q '! one: .*record of another command' err
+check "the record of another training is taken: $status" $?
+ledger "$claims"
 
 # bad WHAT PATTERN: refused with one line, before anything is run.
 bad() {
@@ -129,6 +159,12 @@ ledger "$(claim a "$(rule 'exact < 1' true)" | sed 's/"run": "na"/"run": "nobody
 bad "quantity of an unknown run" 'no run "nobody"'
 ledger "$(claim a "$(rule 'exact < 1' true)")" ', {"name": "late", "command": ["maps", "@nobody"]}'
 bad "run of an unknown run" 'no run @nobody'
+ledger "$(claim a "$(rule 'loss.lo <= 1' true)")"
+bad "rule that holds for want of evidence" 'leave .lo and .hi out'
+ledger "$(claim a "$(rule 'exact < 1' true)" | sed 's/"reduce"/"reduse"/')"
+bad "key that is not known" 'did you mean "reduce"'
+ledger "$(claim a "$(rule 'exact < 1' true)" | sed 's/"of": "loss"/"of": "los"/')"
+bad "figure of an unknown quantity" 'no quantity of the claim'
 ledger "$(claim a '')"
 bad "claim without rules" 'has no rules'
 echo '{"runs": [' >claims.json

@@ -34,7 +34,7 @@ grep -rnE '#include "\.\./(kernels|analysis)/' plots |
 # Shared infrastructure: results are read by journal and json, errors and
 # options are told as everywhere, intervals of ratios come from the statistics.
 grep -rnE '#include "\.\./harness/' plots |
-    grep -vE '/(array|commands|error|file|journal|json|progress|ratio|spelling|stats)\.h"' |
+    grep -vE '/(array|clean|commands|error|file|journal|json|progress|ratio|spelling|stats)\.h"' |
     none "plots/ includes of harness/ what reads results, and infrastructure"
 grep -rnE '#include "\.\./(analysis|plots)/' harness |
     none "harness/ includes neither analysis nor plots"
@@ -63,7 +63,7 @@ library sde_lib harness/counters_papi.c
 library png.h plots/png.c
 library lapacke analysis/linalg.c
 library hwloc harness/machine.c
-library zlib analysis/data.c
+library zlib analysis/bytes.c
 # The gemm kernels and the products of models.
 library cblas analysis/blas.c kernels/softmax/gemm.c
 grep -rnE '\b(popen|execvp?|execlp?|posix_spawnp?)\(' kernels harness analysis plots \
@@ -83,10 +83,10 @@ grep -rnE '\b(popen|execvp?|execlp?|posix_spawnp?)\(' kernels harness analysis p
 # something else there: a linear layer or scale of colours, a masked task or
 # tensor.  Ratios and crossings are those against softmax, the field's baseline.
 grep -rnE "\"($(cat "$work/regex"))\"" harness analysis plots --include='*.[ch]' |
-    grep -vE '^analysis/(model|network|train|vit|zoo)\.[ch]:.*"(softmax|layernorm|gelu)"' |
+    grep -vE '^analysis/(model|modelkeys|network|train|vit|zoo)\.[ch]:.*"(softmax|layernorm|gelu)"' |
     grep -vE '^analysis/zoo\.[ch]:.*"(dwconv|na2d)"' |
     grep -vE '^analysis/[a-z]*\.[ch]:.*"linear"' |
-    grep -vE '^(analysis/trainer|harness/casefile)\.c:.*"masked"' |
+    grep -vE '^(analysis/train(er)?|harness/casefile)\.c:.*"masked"' |
     grep -vE '^(plots/panels|harness/sweep_fits)\.c:.*baseline\[\] = "softmax"' |
     none "C code names a kernel or mechanism"
 
@@ -119,7 +119,7 @@ grep -oE '`[^`]+`' results/README.md | tr -d '`' | tr '. []' '\n' | sort -u \
     >"$work/documented"
 # Those are named by the machine: libraries, variables, caches, columns of problems.
 "$program" list --json | grep -oE '"[a-z_]+":' | tr -d '":' | sort -u >"$work/free"
-sed -E 's/"(libraries|binding|bandwidth_bytes_per_s|cache_bytes|statuses|problem)":\{[^{}]*(\{[^{}]*\}[^{}]*)*\}//g' \
+sed -E 's/"(libraries|binding|environment|bandwidth_bytes_per_s|cache_bytes|statuses|problem)":\{[^{}]*(\{[^{}]*\}[^{}]*)*\}//g' \
     "$work/run/journal.jsonl" | grep -oE '"[A-Za-z0-9_]+":' | tr -d '":' |
     sort -u | grep -vxFf "$work/documented" |
     none "keys of the journal that results/README.md lacks"

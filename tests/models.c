@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/attnbench-models-XXXXXX";
+static char folder[200];
 
 /* "FOLDER/name"; four at a time. */
 static const char *made(const char *name)
@@ -52,7 +52,8 @@ static int maps(const char *words, const char *out)
 {
     char text[1024], *argv[WORDS] = { (char *)"attnbench maps" };
     int argc = 1, status;
-    snprintf(text, sizeof text, "%s --format none --out %s", words, out);
+    snprintf(text, sizeof text, "%s%s --out %s", words,
+             strstr(words, "--format") ? "" : " --format none", out);
     for (char *w = strtok(text, " "); w; w = strtok(NULL, " ")) {
         assert_true(argc + 1 < WORDS);
         argv[argc++] = w;
@@ -461,11 +462,534 @@ static void bad_checkpoints(void **state)
     drop(&c);
 }
 
+/* ---- what a file says, what is assumed, what options say ------------------------------ */
+
+enum { WAVE = 48 };
+
+/* A small ViT of timm's form with weights that anyone can make again: the sine of
+ * the sum of a name's letters + 1.7 i.  3 channels, patches of 8, 64 channels,
+ * 2 blocks, an MLP of 96, 5 classes. */
+typedef struct form {
+    bool no_class, layer_scale, pooled_norm, no_head;
+    int registers, positions; /* tokens of pos_embed                         */
+} form;
+
+typedef struct wave {
+    archive_item item[WAVE];
+    char name[WAVE][64];
+    int count;
+} wave;
+
+static void put(wave *m, const char *name, int d0, int d1, int d2, int d3)
+{
+    const int dim[] = { d0, d1, d2, d3 };
+    const size_t length = strlen(name);
+    const bool norm = strstr(name, "norm") && length > 6 &&
+                      !strcmp(name + length - 6, "weight");
+    const bool gamma = length > 5 && !strcmp(name + length - 5, "gamma");
+    double phase = 0;
+    size_t n = 1;
+    assert_true(m->count < WAVE);
+    for (const char *c = name; *c; c++) phase += *c;
+    archive_item *t = &m->item[m->count];
+    snprintf(m->name[m->count], sizeof m->name[0], "%s", name);
+    *t = (archive_item){ .name = m->name[m->count++], .type = ARRAY_F32 };
+    for (; t->dims < 4 && dim[t->dims]; t->dims++)
+        n *= t->dim[t->dims] = (size_t)dim[t->dims];
+    float *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) {
+        const double s = sin(phase + 1.7 * (double)i);
+        x[i] = (float)(norm ? 1 + 0.2 * s : gamma ? 0.5 + 0.2 * s : 0.3 * s);
+    }
+    t->data = x;
+}
+
+static void put_both(wave *m, const char *name, int out, int in)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%s.weight", name);
+    put(m, text, out, in, 0, 0);
+    snprintf(text, sizeof text, "%s.bias", name);
+    put(m, text, out, 0, 0, 0);
+}
+
+static const char *write_wave(const form *f, const char *name,
+                              const char *const *metadata)
+{
+    static const struct { const char *name; int out, in; } part[] = {
+        { "norm1", 64, 0 },      { "attn.qkv", 192, 64 }, { "attn.proj", 64, 64 },
+        { "norm2", 64, 0 },      { "mlp.fc1", 96, 64 },   { "mlp.fc2", 64, 96 },
+    };
+    wave m = { .count = 0 };
+    char text[64];
+    error e;
+    if (!f->no_class) put(&m, "cls_token", 1, 1, 64, 0);
+    if (f->registers) put(&m, "reg_token", 1, f->registers, 64, 0);
+    put(&m, "pos_embed", 1, f->positions ? f->positions : 17, 64, 0);
+    put(&m, "patch_embed.proj.weight", 64, 3, 8, 8);
+    put(&m, "patch_embed.proj.bias", 64, 0, 0, 0);
+    for (int l = 0; l < 2; l++) {
+        for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+            snprintf(text, sizeof text, "blocks.%d.%s", l, part[i].name);
+            put_both(&m, text, part[i].out, part[i].in);
+        }
+        for (int k = 1; k <= 2 && f->layer_scale; k++) {
+            snprintf(text, sizeof text, "blocks.%d.ls%d.gamma", l, k);
+            put(&m, text, 64, 0, 0, 0);
+        }
+    }
+    put_both(&m, f->pooled_norm ? "fc_norm" : "norm", 64, 0);
+    if (!f->no_head) put_both(&m, "head", 5, 64);
+    const char *path = made(name);
+    if (archive_write(path, m.item, m.count, metadata, &e) < 0)
+        fail_msg("%s", e.text);
+    for (int i = 0; i < m.count; i++) free((void *)m.item[i].data);
+    return path;
+}
+
+/* A picture of bytes [1][3][height][width], as a file that archive_write() does
+ * not write. */
+static const char *write_bytes(const char *name, int height, int width)
+{
+    const char *path = made(name);
+    const int n = 3 * height * width;
+    char header[160];
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    const uint64_t length = (uint64_t)snprintf(
+        header, sizeof header,
+        "{\"x\":{\"dtype\":\"U8\",\"shape\":[1,3,%d,%d],\"data_offsets\":[0,%d]}}",
+        height, width, n);
+    fwrite(&length, sizeof length, 1, f);
+    fwrite(header, 1, (size_t)length, f);
+    for (int i = 0; i < n; i++) fputc((37 * i + i / 11 * 5) % 256, f);
+    fclose(f);
+    return path;
+}
+
+/* Row 3 of the last head's matrix of the second layer. */
+static void attention_is(const char *out, const char *stem, const double want[3])
+{
+    char file[400];
+    size_t dim[ARRAY_DIMS];
+    int dims;
+    double *a;
+    error e;
+    snprintf(file, sizeof file, "%s/%s.npy", out, stem);
+    if (npy_read(file, &dims, dim, &a, &e) < 0) fail_msg("%s", e.text);
+    for (size_t k = 0; k < 3; k++)
+        if (!(fabs(a[3 * dim[1] + k] - want[k]) <= 1e-6))
+            fail_msg("%s: A[3][%zu] is %.12g, timm says %.12g", stem, k,
+                     a[3 * dim[1] + k], want[k]);
+    free(a);
+}
+
+static void logits_are(const char *out, const double want[CLASSES])
+{
+    json *j = read_json(out, "logits.json");
+    const json *row = json_first(json_get(j, "logits"));
+    for (int k = 0; k < CLASSES; k++) {
+        const double x = json_number(json_at(row, k), NAN);
+        if (!(fabs(x - want[k]) <= 1e-6))
+            fail_msg("%s: class %d is %.12g, timm says %.12g", out, k, x,
+                     want[k]);
+    }
+    json_free(j);
+}
+
+/* timm 1.0.31 in double on the same weights and pixels.  Options and metadata
+ * say the same thing in turn. */
+static void as_timm(void **state)
+{
+    static const struct {
+        const char *name;
+        form form;
+        const char *metadata[8], *words, *last;
+        double logits[CLASSES], attention[3];
+    } want[] = {
+        { "heads", { 0 }, { NULL }, "--heads 4", "h3",
+          { -5.81602931548, -0.115173172628, 5.79525147977, -4.66203544099,
+            -1.89509896574 },
+          { 0.999433809725, 1.56516867923e-06, 0 } },
+        { "width", { 0 }, { NULL }, "--head-dim 16", "h3",
+          { -5.81602931548, -0.115173172628, 5.79525147977, -4.66203544099,
+            -1.89509896574 },
+          { 0.999433809725, 1.56516867923e-06, 0 } },
+        { "one", { 0 }, { NULL }, "", "h0",
+          { -5.952102681, -0.0901371143085, 5.91113382605, -4.78052802298,
+            -1.91541968908 },
+          { 0.999999984197, 0, 0 } },
+        { "half", { 0 }, { NULL }, "--heads 4 --normalize 0.5", "h3",
+          { -4.98900765223, -0.106884889376, 4.96154540371, -3.99795837755,
+            -1.59695612949 },
+          { 0.530732035695, 7.7076935256e-06, 0 } },
+        { "half-said", { 0 },
+          { "num_heads", "4", "image_mean", "[0.5, 0.5, 0.5]", "image_std",
+            "0.5" }, "", "h3",
+          { -4.98900765223, -0.106884889376, 4.96154540371, -3.99795837755,
+            -1.59695612949 },
+          { 0.530732035695, 7.7076935256e-06, 0 } },
+        { "mean", { 0 }, { NULL }, "--heads 4 --pool mean", "h3",
+          { -3.87110646127, -0.477118566277, 4.14222945379, -2.96696470373,
+            -1.60911366827 },
+          { 0.999433809725, 1.56516867923e-06, 0 } },
+        { "mean-said", { 0 }, { "global_pool", "avg", "heads", "\"4\"" }, "",
+          "h3",
+          { -3.87110646127, -0.477118566277, 4.14222945379, -2.96696470373,
+            -1.60911366827 },
+          { 0.999433809725, 1.56516867923e-06, 0 } },
+        { "wide", { 0 }, { NULL }, "--heads 4 --grid 2x8", "h3",
+          { -5.52123873871, -0.0272450879467, 5.42954879173, -4.45503246311,
+            -1.69633947758 },
+          { 0.999263443437, 1.01891055943e-07, 0 } },
+        { "wide-said", { 0 }, { "img_size", "(16, 64)", "n_heads", "4.0" }, "",
+          "h3",
+          { -5.52123873871, -0.0272450879467, 5.42954879173, -4.45503246311,
+            -1.69633947758 },
+          { 0.999263443437, 1.01891055943e-07, 0 } },
+        { "registers", { .registers = 4, .positions = 16, .layer_scale = true },
+          { NULL }, "--heads 4", "h3",
+          { -3.78517637603, -0.827729243799, 4.33905898011, -2.77509262979,
+            -1.96068363193 },
+          { 0.00457848826961, 0, 4.45049663182e-07 } },
+        { "registers-mean", { .registers = 4, .positions = 21 }, { NULL },
+          "--heads 4 --pool mean", "h3",
+          { -3.76624404171, -0.461155944095, 4.0244935279, -2.88797592693,
+            -1.55508040952 },
+          { 0.129027130096, 0.000138201206359, 1.09438247786e-07 } },
+        { "fc-norm", { .pooled_norm = true }, { NULL }, "--heads 4", "h3",
+          { -2.93658455846, -1.99733749129, 4.43373021869, -1.68183464966,
+            -2.93704316016 },
+          { 0.999433809725, 1.56516867923e-06, 0 } },
+        { "eps", { 0 }, { NULL }, "--heads 4 --ln-eps 1e-3", "h3",
+          { -5.81235146445, -0.115402484849, 5.79175856369, -4.65898917002,
+            -1.89406279901 },
+          { 0.999435016973, 1.5539321475e-06, 0 } },
+        { "no-class", { .no_class = true, .positions = 16 }, { NULL },
+          "--assume heads=4", "h3",
+          { -3.75926660228, -0.409479711535, 3.97584033017, -2.90041444309,
+            -1.49639579551 },
+          { 0.699841393295, 0.00125571964174, 7.35953294989e-07 } },
+    };
+    (void)state;
+    char square[300], wide[300];
+    snprintf(square, sizeof square, "%s", write_bytes("square.safetensors", 32, 32));
+    snprintf(wide, sizeof wide, "%s", write_bytes("wide.safetensors", 16, 64));
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        char words[1024], file[64], stem[32];
+        snprintf(file, sizeof file, "wave-%s.safetensors", want[i].name);
+        snprintf(stem, sizeof stem, "softmax-L1-%s", want[i].last);
+        snprintf(words, sizeof words, "%s --input %s %s",
+                 write_wave(&want[i].form, file, want[i].metadata),
+                 strstr(want[i].name, "wide") ? wide : square, want[i].words);
+        const char *out = made(want[i].name);
+        maps_well(words, out);
+        logits_are(out, want[i].logits);
+        attention_is(out, stem, want[i].attention);
+    }
+}
+
+/* A backbone answers nothing, but has maps. */
+static void backbone(void **state)
+{
+    static const double want[3] = { 0.999433809725, 1.56516867923e-06, 0 };
+    (void)state;
+    char words[1024], path[300];
+    const form f = { .no_head = true };
+    snprintf(path, sizeof path, "%s", write_wave(&f, "nohead.safetensors", NULL));
+    snprintf(words, sizeof words, "%s --heads 4 --input %s", path,
+             write_bytes("bytes.safetensors", 32, 32));
+    const char *out = made("nohead");
+    maps_well(words, out);
+    attention_is(out, "softmax-L1-h3", want);
+    json *j = read_json(out, "logits.json");
+    assert_true(json_is_null(json_get(j, "logits")));
+    assert_true(json_is_null(json_get(j, "logits_f32")));
+    assert_non_null(json_text(json_get(j, "reason")));
+    json_free(j);
+    snprintf(words, sizeof words, "%s --pool mean", path);
+    refused(words, "head.weight");
+}
+
+/* What is not said is told, on one line and in metrics.json, each with a reason;
+ * what is said is not. */
+static void assumptions(void **state)
+{
+    static const char *const all[] = {
+        "heads", "4", "grid", "4x4", "normalize", "imagenet", "pool", "token",
+        "norm", "pre", "ln_eps", "1e-6", "gelu", "gelu", "attention", "softmax",
+        NULL
+    };
+    (void)state;
+    const form f = { 0 };
+    const char *out = made("told");
+    maps_well(write_wave(&f, "told.safetensors", NULL), out);
+    const char *text = said();
+    json *j = read_json(out, "metrics.json");
+    for (int i = 0; all[i]; i += 2) {
+        char word[64];
+        snprintf(word, sizeof word, " %s=", all[i]);
+        if (!strstr(text, word)) fail_msg("%s is not told: %s", all[i], text);
+        const json *a = json_get(json_get(j, "assumed"), all[i]);
+        assert_non_null(json_text(json_get(a, "value")));
+        assert_non_null(json_text(json_get(a, "why")));
+    }
+    assert_string_equal(json_text(json_get(json_get(json_get(j, "assumed"),
+                                                    "heads"), "value")), "1");
+    json_free(j);
+    const char *end = strchr(text, '\n');
+    assert_true(end && !end[1]);
+
+    out = made("quiet");
+    maps_well(write_wave(&f, "quiet.safetensors", all), out);
+    if (*said()) fail_msg("told what the file says: %s", said());
+    j = read_json(out, "metrics.json");
+    assert_int_equal(json_size(json_get(j, "assumed")), 0);
+    json_free(j);
+}
+
+/* Neighbourhood attention with the metadata given; A of the first head. */
+static double *na2d_with(const char *key, const char *value, size_t *bytes)
+{
+    const char *const metadata[] = { "attention", "na2d", "heads", "4",
+                                     strcmp(key, "window") ? "window" : "note",
+                                     "3", key, value, NULL };
+    char file[400];
+    size_t dim[ARRAY_DIMS];
+    int dims;
+    double *a;
+    error e;
+    const form f = { .no_class = true, .positions = 16 };
+    const char *out = made("na2d");
+    maps_well(write_wave(&f, "na2d.safetensors", metadata), out);
+    snprintf(file, sizeof file, "%s/na2d-L0-h0.npy", out);
+    if (npy_read(file, &dims, dim, &a, &e) < 0) fail_msg("%s", e.text);
+    *bytes = dim[0] * dim[1] * sizeof *a;
+    return a;
+}
+
+/* One value in the spellings of Python, JSON and configuration files. */
+static void spellings(void **state)
+{
+    static const struct { const char *key, *value, *as_key, *as; } same[] = {
+        { "causal", "True", "causal", "1" },
+        { "causal", "[true, true]", "causal", "1" },
+        { "is_causal", "(1, 1)", "causal", "1" },
+        { "causal", "\"1x1\"", "causal", "1" },
+        { "causal", "None", "causal", "0" },
+        { "causal", "False", "causal", "0" },
+        { "window", "[3, 3]", "causal", "0" },
+        { "kernel_size", "'3'", "causal", "0" },
+        { "window", "3.0", "causal", "0" },
+        { "qk_scale", "null", "causal", "0" },
+        { "dilation", "[1,1]", "causal", "0" },
+        { "patch_size", "(8, 8)", "causal", "0" },
+        { "in_chans", "3", "causal", "0" },
+        { "act_layer", "GELU", "causal", "0" },
+        { "mlp_ratio", "1.5", "causal", "0" },
+        { "qkv_bias", "True", "causal", "0" },
+        { "train_epochs", "300", "causal", "0" },
+    };
+    (void)state;
+    size_t n, m;
+    double *causal = na2d_with("causal", "1", &n);
+    double *plain = na2d_with("causal", "0", &m);
+    assert_int_equal(n, m);
+    assert_memory_not_equal(causal, plain, n);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        double *a = na2d_with(same[i].key, same[i].value, &m);
+        if (m != n || memcmp(a, *same[i].as == '1' ? causal : plain, n))
+            fail_msg("%s=%s is not %s=%s", same[i].key, same[i].value,
+                     same[i].as_key, same[i].as);
+        free(a);
+    }
+    free(causal);
+    free(plain);
+}
+
+/* What cannot be read, is not known, or contradicts, is one line with file, key
+ * and value. */
+static void unreadable(void **state)
+{
+    static const struct { const char *key, *value, *says; } bad[] = {
+        { "causal", "maybe", "causal='maybe'" },
+        { "causal", "2", "causal='2'" },
+        { "window", "three", "window='three'" },
+        { "window_size", "3.5", "window_size='3.5'" },
+        { "dilation", "1,two", "dilation='1,two'" },
+        { "scale", "sqrt", "scale='sqrt'" },
+        { "shift", "1", "shift='1'" },
+        { "num_heads", "8", "num_heads='8'" },
+        { "head_dim", "sixteen", "head_dim='sixteen'" },
+        { "embed_dim", "128", "embed_dim='128'" },
+        { "depth", "12", "depth='12'" },
+        { "qkv_bias", "False", "qkv_bias='False'" },
+        { "class_token", "True", "class_token='True'" },
+        { "patch_size", "16", "patch_size='16'" },
+        { "img_size", "224", "pos_embed" },
+        { "mean", "0.5", "mean='0.5'" },
+        { "std", "0", "std='0'" },
+        { "mean", "0.5,0.5", "mean='0.5,0.5'" },
+        { "kernel", "7", "kernel='7'" },
+        { "input", "pixel - 3", "input='pixel - 3'" },
+        { "pool", "max", "pool='max'" },
+        { "pool", "token", "pool='token'" },
+        { "act_layer", "silu", "act_layer='silu'" },
+        { "norm", "sandwich", "norm='sandwich'" },
+        { "norm_kind", "rmsnorm", "norm_kind='rmsnorm'" },
+        { "layer_norm_eps", "small", "layer_norm_eps='small'" },
+        { "arch", "resnet", "arch='resnet'" },
+        { "drop_path", "0.1", "drop_path='0.1'" },
+        { "headz", "4", "did you mean 'heads'" },
+    };
+    static const struct { const char *words, *says; } options[] = {
+        { "--heads 2", "--heads '2'" },
+        { "--head-dim 32", "--head-dim '32'" },
+        { "--grid 2x8", "--grid '2x8'" },
+        { "--grid 16", "--grid '16'" },
+        { "--normalize 0.5", "--normalize '0.5'" },
+        { "--pool none", "--pool 'none'" },
+        { "--ln-eps 1e-3", "--ln-eps '0.001'" },
+        { "--gelu tanh", "--gelu 'tanh'" },
+        { "--assume heads=8", "--assume '8'" },
+        { "--assume headz=4", "headz" },
+        { "--assume heads", "--assume" },
+        { "--window 3", "--window" },
+        { "--patch 4", "--patch" },
+        { "--probe", "--probe" },
+        { "--parameter-std 1", "--parameter-std" },
+        { "--image a.png --input b.png", "--image" },
+    };
+    (void)state;
+    const form f = { .no_class = true, .positions = 16 };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const bool window = strstr("window_size kernel", bad[i].key);
+        const char *const metadata[] = { "attention", "na2d", "heads", "4",
+                                         window ? "note" : "window", "3",
+                                         bad[i].key, bad[i].value, NULL };
+        refused(write_wave(&f, "bad.safetensors", metadata), bad[i].says);
+        if (!strstr(said(), "bad.safetensors")) fail_msg("no file: %s", said());
+    }
+    static const char *const all[] = {
+        "heads", "4", "image", "32", "normalize", "imagenet", "pool", "mean",
+        "ln_eps", "1e-6", "gelu", "erf", NULL
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char words[512];
+        snprintf(words, sizeof words, "%s %s",
+                 write_wave(&f, "said.safetensors", all), options[i].words);
+        refused(words, options[i].says);
+    }
+}
+
+/* "__metadata__": null is none. */
+static void null_metadata(void **state)
+{
+    (void)state;
+    static char bytes[1 << 20];
+    const form f = { 0 };
+    const char *path = write_wave(&f, "plain.safetensors", NULL);
+    FILE *in = fopen(path, "rb");
+    assert_non_null(in);
+    uint64_t length;
+    assert_int_equal(fread(&length, sizeof length, 1, in), 1);
+    const size_t n = fread(bytes, 1, sizeof bytes, in);
+    fclose(in);
+    assert_int_equal(bytes[0], '{');
+    static const char null[] = "{\"__metadata__\":null,";
+    const uint64_t longer = length + sizeof null - 2;
+    path = made("null.safetensors");
+    FILE *to = fopen(path, "wb");
+    assert_non_null(to);
+    fwrite(&longer, sizeof longer, 1, to);
+    fwrite(null, 1, sizeof null - 1, to);
+    fwrite(bytes + 1, 1, n - 1, to);
+    fclose(to);
+    maps_well(path, made("null"));
+}
+
+/* The words of metrics.json give its numbers: with a token in front. */
+static void words_give_numbers(void **state)
+{
+    enum { N = 17, SIDE = 4 };
+    (void)state;
+    char file[400];
+    size_t dim[ARRAY_DIMS];
+    int dims;
+    double *a, dist = 0, mass = 0;
+    error e;
+    const form f = { 0 };
+    const char *out = made("words");
+    maps_well(write_wave(&f, "words.safetensors", NULL), out);
+    snprintf(file, sizeof file, "%s/softmax-L0-h0.npy", out);
+    if (npy_read(file, &dims, dim, &a, &e) < 0) fail_msg("%s", e.text);
+    for (int i = 1; i < N; i++) {
+        double sum = 0, d = 0, near = 0;
+        for (int j = 1; j < N; j++) {
+            const int dy = (i - 1) / SIDE - (j - 1) / SIDE;
+            const int dx = (i - 1) % SIDE - (j - 1) % SIDE;
+            sum += fabs(a[i * N + j]);
+            d += fabs(a[i * N + j]) * sqrt(dy * dy + dx * dx);
+            if (abs(dy) <= 1 && abs(dx) <= 1) near += fabs(a[i * N + j]);
+        }
+        dist += d / sum / (N - 1);
+        mass += near / sum / (N - 1);
+    }
+    free(a);
+    json *j = read_json(out, "metrics.json");
+    const json *m = json_first(json_first(json_get(j, "layers")));
+    assert_true(fabs(json_number(json_get(m, "dist"), NAN) - dist) < 1e-12);
+    assert_true(fabs(json_number(json_get(m, "mass_r1"), NAN) - mass) < 1e-12);
+    const json *how = json_get(j, "how");
+    assert_non_null(strstr(json_text(json_get(how, "dist")), "left out"));
+    assert_non_null(strstr(json_text(json_get(how, "mass_r1")), "left out"));
+    json_free(j);
+}
+
+/* 128 maps have 128 lines in the figure of entropies. */
+static void every_entropy(void **state)
+{
+    (void)state;
+    char command[600];
+    const form f = { 0 };
+    if (system("gnuplot --version >/dev/null 2>&1") != 0) {
+        printf("skip every_entropy: no gnuplot\n");
+        skip();
+    }
+    snprintf(command, sizeof command, "%s --heads 64 --format svg",
+             write_wave(&f, "many.safetensors", NULL));
+    const char *out = made("many");
+    maps_well(command, out);
+    snprintf(command, sizeof command, "%s/entropy.tsv", out);
+    FILE *t = fopen(command, "r");
+    assert_non_null(t);
+    int lines = 0;
+    while (fgets(command, sizeof command, t)) lines += *command != '#';
+    fclose(t);
+    assert_int_equal(lines, 128);
+}
+
+/* Weights [in][out], as other frameworks keep them, have as many elements. */
+static void transposed(void **state)
+{
+    (void)state;
+    checkpoint c;
+    build(&c);
+    const int qkv = find(&c, "blocks.1.attn.qkv.weight");
+    c.item[qkv].dim[0] = DIM;
+    c.item[qkv].dim[1] = 3 * DIM;
+    refused(write_as(&c, "transposed.safetensors", ARRAY_F32),
+            "blocks.1.attn.qkv.weight");
+    drop(&c);
+}
+
 /* ---- main --------------------------------------------------------------------------- */
 
 static int make_folder(void **state)
 {
     (void)state;
+    snprintf(folder, sizeof folder, "%s/attnbench-models-XXXXXX", test_tmp());
     return mkdtemp(folder) ? 0 : -1;
 }
 
@@ -485,6 +1009,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(fm7_softmax),       cmocka_unit_test(fm7_na2d),
         cmocka_unit_test(fm7_focused_linear), cmocka_unit_test(kwt1),
         cmocka_unit_test(kwt1_as),           cmocka_unit_test(kwt1_matrices),
+        cmocka_unit_test(as_timm),           cmocka_unit_test(backbone),
+        cmocka_unit_test(assumptions),       cmocka_unit_test(spellings),
+        cmocka_unit_test(unreadable),        cmocka_unit_test(null_metadata),
+        cmocka_unit_test(words_give_numbers), cmocka_unit_test(every_entropy),
+        cmocka_unit_test(transposed),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -3,11 +3,7 @@
 # and compare.  A loop of Python stands in for torch.
 . "$(dirname "$0")/check.sh"
 program=$1
-if ! command -v python3 >/dev/null; then
-    echo "SKIP peers.py: there is no python3"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
-fi
+needs python3 peers.py || finish
 dir=$(mktemp -d) || exit 3
 trap 'rm -rf "$dir"' EXIT
 
@@ -28,5 +24,14 @@ check "table.py has the pair" $?
 python3 harness/peers/peers.py --fake --only nothing 2>"$dir/error"
 [ $? = 2 ] && grep -q 'matches nothing' "$dir/error"
 check "an unknown peer is named" $?
+# The rule of harness/clean.h: 3 clean samples of all rounds, or else all samples.
+(cd harness/peers && PYTHONDONTWRITEBYTECODE=1 python3 - <<'P') 2>"$dir/error"
+from peers import clean
+def of(*rounds):
+    return clean([{"ns": ns, "touched": touched} for ns, touched in rounds])
+assert of(([4, 5], [1]), ([9, 8], [0, 1])) == (True, [[4, 5], [9, 8]])
+assert of(([4, 5], []), ([9, 8], [0, 1]), ([6, 7], [1])) == (False, [[4, 5], [6]])
+P
+check "which samples count" $?
 
 finish

@@ -104,17 +104,74 @@ for name in no_table other_abi duplicate; do
         -o "$work/$name.so" 2>"$work/err"
     check "tests/plugin/$name.c compiles" $?
 done
+# mistake NAME ROW REGEX: one row of a table of kernels, and what is said of it.
+mistake() {
+    cat >"$work/$1.c" <<END
+#include "att.h"
+static void forward(const att_call *c) { (void)c; }
+extern void nobody(const att_call *c);
+ATT_KERNELS = { $2 };
+END
+    ${CC:-cc} -O1 -shared -fPIC -Ikernels "$work/$1.c" -o "$work/$1.so" 2>"$work/err"
+    check "$1.c compiles" $?
+    refused "$work/$1.so" "$3"
+}
 echo 'no shared object' >"$work/text.so"
 : >"$work/empty.so"
+echo 'int nothing;' | ${CC:-cc} -shared -fPIC -x c - -o "$work/other.so"
 refused "$work/text.so" 'text.so'
 refused "$work/empty.so" 'empty.so'
 refused "$work/none.so" 'none.so'
 refused "$work" 'annot'
+refused "$work/other.so" 'other.so: is no plugin'
 refused "$work/no_table.so" 'no_table.so: has neither'
-refused "$work/other_abi.so" 'other_abi.so: not built with this version'
+refused "$work/other_abi.so" 'other_abi.so: was built with another att.h: rebuild it'
 refused "$work/duplicate.so" "'softmax.flash' exists already"
+mistake unknown '{ "nothing.fast", "nothing", "x", .forward = forward }, { 0 }' \
+    "'nothing.fast' is of a mechanism that does not exist"
+mistake no_forward '{ "softmax.new", "softmax", "x" }, { 0 }' "'softmax.new' lacks .*forward"
+mistake no_brief '{ "softmax.new", "softmax", .forward = forward }, { 0 }' \
+    "'softmax.new' lacks .*brief"
+mistake spaces '{ "softmax new", "softmax", "x", .forward = forward }, { 0 }' \
+    "'softmax new' has a name of other than letters"
+mistake reserved '{ "reference", "softmax", "x", .forward = forward }, { 0 }' \
+    "'reference' has a name that means"
+mistake open_end '{ "softmax.new", "softmax", "x", .forward = forward }' \
+    'does not end with \{ 0 \}'
+mistake undefined '{ "softmax.new", "softmax", "x", .forward = nobody }, { 0 }' \
+    'undefined symbol: nobody'
+# A reference without its cost, and one that gives no numbers.
+changed() { # NAME SED
+    sed -E "$2" tests/plugin/example.c >"$work/$1.c"
+    ! cmp -s tests/plugin/example.c "$work/$1.c" &&
+        ${CC:-cc} -O2 -fopenmp -shared -fPIC -Ikernels "$work/$1.c" -o "$work/$1.so" 2>"$work/err"
+    check "$1.c compiles" $?
+}
+changed no_cost '/\.cost = cost,/d; s/^static void cost/void cost/'
+refused "$work/no_cost.so" "'average' lacks .cost"
+for fault in 'inf forward s|sum \* \(1 / \(double\)\(i \+ 1\)\)|sum / 0.|' \
+    'nan forward s|sum \* \(1 / \(double\)\(i \+ 1\)\)|i ? sum : NAN|;s|^#include <string.h>|&\n#include <math.h>|' \
+    'nan backward s|r->dout\[(.*)\] / \(double\)\(i \+ 1\)|0 * INFINITY|;s|^#include <string.h>|&\n#include <math.h>|'; do
+    read -r value pass edit <<<"$fault"
+    changed "$value-$pass" "$edit"
+    run 1 --plugin "$work/$value-$pass.so" verify --mechanism average
+    has "verify tells that the reference gives $value" \
+        "reference .*FAIL .*reference of 'average' gives $value in .* mend its $pass"
+    [ "$(grep -c FAIL "$work/out")" = 1 ]
+    check "verify tells it once" $?
+done
+run 1 --plugin "$work/inf-forward.so" sweep --kernel average --seq 32 --head-dim 8 \
+    --processes 1 --time 0.05 --out "$work/inf"
+test "$(statuses inf average.running)" = wrong &&
+    grep -q "\"reason\":\"the reference of 'average' gives inf" "$work/inf/journal.jsonl"
+check "a row of a wrong reference says so" $?
 run 3 --plugin "$plugin" --plugin "$plugin" list
 grep -q "'average' exists already" "$work/err"
 check "the same plugin twice is told" $?
+(cd "$work" && "$program" --plugin example.so list mechanisms) >"$work/out" 2>"$work/err"
+has "a plugin of this folder needs no ./" '^average '
+run 3 verify --kernel softmax.flash tests/golden/swin_w4_8x12_rpb.safetensors
+grep -q 'nothing was verified' "$work/err"
+check "verify of nothing says so" $?
 
 finish

@@ -660,6 +660,45 @@ static void prepbn_starts_and_ends(void **state)
     check_values_free(&p);
 }
 
+/* Costs of sparse patterns are counted by formulas; here the pairs one by one: those
+ * of the effective matrix that are not 0. */
+static void patterns_have_their_pairs(void **state)
+{
+    (void)state;
+    static const struct { const char *mechanism, *settings; } some[] = {
+        { "sparse_fixed", "grid=9 globals=4" },
+        { "sparse_fixed", "grid=9 globals=4 causal=1" },
+        { "sparse_fixed", "grid=29 window=5 globals=2" },
+        { "sparse_fixed", "grid=29 window=5 globals=5 causal=1" },
+        { "sparse_strided", "grid=31 window=4" },
+        { "sparse_strided", "grid=31 window=40 causal=1" },
+        { "sparse_sliding", "grid=37 window=5 dilation=3 globals=2" },
+        { "sparse_sliding", "grid=5 radius=9 dilation=2" },
+        { "sparse_bigbird", "grid=37 block=4 window=3 globals=2" },
+        { "sparse_bigbird", "grid=37 block=5 window=1 causal=1 seed=3" },
+        { "sparse_bigbird", "grid=10 block=4 window=3 globals=7 causal=1" },
+        { "masked", "grid=37 block=5 tokens_k=23" },
+        { "masked", "grid=11 block=50" },
+    };
+    for (size_t k = 0; k < sizeof some / sizeof *some; k++) {
+        check_values v = made(some[k].mechanism, some[k].settings);
+        const size_t n = att_tokens(&v.problem), m = att_keys(&v.problem);
+        double *a = calloc(n * m, sizeof *a), pairs = 0;
+        att_ref r = { .p = &v.problem, .q = v.in[0], .k = v.in[1], .v = v.in[2] };
+        att_cost cost;
+        assert_non_null(a);
+        for (int i = 0; i < v.parameters; i++) r.param[i] = v.param[i];
+        v.mechanism->rows(&r, 0, 0, ATT_PART_ATTENTION, 0, n, a);
+        for (size_t i = 0; i < n * m; i++) pairs += a[i] != 0;
+        v.mechanism->cost(&v.problem, ATT_FORWARD, &cost);
+        if (cost.pairs != pairs)
+            fail_msg("%s %s: %g pairs, the matrix has %g", some[k].mechanism,
+                     some[k].settings, cost.pairs, pairs);
+        free(a);
+        check_values_free(&v);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -667,6 +706,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(stripes_are_windows),
         cmocka_unit_test(masks_of_ones_are_softmax),
         cmocka_unit_test(masked_rows_are_zero),
+        cmocka_unit_test(patterns_have_their_pairs),
         cmocka_unit_test(bands_agree),
         cmocka_unit_test(biases_translate),
         cmocka_unit_test(strided_neighbourhoods_are_windows),

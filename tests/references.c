@@ -20,7 +20,7 @@ static const char *told(const att_mechanism *m, const att_problem *p)
 {
     static char text[ATT_NAME];
     const att_kernel kernel = { .name = m->name };
-    const att_entry entry = { &kernel, m, ATT_BASE };
+    const att_entry entry = { .kernel = &kernel, .mechanism = m };
     att_case_name(&entry, p, 1, ATT_FORWARD, text);
     return text;
 }
@@ -186,26 +186,18 @@ static void counts(void **state)
     for (int i = 0; i < s.count; i++) {
         check_values v;
         att_cost model, tally[2] = { { 0 } };
+        const att_cost *t = &tally[ATT_FORWARD];
+        char why[160];
         make(&v, m, &s.item[i], false);
         check_reference(&v, tally);
         check_values_free(&v);
+        tallies |= att_flops(t) > 0 || t->pairs > 0;
+        if (!check_cost(m, &s.item[i].problem, t, why, sizeof why))
+            fail_msg("%s: %s", told(m, &s.item[i].problem), why);
         m->cost(&s.item[i].problem, ATT_FORWARD, &model);
-        const att_cost *t = &tally[ATT_FORWARD];
-        if (att_flops(t) == 0 && t->pairs == 0) continue;
-        tallies = true;
-        const struct { const char *name; double model, counted; } c[] = {
-            { "mul_add", model.mul_add, t->mul_add },
-            { "add", model.add, t->add },
-            { "mul", model.mul, t->mul },
-            { "div", model.div, t->div },
-            { "exp", model.exp, t->exp },
-            { "pairs", model.pairs, t->pairs },
-        };
-        for (size_t k = 0; k < sizeof c / sizeof *c; k++)
-            if (fabs(c[k].model - c[k].counted) > 1e-9 * (1 + c[k].model))
-                fail_msg("%s: cost() says %.15g %s, %.15g were counted",
-                         told(m, &s.item[i].problem), c[k].model, c[k].name,
-                         c[k].counted);
+        if (att_flops(t) > 0 && t->pairs != model.pairs)
+            fail_msg("%s: cost() says %.15g pairs, %.15g were counted",
+                     told(m, &s.item[i].problem), model.pairs, t->pairs);
     }
     shapes_free(&s);
     if (!tallies) skip(); /* this reference does not count */
@@ -543,7 +535,7 @@ static void described(void **state)
     for (int i = 0; i < s.count; i++) {
         att_tensor t[ATT_PARAMS];
         const int n = att_parameters(m, &s.item[i].problem, t);
-        assert_in_range(n, 0, ATT_PARAMS);
+        assert_true(n >= 0 && n <= ATT_PARAMS);
         for (int a = 0; a < n; a++) {
             if (!t[a].name || !*t[a].name)
                 fail_msg("%s: parameter %d has no name",

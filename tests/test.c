@@ -1,10 +1,14 @@
-/* test.c - arguments of test programs. */
+/* test.c - arguments, running and counting of a test program. */
+#define TEST_C
 #include "test.h"
 
 #include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+size_t test_skips;
 
 static const char *pattern;
 
@@ -30,4 +34,60 @@ bool test_arguments(int argc, char **argv)
 bool test_selected(const char *name)
 {
     return !pattern || !fnmatch(pattern, name, 0);
+}
+
+const char *test_tmp(void)
+{
+    const char *folder = getenv("TMPDIR");
+    return folder && *folder && strlen(folder) < 150 ? folder : "/tmp";
+}
+
+/* ---- counts ---------------------------------------------------------------------- */
+
+static size_t begun, ended;
+
+/* Stands for a test: its state is the test itself.  One that fails or is skipped
+ * does not come back. */
+static void counted(void **state)
+{
+    const struct CMUnitTest *test = *state;
+    void *own = test->initial_state;
+    begun++;
+    test->test_func(&own);
+    ended++;
+}
+
+int test_run(const char *name, const struct CMUnitTest *tests, size_t count,
+             CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    struct CMUnitTest *list = calloc(count + 1, sizeof *list);
+    if (!list) return 1;
+    for (size_t i = 0; i < count; i++) {
+        if (tests[i].setup_func || tests[i].teardown_func) abort();
+        list[i].name = tests[i].name;
+        list[i].test_func = counted;
+        list[i].initial_state = (void *)(uintptr_t)&tests[i];
+    }
+    const int status = _cmocka_run_group_tests(name, list, count, setup, teardown);
+    size_t failed = begun - ended - test_skips;
+    if (status && !failed) failed = 1; /* of the group: its setup or teardown */
+    fflush(NULL);
+    printf("%zu passed, %zu failed, %zu skipped\n", ended, failed, test_skips);
+    free(list);
+    return failed > 0;
+}
+
+/* ---- a folder of a test's own ---------------------------------------------------- */
+
+bool test_folder(char *out, size_t size, const char *name)
+{
+    snprintf(out, size, "%s/attnbench-%s-XXXXXX", test_tmp(), name);
+    return mkdtemp(out) != NULL;
+}
+
+void test_folder_remove(const char *folder)
+{
+    char command[256];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    if (system(command)) perror(folder);
 }

@@ -15,4 +15,25 @@
 bool test_arguments(int argc, char **argv);
 bool test_selected(const char *name);
 
+/* The folder for temporary files: TMPDIR, or /tmp. */
+const char *test_tmp(void);
+
+/* Runs a group of tests as cmocka does, and closes with the line "N passed, N failed,
+ * N skipped" that tests/run adds up: our own counts, since what cmocka prints follows
+ * its version.  Returns the status for main().  cmocka's own ways to run a group and
+ * to skip a test lead here. */
+int test_run(const char *name, const struct CMUnitTest *tests, size_t count,
+             CMFixtureFunction setup, CMFixtureFunction teardown);
+extern size_t test_skips;
+#ifndef TEST_C
+#define _cmocka_run_group_tests test_run
+#undef skip
+#define skip() (test_skips++, _skip(__FILE__, __LINE__))
+#endif
+
+/* Makes a folder of a test's own (in TMPDIR, or /tmp), and removes it with all that
+ * is in it. */
+bool test_folder(char *out, size_t size, const char *name);
+void test_folder_remove(const char *folder);
+
 #endif

@@ -1,8 +1,8 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files numbers training evidence counters corpus zoo matrix models simd denormals properties references kernels
-TEST_SCRIPTS := golden random random_options readme cache evidence_sweep papi training_cli findings plugin cli faults layout peers slurm
+TEST_PROGRAMS := problem files process numbers training data evidence ledger counters corpus zoo matrix models simd denormals properties references kernels
+TEST_SCRIPTS := build golden random random_options readme figures cache evidence_sweep journal papi training_cli findings plugin cli faults limits layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
@@ -10,7 +10,7 @@ TEST_BUILT := $(TEST_PROGRAMS:%=$(B)/tests/%)
 
 $(TEST_BUILT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/test.o $(TEST_OBJECTS)
 	$(call say,link,$@)
-	$(Q)$(CC) $(COMMON) $(SANITIZE) -rdynamic $(filter %.o,$^) $(LDLIBS) -lcmocka -o $@
+	$(Q)$(LINK) $(filter %.o,$^) $(LDLIBS) $(shell $(PKG_CONFIG) --libs cmocka) -o $@
 # The vector vocabulary is compiled like kernels, once per level.
 $(B)/tests/simd: $(LEVELS:%=$(B)/tests/simd_level.%.o)
 -include $(LEVELS:%=$(B)/tests/simd_level.%.d)
@@ -19,7 +19,7 @@ PMU := $(B)/tests/papi/pmu
 $(B)/tests/counters: $(PMU).o
 $(PMU).so: $(PMU).o
 	$(call say,link,$@)
-	$(Q)$(CC) $(COMMON) $(SANITIZE) -shared $< -o $@
+	$(Q)$(CC) $(COMMON) $(LDFLAGS) -shared $< -o $@
 -include $(PMU).d
 # What the fuzzer feeds, played back.  It takes over argp's ways to end the program.
 FUZZ_TARGETS := suite journal casefile safetensors model npy png data options
@@ -31,14 +31,15 @@ $(B)/tests/corpus: LDLIBS += $(FUZZ_LDFLAGS)
 .SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/test.o
 -include $(TEST_BUILT:%=%.d) $(B)/tests/test.d
 
-.PHONY: test test-quick tests asan tsan
+.PHONY: test test-quick tests asan tsan distros
 tests: all $(TEST_BUILT) $(PMU).so
 
 test: deps
 	@$(MAKE) --no-print-directory $(JOBS) tests
 	@tests/run $(B) $(PROGRAM) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
-test-quick: tests
+test-quick:
+	@$(MAKE) --no-print-directory $(JOBS) tests
 	@QUICK=1 tests/run $(B) $(PROGRAM) $(TEST_QUICK)
 
 # Address and undefined behaviour; a leak is a failure too.
@@ -52,7 +53,7 @@ tsan-tools:
 	@mkdir -p build; printf '%s\n' 'int main(void) {' 'int n = 0;' \
 	    '#pragma omp parallel reduction(+ : n)' 'n++;' 'return n == 0; }' >build/tsan-try.c; \
 	if ! $(TSAN_CC) -fsanitize=thread -fopenmp build/tsan-try.c -o build/tsan-try 2>build/tsan-try.log || \
-	    ! OMP_TOOL_LIBRARIES=libarcher.so ARCHER_OPTIONS=verbose=1 TSAN_OPTIONS= build/tsan-try 2>&1 | \
+	    ! OMP_TOOL_LIBRARIES="$$($(TSAN_CC) -print-file-name=libarcher.so)" ARCHER_OPTIONS=verbose=1 TSAN_OPTIONS= build/tsan-try 2>&1 | \
 	    grep -q 'Archer detected'; then \
 	    echo "make tsan needs clang with ThreadSanitizer and its OpenMP with Archer;"; \
 	    echo "as root: apt-get install clang libomp-dev"; exit 3; fi
@@ -82,9 +83,14 @@ fuzz: fuzz-tools
 fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.alone.o $(FUZZ_LINKED)
 	$(call say,link,$@)
-	$(Q)$(CC) $(COMMON) -fsanitize=fuzzer,address,undefined -rdynamic $(filter %.o,$^) $(LDLIBS) $(FUZZ_LDFLAGS) -o $@
+	$(Q)$(LINK) -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(LDLIBS) $(FUZZ_LDFLAGS) -o $@
 $(B)/tests/fuzz/%.alone.o: tests/fuzz/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,$(CC),$@)
 	$(Q)$(CC) $(PLAIN) $(PKG_CFLAGS) -DFUZZ_ALONE -MMD -MP -c $< -o $@
 -include $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%.alone.d)
+
+# The README's two commands in fresh systems; half an hour for each of them.
+DISTROS ?= bookworm trixie testing
+distros:
+	@tests/distros.sh $(DISTROS)

@@ -912,8 +912,7 @@ int main(int argc, char **argv)
     struct CMUnitTest *tests = calloc(n + own, sizeof *tests);
     size_t count = 0;
     snprintf(folder, sizeof folder, "%s/attnbench-training-XXXXXX",
-             getenv("TMPDIR") && strlen(getenv("TMPDIR")) < 30 ? getenv("TMPDIR")
-                                                               : "/tmp");
+             strlen(test_tmp()) < 30 ? test_tmp() : "/tmp");
     if (!tests || !mkdtemp(folder)) return 1;
     for (size_t i = 0; i < own; i++)
         if (test_selected(engine[i].name)) tests[count++] = engine[i];

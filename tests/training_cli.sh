@@ -109,7 +109,7 @@ one 2 "checkpoint of another training" 'another training'
 train --data absent --out x
 status=$?
 one 2 "no such data" "no data set 'absent'"
-train --mechanism external --data documents --out x
+"$program" train --mechanism external --data documents --out x >out 2>err
 status=$?
 one 2 "no causal form" 'no causal form'
 train --task classify --out x

@@ -12,7 +12,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/attnbench-tsan.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 
 # Libraries that are not compiled with it (OpenMP itself, a BLAS) are not judged.
-export OMP_TOOL_LIBRARIES=libarcher.so ARCHER_OPTIONS=verbose=1
+OMP_TOOL_LIBRARIES=$(${CC:-clang} -print-file-name=libarcher.so)
+export OMP_TOOL_LIBRARIES ARCHER_OPTIONS=verbose=1
 export TSAN_OPTIONS="ignore_noninstrumented_modules=1 log_path=$work/report"
 
 # ThreadSanitizer of clang 14 dies now and then where addresses are random in 32

@@ -284,10 +284,10 @@ static void folded_norms(void **state)
 
 static void says(const char *text, const char *key)
 {
-    char path[64];
+    char path[200];
     zoo_model m;
     error e;
-    snprintf(path, sizeof path, "/tmp/zoo-%d.json", (int)getpid());
+    snprintf(path, sizeof path, "%s/zoo-%d.json", test_tmp(), (int)getpid());
     assert_int_equal(file_write(path, text, strlen(text), &e), 0);
     const int rc = zoo_read(&m, path, 0, NULL, &e);
     unlink(path);
@@ -335,6 +335,134 @@ static void wrong_files(void **state)
     says("{\"tokenizer\": [{\"conv\": 0}], \"levels\": [{\"depth\": 1, "
          "\"dim\": 8}]}",
          "\"conv\"");
+}
+
+/* What nobody would read. */
+static void unread_members(void **state)
+{
+    (void)state;
+    says("{" TOKENS ", \"qkv_bais\": false, \"levels\": []}", "\"qkv_bais\"");
+    says("{" TOKENS ", \"qkv_bias\": \"false\", \"levels\": []}",
+         "\"qkv_bias\"");
+    says("{" TOKENS ", \"norm_eps\": \"1e-6\", \"levels\": []}",
+         "\"norm_eps\"");
+    says("{\"tokenizer\": [{\"conv\": 4, \"strid\": 4}], \"levels\": "
+         "[{\"depth\": 1, \"dim\": 8}]}",
+         "\"strid\"");
+    says("{" TOKENS ", \"levels\": [{\"depth\": 1, \"dim\": 8, "
+         "\"position\": true, \"attention\": [{\"mechanism\": "
+         "\"softmax\"}]}]}",
+         "\"position\"");
+    says("{" TOKENS ", \"pool\": \"max\", \"levels\": [{\"depth\": 1, "
+         "\"dim\": 8, \"attention\": [{\"mechanism\": \"softmax\"}]}]}",
+         "\"pool\"");
+}
+
+/* ---- eps of norms ------------------------------------------------------- */
+
+/* By the papers' code: LayerNorm's default is 1e-5, vision transformers, PVT and
+ * ConvNeXt have 1e-6 in their blocks, norms of statistics 1e-5. */
+static void norm_eps(void **state)
+{
+    static const struct {
+        const char *model, *norm, *part; /* of the tensor's name             */
+        double eps, ln_eps;
+    } want[] = {
+        { "pvt_v2_b1", NULL, "patch_embed.1.norm", 1e-5, 1e-5 },
+        { "pvt_v2_b1", NULL, "downsample.0.norm", 1e-6, 1e-6 },
+        { "pvt_v2_b1", NULL, "downsample.2.norm", 1e-5, 1e-5 },
+        { "pvt_v2_b1", NULL, "attn.norm", 1e-5, 1e-5 },
+        { "pvt_v2_b1", NULL, "norm1", 1e-6, 1e-6 },
+        { "flatten_pvt_v2_b0", NULL, "downsample.2.norm", 1e-5, 1e-5 },
+        { "flatten_pvt_v2_b2", NULL, "norm2", 1e-6, 1e-6 },
+        { "pvt_t", NULL, "downsample.1.norm", 1e-5, 1e-5 },
+        { "pvt_s", NULL, "attn.norm", 1e-5, 1e-5 },
+        { "pvt_s", NULL, "norm1", 1e-6, 1e-6 },
+        { "flatten_pvt_t", NULL, "patch_embed.1.norm", 1e-5, 1e-5 },
+        { "flatten_pvt_s", NULL, "norm2", 1e-6, 1e-6 },
+        { "slab_pvt_t", NULL, "norm", 1e-5, 1e-6 },
+        { "slab_deit_t", NULL, "norm", 1e-5, 1e-6 },
+        { "slab_deit_s", "prepbn", "norm1", 1e-5, 1e-6 },
+        { "slab_deit_s", "layernorm", "norm1", 1e-6, 1e-6 },
+        { "deit_ti", "repbn", "norm1", 1e-5, 1e-6 },
+        { "pvt_t", "repbn", "patch_embed.1.norm", 1e-5, 1e-5 },
+        { "slab_swin_t", NULL, "norm", 1e-5, 1e-5 },
+        { "deit_s", NULL, "norm", 1e-6, 1e-6 },
+        { "convnext_t", NULL, "norm", 1e-6, 1e-6 },
+        { "swin_t", NULL, "norm", 1e-5, 1e-5 },
+        { "cswin_t", NULL, "norm", 1e-5, 1e-5 },
+        { "nat_iso_s", NULL, "norm", 1e-5, 1e-5 },
+        { "dinat_s_t", NULL, "norm", 1e-5, 1e-5 },
+    };
+    (void)state;
+    for (size_t k = 0; k < sizeof want / sizeof *want; k++) {
+        zoo_model m;
+        error e;
+        int seen = 0;
+        char *path = zoo_path(want[k].model, &e);
+        assert_non_null(path);
+        open_model(&m, path, want[k].norm);
+        free(path);
+        for (int i = 0; i < m.network.count; i++) {
+            const net_op *op = &m.network.ops[i];
+            if (!op->normalises || op->parameters == 0) continue;
+            const char *name = m.network.tensors[op->parameter[0]].name;
+            if (!strstr(name, want[k].part)) continue;
+            seen++;
+            if (op->problem.eps != want[k].eps ||
+                (want[k].norm && !strcmp(want[k].norm, "prepbn") &&
+                 op->problem.ln_eps != want[k].ln_eps))
+                fail_msg("%s: %s has eps %g, ln_eps %g", want[k].model, name,
+                         op->problem.eps, op->problem.ln_eps);
+        }
+        assert_true(seen > 0);
+        zoo_free(&m);
+    }
+}
+
+/* A small PVTv2 with weights that anyone can make again; what timm 1.0.31 says
+ * in double.  Projections before norms are small, so that their eps is felt: with
+ * 1e-6 everywhere the numbers differ by 0.04. */
+static void pvt_v2_of_timm(void **state)
+{
+    static const double want[] = { -3.39950318412384, 3.79165540810632,
+                                   -0.915720388567411, -2.94863589434921,
+                                   4.35051610931027, -1.70185006250837 };
+    (void)state;
+    zoo_model m;
+    error e;
+    open_model(&m, "tests/zoo/pvt_v2_timm.json", NULL);
+    const network *n = &m.network;
+    double *w = calloc(n->elements, sizeof *w);
+    double *x = calloc((size_t)n->ops[0].tokens * 3, sizeof *x);
+    assert_non_null(w);
+    assert_non_null(x);
+    for (int i = 0; i < n->tensor_count; i++) {
+        const net_tensor *t = &n->tensors[i];
+        const size_t length = strlen(t->name);
+        const bool norm = strstr(t->name, "norm") && length > 6 &&
+                          !strcmp(t->name + length - 6, "weight");
+        const bool small = strstr(t->name, ".conv.") ||
+                           strstr(t->name, ".attn.sr.");
+        double phase = 0;
+        for (const char *c = t->name; *c; c++) phase += *c;
+        for (size_t k = 0; k < t->elements; k++) {
+            const double s = sin(phase + 1.7 * (double)k);
+            w[t->offset + k] = norm ? 1 + 0.2 * s : small ? 0.02 * s : 0.3 * s;
+        }
+    }
+    for (int i = 0; i < n->ops[0].tokens * 3; i++)
+        x[i] = sin(0.05 * (i / 3) + i % 3);
+    net_f64 *run = net_f64_new(n, w, 1, 1, false, &e);
+    assert_non_null(run);
+    const double *y = net_f64_forward(run, x, NULL);
+    for (int i = 0; i < 6; i++)
+        if (!(fabs(y[i] - want[i]) < 1e-12))
+            fail_msg("class %d: %.15g, timm says %.15g", i, y[i], want[i]);
+    net_f64_free(run);
+    free(w);
+    free(x);
+    zoo_free(&m);
 }
 
 /* ---- checkpoints
@@ -387,7 +515,7 @@ static int write_checkpoint(const char *path, const network *n, const float *w,
 static void checkpoints(void **state)
 {
     (void)state;
-    char path[64];
+    char path[200];
     zoo_model m;
     error e;
     open_model(&m, "tests/zoo/swin_t.json", NULL);
@@ -395,7 +523,8 @@ static void checkpoints(void **state)
     float *w = random_weights(n);
     float *got = calloc(n->elements, sizeof *got);
     assert_non_null(got);
-    snprintf(path, sizeof path, "/tmp/zoo-%d.safetensors", (int)getpid());
+    snprintf(path, sizeof path, "%s/zoo-%d.safetensors", test_tmp(),
+             (int)getpid());
     assert_int_equal(write_checkpoint(path, n, w, n->tensor_count), 0);
     if (zoo_weights(&m, path, got, &e)) fail_msg("%s", e.text);
     assert_memory_equal(w, got, n->elements * sizeof *w);
@@ -403,6 +532,19 @@ static void checkpoints(void **state)
     assert_int_equal(write_checkpoint(path, n, w, n->tensor_count - 1), 0);
     assert_int_equal(zoo_weights(&m, path, got, &e), -1);
     assert_non_null(strstr(e.text, "head.fc.bias"));
+
+    /* another model's: it has one tensor more */
+    network more = *n;
+    net_tensor list[TENSORS];
+    assert_true(n->tensor_count < TENSORS);
+    memcpy(list, n->tensors, (size_t)n->tensor_count * sizeof *list);
+    list[n->tensor_count] = list[0];
+    strcpy(list[n->tensor_count].name, "levels.0.blocks.0.gamma1");
+    more.tensors = list;
+    more.tensor_count++;
+    assert_int_equal(write_checkpoint(path, &more, w, more.tensor_count), 0);
+    assert_int_equal(zoo_weights(&m, path, got, &e), -1);
+    assert_non_null(strstr(e.text, "gamma1"));
     unlink(path);
     free(w);
     free(got);
@@ -429,13 +571,14 @@ int main(int argc, char **argv)
         "pvt_t",          "flatten_pvt_t", "slab_pvt_t",     "pvt_v2",
         "cswin_t",        "flatten_cswin_t", "slab_cswin_t", "halonet_h1",
     };
-    enum { SMALL = sizeof small / sizeof *small, OTHERS = 7 };
+    enum { SMALL = sizeof small / sizeof *small, OTHERS = 10 };
     static char paths[SMALL][64];
     struct CMUnitTest tests[OTHERS + SMALL] = {
         cmocka_unit_test(integers),    cmocka_unit_test(printed_figures),
         cmocka_unit_test(rounding),    cmocka_unit_test(folded_norms),
         cmocka_unit_test(wrong_files), cmocka_unit_test(spelling),
-        cmocka_unit_test(checkpoints),
+        cmocka_unit_test(checkpoints), cmocka_unit_test(unread_members),
+        cmocka_unit_test(norm_eps),    cmocka_unit_test(pvt_v2_of_timm),
     };
     for (int i = 0; i < SMALL; i++) {
         snprintf(paths[i], sizeof paths[i], "tests/zoo/%s.json", small[i]);

@@ -217,7 +217,7 @@ def run_ours(a, g, threads, folder):
     if done.returncode:
         raise SystemExit(f"peers.py: {' '.join(command)}:\n{done.stderr}")
     with open(os.path.join(folder, "journal.jsonl")) as f:
-        rows = [json.loads(line) for line in f]
+        rows = [json.loads(line) for line in f if line.strip()]
     cases = [r for r in rows if r["kind"] == "case"]
     for r in cases:
         if r["status"] != "ok":
@@ -250,9 +250,13 @@ def run_peer(a, peer, g, threads, processors):
     return json.loads(done.stdout)
 
 
-def clean(one):
-    return [x for i, x in enumerate(one["ns"])
-            if i not in one["touched"]] or one["ns"]
+def clean(samples):
+    """As harness/clean.h: the clean samples of all rounds, if there are 3; all
+    samples, if fewer are clean.  Rounds left with none are left out."""
+    rounds = [[x for i, x in enumerate(s["ns"]) if i not in s["touched"]]
+              for s in samples]
+    few = sum(map(len, rounds)) < 3
+    return few, [r for r in ([s["ns"] for s in samples] if few else rounds) if r]
 
 
 def interval(draw, count=1000):
@@ -269,20 +273,20 @@ def resampled(rounds):
 
 
 def times(samples):
-    rounds = [clean(s) for s in samples]
+    unreliable, rounds = clean(samples)
     ns = [x for r in rounds for x in r]
     median = statistics.median(ns)
     lo, hi = interval(lambda: resampled(rounds))
     return {"median": median, "lo": lo, "hi": hi, "min": min(ns),
             "mad": statistics.median(abs(x - median) for x in ns),
             "n": len(ns), "touched": sum(len(s["touched"]) for s in samples),
-            "processes": len(samples), "stop": "time", "unreliable": False,
+            "processes": len(samples), "stop": "time", "unreliable": unreliable,
             "reason": None, "samples": samples}
 
 
 def peer_row(row, peer, samples):
     """The same problem, of another kernel; what is of our kernel alone goes."""
-    kept = ("kind", "schema", "env", "binary", "when", "mechanism", "family",
+    kept = ("kind", "schema", "env", "when", "mechanism", "family",
             "threads", "pass", "problem", "flop", "pairs", "binding")
     out = {k: row[k] for k in kept if k in row}
     out.update(case=peer + row["case"][row["case"].index("/"):], kernel=peer,
@@ -334,7 +338,7 @@ def rounds_of(a, g, threads):
 
 
 def summary_line(row, peer, mine, theirs):
-    m, t = [clean(s) for s in mine], [clean(s) for s in theirs]
+    m, t = clean(mine)[1], clean(theirs)[1]
     lo, hi = interval(lambda: resampled(t) / resampled(m))
     x, y = row["time_ns"]["median"], peer["time_ns"]["median"]
     share = row["roofline"].get("fraction")

@@ -20,7 +20,7 @@ def read(folder):
     path = both if os.path.exists(both) else os.path.join(folder,
                                                           "journal.jsonl")
     with open(path) as f:
-        rows = [json.loads(line) for line in f]
+        rows = [json.loads(line) for line in f if line.strip()]
     env = [r for r in rows if r["kind"] == "env"][-1]
     return env, [r for r in rows
                  if r["kind"] == "case" and r["status"] == "ok"]

@@ -119,7 +119,7 @@ static bool forward_rows(const att_call *c, const layout *x,
     const size_t n = x->n, rows = n - t0 < ROWS ? n - t0 : ROWS;
     const size_t end = aft_seen(c->p, t0 + rows - 1);
     float *mine = own(c, x), *sums = mine + x->sums, *e = mine + x->e;
-    float max[ROWS];
+    float max[ROWS] = { 0 };
     size_t ldw;
     const float *w = aft_bias_view(c, (float *)c->work + x->wv, t0, rows, 0,
                                    end, mine + x->rows, aft_round(n), &ldw);

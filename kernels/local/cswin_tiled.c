@@ -104,8 +104,8 @@ static void run_back(const cswin *x, size_t at, float *work, float *sum)
     float *v = work + token_floats(x) + dense_floats(x->slots, x->d, true);
     float *g = v + direct_up(x->slots * x->d);
     dense_backward(&d, work + token_floats(x));
-    dense_gather(d.dtype, d.v, s.token, d.keys, x->d, 1, v);
-    dense_gather(ATT_F32, d.g, s.token, d.keys, x->d, 1, g);
+    dense_gather(d.dtype, d.v, s.token, NULL, d.keys, x->d, 1, v);
+    dense_gather(ATT_F32, d.g, s.token, NULL, d.keys, x->d, 1, g);
     for (size_t i = 0; i < d.keys; i++)
         lepe_back(&s, v, g, NULL, i, d.dv, sum);
 }

@@ -33,6 +33,7 @@ typedef struct dense {
     float scale;             /* log2(e) times that of the logits              */
     const int32_t *query;    /* tokens; -1: a position without one            */
     const int32_t *key;
+    const float *pad_k, *pad_v; /* of positions without a token; NULL: 0      */
     int dtype;               /* of q, k, v and o                              */
     const void *q, *k, *v;   /* of the map                                    */
     void *o;
@@ -109,14 +110,15 @@ static inline const char *dense_reject(const att_problem *p, enum att_pass pass)
     return NULL;
 }
 
-/* to[i] = scale * from[index[i]], zeros where the index is negative. */
+/* to[i] = scale * from[index[i]]; where the index is negative, pad or zeros. */
 static inline void dense_gather(int dtype, const void *from,
-                                const int32_t *index, size_t n, size_t d,
-                                float scale, float *to)
+                                const int32_t *index, const float *pad,
+                                size_t n, size_t d, float scale, float *to)
 {
     for (size_t i = 0; i < n; i++, to += d) {
         if (index[i] < 0) {
-            memset(to, 0, d * sizeof *to);
+            if (pad) memcpy(to, pad, d * sizeof *to);
+            else memset(to, 0, d * sizeof *to);
             continue;
         }
         const float *row =
@@ -165,7 +167,7 @@ static inline void dense_queries(const dense *x, int dtype, const void *from,
 {
     const size_t n =
         x->queries - first < lanes ? x->queries - first : lanes;
-    dense_gather(dtype, from, x->query + first, n, x->d, scale, rows);
+    dense_gather(dtype, from, x->query + first, NULL, n, x->d, scale, rows);
     memset(rows + n * x->d, 0, (lanes - n) * x->d * sizeof *rows);
     planar_turn(rows, x->d, lanes, lanes, x->d, turned, lanes);
 }
@@ -256,7 +258,7 @@ static inline void dense_forward_row(dense *x, dense_scratch w, size_t i)
     float max;
     if (x->query[i] < 0) return;
     const size_t token = (size_t)x->query[i];
-    dense_gather(x->dtype, x->q, x->query + i, 1, d, x->scale, w.q);
+    dense_gather(x->dtype, x->q, x->query + i, NULL, 1, d, x->scale, w.q);
     for (size_t t = 0; t < x->keys; t++) w.s[t] = dot(w.q, w.k + t * d, d);
     x->rows = x->turned = w.q;
     if (x->bias) x->bias(x, i, 1, w.s);
@@ -280,8 +282,8 @@ static inline void dense_forward(dense *x, float *work)
     const dense_scratch w = dense_scratch_of(x->keys, x->d, work);
     size_t wide = x->queries;
     if (wide % VL && wide % VL <= DENSE_TAIL) wide -= wide % VL;
-    dense_gather(x->dtype, x->k, x->key, x->keys, x->d, 1, w.k);
-    dense_gather(x->dtype, x->v, x->key, x->keys, x->d, 1, w.v);
+    dense_gather(x->dtype, x->k, x->key, x->pad_k, x->keys, x->d, 1, w.k);
+    dense_gather(x->dtype, x->v, x->key, x->pad_v, x->keys, x->d, 1, w.v);
     for (size_t first = 0; first < wide;) {
         const size_t lanes = dense_group(wide - first);
         dense_forward_group(x, w, first, lanes);
@@ -366,8 +368,8 @@ static inline void dense_backward_group(dense *x, dense_scratch w,
 static inline void dense_backward(dense *x, float *work)
 {
     const dense_scratch w = dense_scratch_of(x->keys, x->d, work);
-    dense_gather(x->dtype, x->k, x->key, x->keys, x->d, 1, w.k);
-    dense_gather(x->dtype, x->v, x->key, x->keys, x->d, 1, w.v);
+    dense_gather(x->dtype, x->k, x->key, x->pad_k, x->keys, x->d, 1, w.k);
+    dense_gather(x->dtype, x->v, x->key, x->pad_v, x->keys, x->d, 1, w.v);
     for (size_t first = 0; first < x->queries;) {
         const size_t lanes = dense_group(x->queries - first);
         dense_backward_group(x, w, first, lanes);

@@ -203,6 +203,7 @@ typedef struct direct {
     const void *geometry;     /* the kernel's own                            */
     size_t maps, n, m, d;
     float scale;
+    const float *pad_k, *pad_v; /* of padding, [heads][d]; NULL: 0           */
     bool biased;              /* list() fills bias and tag                   */
     size_t most, most_back;   /* pairs of one query, of one key              */
     size_t pairs;             /* of a map                                    */
@@ -262,6 +263,22 @@ static inline direct_row direct_row_of(const direct *x, float **scores)
                          .extra = work + 4 * each };
 }
 
+static inline const float *direct_pad(const direct *x, const float *pad,
+                                      size_t map)
+{
+    return pad ? pad + map % (size_t)x->call->p->heads * x->d : NULL;
+}
+
+/* to += scale * (sum of the weights of padding) * pad, which may be NULL. */
+static inline void direct_add_pads(const direct *x, const direct_row *row,
+                                   const float *w, float scale,
+                                   const float *pad, float *to)
+{
+    float sum = 0;
+    for (size_t t = 0; t < row->pads; t++) sum += w[row->keys + t];
+    if (pad && row->pads) axpy(to, scale * sum, pad, x->d);
+}
+
 /* Logits of query i, in base 2. */
 static inline void direct_logits(const direct *x, size_t map, size_t i,
                                  const direct_row *row, float *s)
@@ -269,7 +286,9 @@ static inline void direct_logits(const direct *x, size_t map, size_t i,
     const float *q = (const float *)x->call->q + (map * x->n + i) * x->d;
     const float *k = (const float *)x->call->k + map * x->m * x->d;
     dots(q, k, row->key, row->keys, x->d, log2e * x->scale, s);
-    memset(s + row->keys, 0, row->pads * sizeof *s);
+    const float *pad = direct_pad(x, x->pad_k, map);
+    const float of_pad = pad ? log2e * x->scale * dot(q, pad, x->d) : 0;
+    for (size_t t = 0; t < row->pads; t++) s[row->keys + t] = of_pad;
     for (size_t t = 0; x->biased && t < row->keys + row->pads; t++)
         s[t] += simd_base2(row->bias[t]);
 }
@@ -292,6 +311,9 @@ static inline void direct_forward(const direct *x)
             combine(s, (const float *)c->v + map * x->m * x->d, row.key,
                     row.keys, x->d, sum > 0 ? 1 / sum : 0,
                     (float *)c->o + at * x->d);
+            direct_add_pads(x, &row, s, sum > 0 ? 1 / sum : 0,
+                            direct_pad(x, x->pad_v, map),
+                            (float *)c->o + at * x->d);
             float *save = c->save;
             if (save) save[at] = max, save[x->maps * x->n + at] = log2f(sum);
         }
@@ -328,7 +350,9 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     const size_t n = row->keys + row->pads;
     direct_logits(x, map, i, row, p);
     dots(g, v, row->key, row->keys, d, 1, ds);
-    memset(ds + row->keys, 0, row->pads * sizeof *ds);
+    const float *pad_v = direct_pad(x, x->pad_v, map);
+    const float of_pad = pad_v ? dot(g, pad_v, d) : 0;
+    for (size_t t = 0; t < row->pads; t++) ds[row->keys + t] = of_pad;
     for (size_t t = 0; t < n; t += VL) {
         const size_t left = n - t < VL ? n - t : VL;
         const vf e = v_exp2(v_load_n(p + t, left) - max - (none ? 0 : sum));
@@ -338,6 +362,9 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     if (x->grad->dq)
         combine(ds, k, row->key, row->keys, d, x->scale,
                 x->grad->dq + at * d);
+    if (x->grad->dq)
+        direct_add_pads(x, row, ds, x->scale, direct_pad(x, x->pad_k, map),
+                        x->grad->dq + at * d);
 }
 
 static inline void direct_key(const direct *x, direct_pairs a, size_t map,

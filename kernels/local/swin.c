@@ -4,8 +4,9 @@
  *                                                       [liu2021swin, eq. 4]
  *
  * As the authors' code does it: the map is padded at the right and bottom to a
- * multiple of the window (padding has k = v = 0, is never masked as such and
- * takes part in the softmax), rolled by -shift, and cut into windows.  With a
+ * multiple of the window (padding has the k and v of pad_k and pad_v [heads][d],
+ * in a network the biases of the projections, or 0; it is never masked as such
+ * and takes part in the softmax), rolled by -shift, and cut into windows.  With a
  * shift, pairs from different regions of the unrolled map get -100 added: not
  * -infinity, so logits that differ by more than that leak through.
  *
@@ -23,9 +24,12 @@
  */
 #include "../reference.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include <math.h>
 
-enum { RPB };
+enum { RPB, PAD_K, PAD_V };
 enum { WINDOW = 7 };
 
 static const double hidden = -100; /* added to pairs of different regions */
@@ -50,6 +54,12 @@ static axis axis_of(const att_problem *p, int a)
 static bool shifted(const att_problem *p)
 {
     return axis_of(p, 0).shift || axis_of(p, 1).shift;
+}
+
+static bool is_padded(const att_problem *p)
+{
+    return axis_of(p, 0).padded > p->grid.v[0] ||
+           axis_of(p, 1).padded > p->grid.v[1];
 }
 
 static int keys_of_window(const att_problem *p)
@@ -91,7 +101,14 @@ static int parameters(const att_problem *p, att_tensor *out)
             .std = 0.02,
             .logit = true,
         };
-    return 1;
+    for (int i = PAD_K; i <= PAD_V; i++)
+        out[i] = (att_tensor){ .name = i == PAD_K ? "pad_k" : "pad_v",
+                               .dims = 2,
+                               .dim = { is_padded(p) ? p->heads : 0,
+                                        p->head_dim },
+                               .fixed = true,
+                               .optional = true };
+    return 3;
 }
 
 static void cost(const att_problem *p, enum att_pass pass, att_cost *out)
@@ -144,7 +161,8 @@ static size_t pairs(const att_ref *r, int h, size_t i, ref_pair *out)
         for (int c = x0; c < x0 + wide; c++) {
             const int u = token_at(p, &rows, b), v = token_at(p, &columns, c);
             ref_pair *pair = &out[n++];
-            pair->key = u < 0 || v < 0 ? -1 : u * (ptrdiff_t)width + v;
+            pair->key = u < 0 || v < 0 ? (ptrdiff_t)att_tokens(p)
+                                       : u * (ptrdiff_t)width + v;
             pair->tag = (y - b + high - 1) * (2 * wide - 1) + x - c + wide - 1;
             pair->bias = 0;
             if (r->param[RPB])
@@ -179,24 +197,88 @@ static ref_visible visible(const att_ref *r)
     };
 }
 
+/* The same problem with one more key, that of all padding. */
+typedef struct with_pad {
+    att_problem p;
+    att_ref r;
+    double *k, *v, *dk, *dv;
+} with_pad;
+
+/* x [heads][n][d] and pad [heads][d] (NULL: 0) as [heads][n + 1][d]. */
+static double *append(const att_problem *p, const double *x, const double *pad)
+{
+    const size_t d = (size_t)p->head_dim, n = att_tokens(p) * d;
+    double *out = ref_new((size_t)p->heads * (n + d));
+    for (size_t h = 0; x && h < (size_t)p->heads; h++) {
+        memcpy(out + h * (n + d), x + h * n, n * sizeof *out);
+        if (pad) memcpy(out + h * (n + d) + n, pad + h * d, d * sizeof *out);
+    }
+    return out;
+}
+
+static void open_pad(with_pad *w, const att_ref *r)
+{
+    w->p = *r->p;
+    w->p.tokens_k = (int)att_tokens(r->p) + 1;
+    w->k = append(r->p, r->k, r->param[PAD_K]);
+    w->v = append(r->p, r->v, r->param[PAD_V]);
+    w->dk = append(r->p, NULL, NULL);
+    w->dv = append(r->p, NULL, NULL);
+    w->r = *r;
+    w->r.p = &w->p;
+    w->r.k = w->k;
+    w->r.v = w->v;
+    w->r.dk = w->dk;
+    w->r.dv = w->dv;
+}
+
+/* Adds the gradients of the real keys. */
+static void close_pad(with_pad *w, const att_ref *r)
+{
+    const size_t d = (size_t)r->p->head_dim, n = att_tokens(r->p) * d;
+    for (size_t h = 0; h < (size_t)r->p->heads; h++)
+        for (size_t i = 0; i < n; i++) {
+            if (r->dk) r->dk[h * n + i] += w->dk[h * (n + d) + i];
+            if (r->dv) r->dv[h * n + i] += w->dv[h * (n + d) + i];
+        }
+    free(w->k);
+    free(w->v);
+    free(w->dk);
+    free(w->dv);
+}
+
 static void forward(const att_ref *r)
 {
-    const ref_visible v = visible(r);
-    ref_attend(r, &v);
+    with_pad w;
+    open_pad(&w, r);
+    const ref_visible v = visible(&w.r);
+    ref_attend(&w.r, &v);
+    close_pad(&w, &(att_ref){ .p = r->p });
 }
 
 static void backward(const att_ref *r)
 {
-    const ref_visible v = visible(r);
-    ref_attend_backward(r, &v);
+    with_pad w;
+    open_pad(&w, r);
+    const ref_visible v = visible(&w.r);
+    ref_attend_backward(&w.r, &v);
+    close_pad(&w, r);
 }
 
 static void rows(const att_ref *r, int h, int ch, enum att_part part, size_t i0,
                  size_t i1, double *a)
 {
     (void)ch, (void)part;
-    const ref_visible v = visible(r);
-    ref_attend_rows(r, &v, h, i0, i1, a);
+    const size_t n = att_tokens(r->p);
+    with_pad w;
+    open_pad(&w, r);
+    const ref_visible v = visible(&w.r);
+    double *all = ref_new((i1 - i0) * (n + 1));
+    ref_attend_rows(&w.r, &v, h, i0, i1, all);
+    for (size_t i = 0; i < i1 - i0; i++)
+        memcpy(a + i * n, all + i * (n + 1), n * sizeof *a);
+    free(all);
+    close_pad(&w, &(att_ref){ .p = r->p });
 }
 
 ATT_MECHANISMS = {
@@ -211,7 +293,7 @@ ATT_MECHANISMS = {
                    "per axis, as timm: the window is at most as long as the map, "
                    "without a shift where it covers the axis\n"
                    "padded at the right and bottom to a multiple of the window: "
-                   "padding takes part with k = v = 0;\n"
+                   "padding takes part with k = pad_k, v = pad_v (or 0);\n"
                    "padding=zero: padded, then rolled (the authors' code for "
                    "detection); timm: rolled, then padded;\n"
                    "torchvision: a window longer than the map is not shortened, "

@@ -6,7 +6,7 @@
 #include "direct.h"
 #include "windows.h"
 
-enum { RPB };
+enum { RPB, PAD_K, PAD_V };
 
 static const float hidden = -100; /* added to pairs of different regions */
 
@@ -97,6 +97,8 @@ static direct direct_of(const att_call *c, const att_grad *g, const windows *m)
                  .m = m->n,
                  .d = m->d,
                  .scale = m->scale,
+                 .pad_k = c->param[PAD_K],
+                 .pad_v = c->param[PAD_V],
                  .biased = p->bias || m->shifted,
                  .most = m->slots,
                  .most_back = m->slots,

@@ -12,7 +12,7 @@
 #include "dense.h"
 #include "windows.h"
 
-enum { RPB };
+enum { RPB, PAD_K, PAD_V };
 
 typedef struct swin {
     windows m;
@@ -183,6 +183,8 @@ static void run_row(const swin *x, size_t at, float *work, float *sum)
                 .scale = log2e * x->m.scale,
                 .query = w.token,
                 .key = w.token,
+                .pad_k = windows_pad(c, PAD_K, map),
+                .pad_v = windows_pad(c, PAD_V, map),
                 .dtype = c->p->dtype,
                 .q = dense_at(c->p->dtype, c->q, base),
                 .k = dense_at(c->p->dtype, c->k, base),

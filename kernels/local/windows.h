@@ -66,6 +66,14 @@ static inline windows windows_of(const att_call *c)
     return x;
 }
 
+/* pad_k or pad_v of a map, or NULL where it has no padding. */
+static inline const float *windows_pad(const att_call *c, int which, size_t map)
+{
+    const size_t head = map % (size_t)c->p->heads;
+    const float *pad = c->param[which];
+    return pad ? pad + head * (size_t)c->p->head_dim : NULL;
+}
+
 static inline size_t windows_state_bytes(const windows *x)
 {
     size_t n = 0;

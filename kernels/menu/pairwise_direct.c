@@ -81,7 +81,7 @@ static scratch scratch_of(const att_call *c, int thread)
 static float dot(const float *a, const float *b, size_t n)
 {
     float sum = 0;
-    #pragma omp simd reduction(+ : sum)
+    #pragma omp simd simdlen(8) reduction(+ : sum)
     for (size_t c = 0; c < n; c++) sum += a[c] * b[c];
     return sum;
 }
@@ -89,7 +89,7 @@ static float dot(const float *a, const float *b, size_t n)
 static float square_distance(const float *a, const float *b, size_t n)
 {
     float sum = 0;
-    #pragma omp simd reduction(+ : sum)
+    #pragma omp simd simdlen(8) reduction(+ : sum)
     for (size_t c = 0; c < n; c++) sum += (a[c] - b[c]) * (a[c] - b[c]);
     return sum;
 }

@@ -133,7 +133,7 @@ static void linear_row(const att_call *c, const layout *x, const float *in,
     for (size_t j = 0; j < x->out; j++) {
         const float *w = c->param[W] + j * x->in;
         float sum = 0;
-        #pragma omp simd reduction(+ : sum)
+        #pragma omp simd simdlen(8) reduction(+ : sum)
         for (size_t i = 0; i < x->in; i++) sum += w[i] * in[i];
         y[j] = sum + c->param[B][j];
     }

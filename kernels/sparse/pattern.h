@@ -97,13 +97,15 @@ static inline size_t pattern_fixed(const pattern *x, size_t i, size_t j)
 static inline size_t pattern_blocks(const pattern *x, size_t i, size_t j)
 {
     const size_t b = x->block, from = i / b, blocks = (x->m + b - 1) / b;
+    const int chosen = x->kind == PATTERN_MASKED
+                           ? 0 : blocks_random(x->p, (int)from, (int)blocks);
     for (size_t to = j / b; to < blocks; to++) {
         const size_t away = from < to ? to - from : from - to;
         const bool visible =
             x->kind == PATTERN_MASKED
                 ? blocks_visible(x->p, (int)from, (int)to)
                 : away <= x->reach || from < x->globals || to < x->globals ||
-                      (int)to == blocks_random(x->p, (int)from, (int)blocks);
+                      (int)to == chosen;
         if (visible) return to * b > j ? to * b : j;
     }
     return x->m;
@@ -130,6 +132,140 @@ static inline size_t pattern_next(const pattern *x, size_t i, size_t j)
     case PATTERN_MASKED: next = pattern_blocks(x, i, j); break;
     }
     return next < x->m && !(x->causal && next > i) ? next : x->m;
+}
+
+/* ---- how many keys queries see -------------------------------------------- */
+
+/* Keys that at least one of the queries [from, to) sees, without walking along
+ * them: one function for each pattern. */
+
+enum { PATTERN_QUERIES = 64 }; /* most of them                              */
+
+static inline size_t pattern_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t pattern_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Numbers below `end` whose rest by l is at least `rest`. */
+static inline size_t pattern_rests(size_t end, size_t l, size_t rest)
+{
+    const size_t over = end % l;
+    return end / l * (l - rest) + (over > rest ? over - rest : 0);
+}
+
+static inline size_t pattern_keys_sliding(const pattern *x, size_t from,
+                                          size_t to)
+{
+    const size_t t = x->step, r = x->reach * t;
+    const size_t g = pattern_min(x->globals, x->m);
+    if (from < x->globals) return x->m;
+    size_t n = g;
+    for (size_t j = pattern_max(g, from > r ? from - r : 0);
+         j < pattern_min(x->m, to + r); j++) {
+        const size_t first = pattern_max(from, j > r ? j - r : 0);
+        const size_t last = pattern_min(to, j + r + 1);
+        n += first < last && (j + t - first % t) % t < last - first;
+    }
+    return n;
+}
+
+/* Keys of [first, end) that lie a multiple of l away from one of the queries:
+ * (j - from) mod l < to - from. */
+static inline size_t pattern_on_stride(size_t from, size_t to, size_t l,
+                                       size_t first, size_t end)
+{
+    if (first >= end) return 0;
+    if (to - from >= l) return end - first;
+    const size_t shift = l - from % l, low = first + shift, high = end + shift;
+    return (high - low) - (pattern_rests(high, l, to - from) -
+                           pattern_rests(low, l, to - from));
+}
+
+static inline size_t pattern_keys_strided(const pattern *x, size_t from,
+                                          size_t to)
+{
+    const size_t l = x->step, low = from + 1 > l ? from + 1 - l : 0;
+    const size_t n = to - low + pattern_on_stride(from, to, l, 0, low);
+    if (x->causal) return n;
+    const size_t high = pattern_min(x->m, to - 1 + l);
+    return n + high - to + pattern_on_stride(from, to, l, high, x->m);
+}
+
+static inline size_t pattern_keys_fixed(const pattern *x, size_t from,
+                                        size_t to)
+{
+    const size_t l = x->step, rest = x->reach < l ? l - x->reach : 0;
+    const size_t end = x->causal ? to : x->m, low = from / l * l;
+    const size_t high = pattern_min(end, (to - 1) / l * l + l);
+    return high - low + pattern_rests(low, l, rest) +
+           pattern_rests(end, l, rest) - pattern_rests(high, l, rest);
+}
+
+/* Of the blocks from `low` on, those that were chosen at random. */
+static inline size_t pattern_chosen(const pattern *x, size_t first, size_t last,
+                                    size_t blocks, size_t low, size_t *chosen)
+{
+    size_t n = 0;
+    for (size_t f = first; f <= last; f++) {
+        const size_t k = (size_t)blocks_random(x->p, (int)f, (int)blocks);
+        size_t i = 0;
+        while (i < n && chosen[i] != k) i++;
+        if (i == n && k >= low) chosen[n++] = k;
+    }
+    return n;
+}
+
+/* The first blocks, the band, and random ones outside both; if causal, all keys
+ * from the first query's block on are in the band. */
+static inline size_t pattern_keys_bigbird(const pattern *x, size_t from,
+                                          size_t to)
+{
+    const size_t b = x->block, blocks = (x->m + b - 1) / b;
+    const size_t first = from / b, last = (to - 1) / b;
+    const size_t end = x->causal ? to : x->m;
+    if (first < x->globals) return end;
+    size_t chosen[PATTERN_QUERIES];
+    const size_t low = pattern_max(x->globals,
+                                   first > x->reach ? first - x->reach : 0);
+    const size_t high = pattern_min(blocks, last + x->reach + 1);
+    const size_t more =
+        pattern_chosen(x, first, last, blocks, x->globals, chosen);
+    size_t n = x->globals * b + pattern_min(end, high * b) - low * b;
+    for (size_t i = 0; i < more; i++)
+        if (chosen[i] < low || (chosen[i] >= high && !x->causal))
+            n += pattern_min(x->m, (chosen[i] + 1) * b) - chosen[i] * b;
+    return n;
+}
+
+static inline size_t pattern_keys_masked(const pattern *x, size_t from,
+                                         size_t to)
+{
+    const size_t b = x->block;
+    size_t n = 0;
+    for (size_t k = 0; k * b < x->m; k++) {
+        size_t f = from / b;
+        while (f * b < to && !blocks_visible(x->p, (int)f, (int)k)) f++;
+        if (f * b < to) n += pattern_min(x->m, (k + 1) * b) - k * b;
+    }
+    return n;
+}
+
+/* Of the pattern of the problem; from < to <= from + PATTERN_QUERIES. */
+static inline size_t pattern_keys(const pattern *x, size_t from, size_t to)
+{
+    switch (x->kind) {
+    case PATTERN_SLIDING: return pattern_keys_sliding(x, from, to);
+    case PATTERN_STRIDED: return pattern_keys_strided(x, from, to);
+    case PATTERN_FIXED: return pattern_keys_fixed(x, from, to);
+    case PATTERN_BIGBIRD: return pattern_keys_bigbird(x, from, to);
+    case PATTERN_MASKED: return pattern_keys_masked(x, from, to);
+    }
+    return 0;
 }
 
 /* Whether the pairs may be other than those of the problem: then kernels make

@@ -112,7 +112,7 @@ static bool fixed_sees(const att_problem *p, int i, int j)
 
 static double fixed_count(const att_problem *p, int i)
 {
-    const int l = period_of(p), n = tokens(p), c = summary_of(p);
+    const int l = period_of(p), n = tokens(p), c = smaller(summary_of(p), l);
     const int block = i / l, blocks = (n + l - 1) / l;
     if (causal(p)) return i % l + 1 + (double)block * c;
     /* the last block may lack summary tokens */
@@ -133,29 +133,40 @@ static int global_blocks(const att_problem *p)
     return p->globals ? p->globals : 1;
 }
 
-/* Blocks of queries and of keys. */
-static bool bigbird_block(const att_problem *p, int from, int to)
+/* Blocks of queries and of keys; chosen: the random block of `from`. */
+static bool bigbird_block(const att_problem *p, int from, int to, int chosen)
 {
-    const int b = blocks_side(p), blocks = (tokens(p) + b - 1) / b;
     const int away = from < to ? to - from : from - to;
     return away <= band_of(p) / 2 || from < global_blocks(p) ||
-           to < global_blocks(p) || to == blocks_random(p, from, blocks);
+           to < global_blocks(p) || to == chosen;
+}
+
+static int bigbird_random(const att_problem *p, int from)
+{
+    const int b = blocks_side(p);
+    return blocks_random(p, from, (tokens(p) + b - 1) / b);
 }
 
 static bool bigbird_sees(const att_problem *p, int i, int j)
 {
+    const int from = i / blocks_side(p);
     return (!causal(p) || j <= i) &&
-           bigbird_block(p, i / blocks_side(p), j / blocks_side(p));
+           bigbird_block(p, from, j / blocks_side(p), bigbird_random(p, from));
 }
 
 static double bigbird_count(const att_problem *p, int i)
 {
-    const int b = blocks_side(p), n = tokens(p), blocks = (n + b - 1) / b;
-    double count = 0;
-    for (int to = 0; to < blocks; to++) {
-        const int end = smaller((to + 1) * b, causal(p) ? i + 1 : n);
-        if (end > to * b && bigbird_block(p, i / b, to)) count += end - to * b;
-    }
+    const int b = blocks_side(p), n = tokens(p), seen = causal(p) ? i + 1 : n;
+    const int from = i / b, chosen = bigbird_random(p, from);
+    const int g = global_blocks(p), reach = band_of(p) / 2;
+    const int first = from - reach > g ? from - reach : g;
+    if (from < g) return seen;
+    double count = (double)g * b;
+    for (int to = first; to <= from + reach && to * b < seen; to++)
+        count += smaller((to + 1) * b, seen) - to * b;
+    if (chosen >= g && (chosen < first || chosen > from + reach) &&
+        chosen * b < seen)
+        count += smaller((chosen + 1) * b, seen) - chosen * b;
     return count;
 }
 
@@ -265,11 +276,29 @@ static void fill_where(const att_problem *p, float *data,
             data[i * m + j] = sees(p, (int)i, (int)j);
 }
 
+/* Queries of a block see the same blocks of keys; if causal, each sees one key
+ * more than the one before it. */
+static double pairs_of_blocks(const att_problem *p,
+                              double (*count)(const att_problem *, int))
+{
+    const int b = blocks_side(p), n = tokens(p);
+    double pairs = 0;
+    for (int i = 0; i < n; i += b) {
+        const double rows = smaller(b, n - i);
+        pairs += rows * count(p, i) +
+                 (causal(p) ? rows * (rows - 1) / 2 : 0);
+    }
+    return pairs;
+}
+
 static void cost_where(const att_problem *p, enum att_pass pass, att_cost *out,
                        double (*count)(const att_problem *, int))
 {
     double pairs = 0;
-    for (int i = 0; i < tokens(p); i++) pairs += count(p, i);
+    if (count == bigbird_count || count == masked_count)
+        pairs = pairs_of_blocks(p, count);
+    else
+        for (int i = 0; i < tokens(p); i++) pairs += count(p, i);
     ref_attend_cost(p, (double)p->batch * p->heads * pairs, false, pass, out);
     att_tensor mask[ATT_PARAMS];
     parameters(p, mask);

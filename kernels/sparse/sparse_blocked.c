@@ -91,12 +91,9 @@ static size_t blocks_of(const pattern *x)
 
 static size_t count_keys(const pattern *x)
 {
-    size_t n = 0, key;
-    uint32_t bits;
-    for (size_t b = 0; b < blocks_of(x); b++) {
-        walk w = walk_of(x, b);
-        while (walk_on(&w, &key, &bits)) n++;
-    }
+    size_t n = 0;
+    for (size_t i = 0; i < x->n; i += QUERIES)
+        n += pattern_keys(x, i, min(i + QUERIES, x->n));
     return n;
 }
 

@@ -21,10 +21,7 @@ typedef struct lists {
 static size_t count_pairs(const pattern *x)
 {
     size_t pairs = 0;
-    for (size_t i = 0; i < x->n; i++)
-        for (size_t j = pattern_next(x, i, 0); j < x->m;
-             j = pattern_next(x, i, j + 1))
-            pairs++;
+    for (size_t i = 0; i < x->n; i++) pairs += pattern_keys(x, i, i + 1);
     return pairs;
 }
 

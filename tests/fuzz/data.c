@@ -1,5 +1,6 @@
 /* Data sets.  The first byte chooses the kind of file: pictures in IDX, those
- * packed, labels of a picture file that is well, CIFAR-10 records. */
+ * packed, labels of a picture file that is well, CIFAR-10 records, or whatever the
+ * bytes are found to be. */
 #include "fuzz.h"
 
 #include <stdlib.h>
@@ -21,7 +22,7 @@ static const char *pictures(void)
 
 static const char *make(uint8_t kind, const uint8_t *bytes, size_t size)
 {
-    switch (kind % 4) {
+    switch (kind % 5) {
     case 0:
         return fuzz_file("x-images-idx3-ubyte", bytes, size);
     case 1:
@@ -29,8 +30,10 @@ static const char *make(uint8_t kind, const uint8_t *bytes, size_t size)
     case 2:
         fuzz_file("x-labels-idx1-ubyte", bytes, size);
         return pictures();
-    default:
+    case 3:
         return fuzz_file("x.bin", bytes, size);
+    default:
+        return fuzz_file("x", bytes, size);
     }
 }
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char folder[64];
+static char folder[256];
 static pid_t owner;
 
 static void remove_folder(void)
@@ -32,8 +32,9 @@ const char *fuzz_folder(void)
 {
     if (*folder && owner == getpid()) return folder;
     const bool shm = access("/dev/shm", W_OK) == 0;
+    const char *other = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%s/attnbench-fuzz-XXXXXX",
-             shm ? "/dev/shm" : "/tmp");
+             shm ? "/dev/shm" : other && *other ? other : "/tmp");
     if (!mkdtemp(folder)) fuzz_fail("cannot make a folder");
     owner = getpid();
     atexit(remove_folder);

@@ -52,7 +52,7 @@ static void resume(const char *dir, const journal *before)
     journal_writer w;
     journal after;
     error e;
-    if (journal_open(&w, dir, &e) < 0) return;
+    if (journal_open(&w, dir, NULL, &e) < 0) return;
     journal_close(&w);
     const int rc = journal_read(&after, dir, &e);
     if (!before) {

@@ -47,6 +47,7 @@ static void reference_forward(const att_ref *r)
     REF_COUNT(r, add, (size_t)r->p->heads * n * d);
     REF_COUNT(r, mul, (size_t)r->p->heads * n * d);
     REF_COUNT(r, div, (size_t)r->p->heads * n);
+    REF_COUNT(r, pairs, (size_t)r->p->heads * n * (n + 1) / 2);
 }
 
 /* dv_j = sum_{i>=j} do_i / (i+1) */

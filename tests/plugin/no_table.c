@@ -1,2 +1,5 @@
 /* No table at all. */
-int att_plugin_abi = 1;
+#include "att.h"
+
+extern const int no_table;
+const int no_table = 1;
