@@ -173,6 +173,25 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
+/* Products of several huge tensors, or of one with large parameters, leave the
+ * range of floats: linear attention sums q k v, and raises q over softplus of a
+ * parameter to a power.  One input may be huge, no parameter is large. */
+static void keep_in_range(drawn *d)
+{
+    bool huge = false;
+    for (int i = 0; i < DRAW_DOUT; i++) {
+        if (d->kind[i] != INPUTS_HUGE) continue;
+        if (huge) d->kind[i] = INPUTS_NORMAL;
+        huge = true;
+    }
+    for (int i = DRAW_PARAMETERS; i < DRAW_TENSORS; i++) {
+        enum inputs_family *kind = &d->kind[i];
+        if (*kind == INPUTS_HUGE || *kind == INPUTS_LARGE ||
+            *kind == INPUTS_SHARP || (huge && *kind == INPUTS_OUTLIER))
+            *kind = INPUTS_NORMAL;
+    }
+}
+
 /* A third of the problems are normal throughout, in others half of the
  * tensors. */
 static void draw_values(drawn *d, uint64_t *s)
@@ -185,6 +204,9 @@ static void draw_values(drawn *d, uint64_t *s)
         const bool normal = plain || below(s, 2) == 0;
         d->kind[i] = together && !plain ? all : normal ? INPUTS_NORMAL : one;
     }
+    if (together && !plain && all == INPUTS_HUGE) /* any of them */
+        d->kind[below(s, DRAW_DOUT)] = INPUTS_NORMAL;
+    keep_in_range(d);
     for (int i = 0; i < DRAW_TENSORS; i++)
         if (!inputs_family_backward(d->kind[i])) d->grad = false;
 }
@@ -269,9 +291,9 @@ static int fill_parameter(const drawn *d, check_values *v, int i)
     if (!x) return -1;
     if (!has_kind(t) || kind == INPUTS_NORMAL || kind == INPUTS_MASKED)
         inputs_parameter(d->mechanism, &d->problem, i, t, d->seed, kind, x);
-    else /* products of two huge tensors would leave the range of floats */
-        inputs_fill(kind == INPUTS_HUGE ? INPUTS_LARGE : kind, ATT_F32, true,
-                    false, (size_t)t->dim[t->dims - 1], &seed, x, n);
+    else
+        inputs_fill(kind, ATT_F32, true, false, (size_t)t->dim[t->dims - 1],
+                    &seed, x, n);
     for (size_t k = 0; k < n; k++) v->param[i][k] = x[k];
     free(x);
     return 0;
