@@ -11,6 +11,12 @@
 #include "question.h"
 #include "roofline.h"
 
+static void *sure(void *p)
+{
+    if (!p) abort();
+    return p;
+}
+
 /* ---- outcome ------------------------------------------------------------- */
 
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
