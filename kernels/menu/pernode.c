@@ -15,6 +15,7 @@
  */
 #include "../reference.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -23,14 +24,14 @@
 /* ---- one row of weights --------------------------------------------------------------- */
 
 /* a = exp(l) / (sum exp(l) + eps), in place; shifted by the maximum so that no
- * exponential overflows. */
+ * exponential overflows.  All zeros where every l is -infinity. */
 static void softmax(const att_ref *r, double *a, size_t n, double eps)
 {
-    double max = -INFINITY, sum = 0;
+    double max = -DBL_MAX, sum = 0;
     for (size_t j = 0; j < n; j++) max = fmax(max, a[j]);
     for (size_t j = 0; j < n; j++) sum += a[j] = exp(a[j] - max);
     if (eps > 0) sum += eps * exp(-max);
-    for (size_t j = 0; j < n; j++) a[j] /= sum;
+    for (size_t j = 0; j < n; j++) a[j] = sum > 0 ? a[j] / sum : 0;
     REF_COUNT(r, add, 3 * n);
     REF_COUNT(r, exp, n);
     REF_COUNT(r, div, n);

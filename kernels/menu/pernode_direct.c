@@ -12,6 +12,7 @@
 #include "../att.h"
 #include "../simd.h"
 
+#include <float.h>
 #include <math.h>
 
 enum { LOGITS };
@@ -175,12 +176,12 @@ static void make_logits(const job *k, const piece *p)
     }
 }
 
-/* exp(l) / (sum exp(l) + eps), in place. */
+/* exp(l) / (sum exp(l) + eps), in place; all zeros where every l is -infinity. */
 static void softmax(float *a, size_t n, float eps)
 {
-    float max = a[0];
+    float max = -FLT_MAX;
     vf sums = v_zero();
-    for (size_t j = 1; j < n; j++) max = a[j] > max ? a[j] : max;
+    for (size_t j = 0; j < n; j++) max = a[j] > max ? a[j] : max;
     for (size_t j = 0; j < n; j += VL) {
         const size_t lanes = n - j < VL ? n - j : VL;
         const vf e = v_exp(v_max(v_load_n(a + j, lanes) - max, v_set1(-200)));
@@ -188,7 +189,7 @@ static void softmax(float *a, size_t n, float eps)
         v_store_n(a + j, e, lanes);
     }
     const float sum = v_sum(sums) + (eps > 0 ? eps * expf(-max) : 0);
-    for (size_t j = 0; j < n; j++) a[j] /= sum;
+    for (size_t j = 0; j < n; j++) a[j] = sum > 0 ? a[j] / sum : 0;
 }
 
 /* Share of a piece in the context. */

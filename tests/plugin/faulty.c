@@ -45,7 +45,7 @@ static void reference_backward(const att_ref *r)
 
 ATT_MECHANISMS = {
     { .name = "twice", .family = "example", .brief = "two times v",
-      .formula = "o = 2 v", .shape = shape, .cost = cost,
+      .formula = "o = 2 v", .map = "none", .shape = shape, .cost = cost,
       .forward = reference_forward, .backward = reference_backward },
     { 0 },
 };
