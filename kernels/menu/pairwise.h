@@ -50,6 +50,7 @@ static inline const float *pw_mask(const att_call *c, size_t i)
  * (softmax: none is singled out), second: that the scale comes from. */
 typedef struct pw_row {
     float shift, scale;
+    float below;  /* scale is 1 / below; divided by it, one's own share is 1 */
     size_t first, second;
     bool clamped; /* the scale does not depend on the scores                 */
 } pw_row;
@@ -98,7 +99,7 @@ static inline size_t pw_find(const float *s, size_t end, const float *mask,
 static inline __attribute__((unused)) pw_row
 pw_look(const att_problem *p, const float *s, size_t end, const float *mask)
 {
-    pw_row x = { .scale = 1, .first = (size_t)PW_NOBODY,
+    pw_row x = { .scale = 1, .below = 1, .first = (size_t)PW_NOBODY,
                  .second = (size_t)PW_NOBODY };
     vf most = v_set1(-INFINITY), least = v_set1(INFINITY), sum = v_zero();
     for (size_t j = 0; j < end; j += VL) {
@@ -133,7 +134,8 @@ pw_look(const att_problem *p, const float *s, size_t end, const float *mask)
         break;
     }
     x.clamped = below < PW_CLAMP;
-    x.scale = 1 / fmaxf(below, PW_CLAMP);
+    x.below = fmaxf(below, PW_CLAMP);
+    x.scale = 1 / x.below;
     return x;
 }
 
@@ -156,7 +158,7 @@ pw_weights(int how, pw_row *x, const float *s, size_t end, size_t n,
         case ATT_NORM_SIGMOID:
             y = v_sigmoid(v_min(v_max(y - x->shift, v_set1(-80)), v_set1(80)));
             break;
-        default: y = (y - x->shift) * x->scale;
+        default: y = (y - x->shift) / x->below;
         }
         y = v_select(sees, y, v_zero());
         sum += y;
