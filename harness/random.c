@@ -35,6 +35,7 @@ typedef struct state {
     const att_mechanism *const *mechanism;
     int mechanisms;
     bool *wanted, *verified; /* by entry                                     */
+    int chosen;              /* entries, of which some may be left out later */
     trial_verdict *verdict;
     total *total;            /* by mechanism                                 */
     sort *sorts;
@@ -503,13 +504,10 @@ static total print_table(const state *s)
 static int conclude(const state *s)
 {
     const total all = print_table(s);
-    int wanted = 0, verified = 0;
-    for (int i = 0; i < s->entries; i++) {
-        wanted += s->wanted[i];
-        verified += s->verified[i];
-    }
+    int verified = 0;
+    for (int i = 0; i < s->entries; i++) verified += s->verified[i];
     printf("seed %llu: %d of %d kernels at their levels verified; ",
-           (unsigned long long)s->o->seed, verified, wanted);
+           (unsigned long long)s->o->seed, verified, s->chosen);
     if (all.passed + all.failed == 0 && !s->findings)
         printf("nothing was verified\n");
     else if (s->findings) printf("%ld findings\n", s->findings);
@@ -521,12 +519,11 @@ static int conclude(const state *s)
 
 static int run(state *s)
 {
-    int able = 0;
     for (int i = 0; i < s->entries; i++) {
         s->wanted[i] = s->o->selected(&s->entry[i], s->o->arg);
-        able += s->wanted[i];
+        s->chosen += s->wanted[i];
     }
-    if (!able) {
+    if (!s->chosen) {
         fprintf(stderr, "attnbench verify: no kernel at any level of this "
                         "machine is chosen: nothing would be verified\n");
         return EXIT_GATE;
