@@ -10,6 +10,9 @@
 /* More than this is no digit that anybody may rely on. */
 #define OPEN 0.02
 
+/* Of the largest input: the weight that kernels may take for 0, or 0 for it. */
+#define LEAST 0x1p-110
+
 /* Of the usual size of its terms: where they cancel. */
 #define CANCELLED 1e-4
 
@@ -180,7 +183,7 @@ int bounds_make(bounds *b, const check_values *want, error *e)
     check_values twin = { 0 };
     *b = (bounds){ .want = want };
     int rc = run(&twin, want, normals, 1, FE_TONEAREST, e);
-    b->least = 4 * (double)FLT_MIN * fmin(largest_input(want), 1e30);
+    b->least = LEAST * fmin(largest_input(want), 1e30);
     for (int i = 0; !rc && i < want->outputs; i++) {
         const size_t n = want->output[i].elements;
         b->of[i] = malloc((n + 1) * sizeof(double));

@@ -24,8 +24,9 @@
  *     start from the stored o: there the precision is that of its storage.
  * flushed: the change when inputs below the normal floats are zero, for which a
  *     processor may take them.
- * least: what the storage cannot hold, and FLT_MIN times the largest input:
- *     kernels may flush what is below the normal range to zero.
+ * least: what the storage cannot hold, and 2^-110 times the largest input:
+ *     kernels may flush what is below the normal range to zero, and end sigmoids
+ *     at e^-80.
  *
  * moved, rounded and flushed cost six runs of the reference and are found only
  * when the bound without them does not hold.  Infinities have to be equal, but
