@@ -153,7 +153,7 @@ const char *inputs_family_name(enum inputs_family family)
         [INPUTS_DENORMAL] = "denormal",
         [INPUTS_HUGE] = "huge",
         [INPUTS_OUTLIER] = "outlier",
-        [INPUTS_MASKED] = "masked",
+        [INPUTS_MASKED] = "hidden pairs",
     };
     return names[family];
 }
