@@ -1,2 +1,2 @@
 /* No table at all. */
-int att_plugin_abi = 1;
+int att_plugin_abi = 2;
