@@ -27,23 +27,6 @@ static const struct {
     { "scale", "1", "none" },
 };
 
-/* Constants of definitions that have no field: a file that was made with another
- * one asks for another mechanism. */
-static const struct {
-    const char *key, *op;
-    double value;
-} constants[] = {
-    { "eps", "aft_full", 0 },         { "eps", "aft_local", 0 },
-    { "eps", "aft_simple", 0 },       { "eps", "aft_conv", 0 },
-    { "eps", "cosformer", 1e-6 },     { "eps", "efficient", 0 },
-    { "eps", "external", 1e-9 },      { "eps", "favor_pm", 1e-6 },
-    { "eps", "focused_linear", 1e-6 }, { "eps", "linear", 1e-6 },
-    { "eps", "pernode_pool", 1e-8 },  { "eps", "sla", 1e-6 },
-    { "eps", "sla_1d", 1e-6 },        { "mask_value", "swin", -100 },
-    { "momentum", "batchnorm", 0.1 }, { "momentum", "repbn", 0.1 },
-    { "momentum", "prepbn", 0.1 },    { "momentum", "repbn_fold", 0.1 },
-};
-
 /* Keys that follow from others if the mechanism has this field. */
 static const struct {
     const char *key;
@@ -96,38 +79,6 @@ static bool informs(const char *key, const char *value)
     return false;
 }
 
-/* The constant `key` of the file's problem; false if it has none. */
-static bool constant(const case_file *c, const char *key, double *value)
-{
-    const att_problem *p = &c->problem;
-    const char *op = c->mechanism->name;
-    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
-        if (!strcmp(key, constants[i].key) && !strcmp(op, constants[i].op)) {
-            *value = constants[i].value;
-            return true;
-        }
-    if (!strcmp(op, "performer")) {
-        const bool softmax = p->kernel_fn == ATT_FN_SOFTMAX;
-        *value = !strcmp(key, "kernel_eps")  ? (softmax ? 1e-4 : 1e-3)
-                 : att_at(&p->causal, 0, 0) ? 1e-6
-                                            : 0;
-        return !strcmp(key, "kernel_eps") || !strcmp(key, "eps");
-    }
-    if (strcmp(op, "pairwise")) return false;
-    if (!strcmp(key, "norm_eps")) {
-        *value = p->normalisation == ATT_NORM_L1 ||
-                         p->normalisation == ATT_NORM_MAX ||
-                         p->normalisation == ATT_NORM_MINMAX
-                     ? 1e-6
-                     : 0;
-        return true;
-    }
-    *value = p->similarity == ATT_COSINE || p->similarity == ATT_PEARSON ? 1e-8
-             : p->similarity == ATT_NEG_EUCLID                         ? 1e-12
-                                                                       : 0;
-    return !strcmp(key, "eps");
-}
-
 /* Keys that follow from others; they are held against them once all are read. */
 static bool implied(const char *key)
 {
@@ -152,7 +103,7 @@ static int check_constant(const case_file *c, const char *key,
 {
     double x;
     char meant[96];
-    if (!constant(c, key, &x)) {
+    if (!att_constant(c->mechanism, &c->problem, key, &x)) {
         /* a zero says that there is none */
         if (same_number(value, 0)) return 0;
         snprintf(meant, sizeof meant, "no %s: leave it out or set it to 0", key);

@@ -50,6 +50,7 @@ typedef struct check_values {
     bool grad;
     bool conditioned;              /* check_conditioning() was called        */
     bool constant;                 /* equal inputs are meant to be equal     */
+    bool huge;                     /* a result beside 0 may be all rounding  */
     size_t elements[ATT_SLOTS];    /* whole batch                            */
     double *in[3];                 /* NULL where the mechanism has none      */
     double *dout;                  /* NULL unless grad                       */

@@ -86,7 +86,8 @@ void inputs_fill(enum inputs_family family, int dtype, bool large,
 {
     for (size_t i = 0; i < n; i++) {
         const size_t row = i / channels, c = i % channels;
-        const float z = (float)att_normal(seed);
+        const float drawn = (float)att_normal(seed);
+        const float z = copysignf(fmaxf(fabsf(drawn), LEAST), drawn);
         switch (family) {
         case INPUTS_LARGE: out[i] = large ? LARGE * z : z; break;
         case INPUTS_SHARP: out[i] = large ? SHARP * z : z; break;
@@ -99,7 +100,7 @@ void inputs_fill(enum inputs_family family, int dtype, bool large,
         case INPUTS_TINY: out[i] = 1e-25f * z; break;
         case INPUTS_DENORMAL: out[i] = 1e-40f * z; break;
         case INPUTS_HUGE: out[i] = large ? at_most(dtype, 1e18f) * z : z; break;
-        default: out[i] = copysignf(fmaxf(fabsf(z), LEAST), z); break;
+        default: out[i] = z; break;
         }
     }
     if (family == INPUTS_OUTLIER && n && large) out[n / 2] = only ? 1e3f : 100;
@@ -156,7 +157,7 @@ const char *inputs_family_name(enum inputs_family family)
         [INPUTS_DENORMAL] = "denormal",
         [INPUTS_HUGE] = "huge",
         [INPUTS_OUTLIER] = "outlier",
-        [INPUTS_MASKED] = "masked",
+        [INPUTS_MASKED] = "hidden pairs",
         [INPUTS_SHARP] = "sharp",
     };
     return names[family];

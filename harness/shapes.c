@@ -295,11 +295,11 @@ static void add_family(maker *k, int i, int *turn)
     append(k, &p, *turn);
 }
 
-/* Every second problem again with unusual numbers, every sixth with halves;
+/* Two of five problems again with unusual numbers, every sixth with halves;
  * mechanisms of few problems see each family all the same. */
 static void add_families(maker *k)
 {
-    const int n = k->s->count, most = n / 2 + 1;
+    const int n = k->s->count, most = n * 2 / 5 + 1;
     const int count = most < INPUTS_FAMILIES ? INPUTS_FAMILIES : most;
     for (int i = 0, turn = 0; n && i < count; i++)
         add_family(k, (int)((long)i * n / count), &turn);

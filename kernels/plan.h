@@ -91,6 +91,11 @@ void att_case_name(const att_entry *e, const att_problem *p, int threads,
  * all mechanisms, then the mechanism's own. */
 const char *att_reject(const att_mechanism *m, const att_problem *p);
 
+/* A constant of the definition that has no field, by the name that files give it
+ * ("eps", "norm_eps", "momentum" ...); false if m has none of that name. */
+bool att_constant(const att_mechanism *m, const att_problem *p, const char *key,
+                  double *value);
+
 void att_shape_of(const att_mechanism *m, const att_problem *p,
                   enum att_slot slot, att_shape *out);
 /* Name of an input in case files, or NULL if the mechanism has none there. */

@@ -384,7 +384,9 @@ static void token_gradients(const job *k, enum pooling which,
     }
 }
 
-/* Adds a batch entry's gradient of the scores' parameters. */
+/* Adds a batch entry's gradient of the scores' parameters.  A bias is the same for
+ * all tokens of a softmax, which it leaves as it is: its gradient is 0, and a sum
+ * of rounded terms would not be. */
 static void merge_scores(const job *k, enum pooling which, size_t b)
 {
     const layout *x = &k->x;
@@ -398,7 +400,6 @@ static void merge_scores(const job *k, enum pooling which, size_t b)
                            (b * x->pieces.each + i) * x->wide + 2 * x->c;
         for (size_t t = 0; dw && t < x->heads * x->c; t++)
             dw[t] += sum[t] * (which == OF_K ? q[t % x->c] : 1);
-        if (db) axpy(db, 1, sum + x->heads * x->c, x->heads);
     }
 }
 

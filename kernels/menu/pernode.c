@@ -24,14 +24,15 @@
 /* ---- one row of weights --------------------------------------------------------------- */
 
 /* a = exp(l) / (sum exp(l) + eps), in place; shifted by the maximum so that no
- * exponential overflows.  All zeros where every l is -infinity. */
+ * exponential overflows.  Logits of -inf alone: zeros; those of +inf share it. */
 static void softmax(const att_ref *r, double *a, size_t n, double eps)
 {
-    double max = -DBL_MAX, sum = 0;
+    double max = -INFINITY, sum = 0;
     for (size_t j = 0; j < n; j++) max = fmax(max, a[j]);
-    for (size_t j = 0; j < n; j++) sum += a[j] = exp(a[j] - max);
-    if (eps > 0) sum += eps * exp(-max);
-    for (size_t j = 0; j < n; j++) a[j] = sum > 0 ? a[j] / sum : 0;
+    for (size_t j = 0; j < n; j++)
+        sum += a[j] = isinf(max) ? max > 0 && a[j] == max : exp(a[j] - max);
+    if (eps > 0 && max > -INFINITY) sum += eps * exp(-max);
+    for (size_t j = 0; j < n; j++) a[j] /= sum > 0 ? sum : 1;
     REF_COUNT(r, add, 3 * n);
     REF_COUNT(r, exp, n);
     REF_COUNT(r, div, n);

@@ -179,8 +179,9 @@ static void make_logits(const job *k, const piece *p)
 /* exp(l) / (sum exp(l) + eps), in place; all zeros where every l is -infinity. */
 static void softmax(float *a, size_t n, float eps)
 {
-    float max = -FLT_MAX;
+    float max = V_LOWEST; /* of -infinity alone: zeros */
     vf sums = v_zero();
+    for (size_t j = 0; j < n; j++) a[j] = a[j] < -V_LOWEST ? a[j] : -V_LOWEST;
     for (size_t j = 0; j < n; j++) max = a[j] > max ? a[j] : max;
     for (size_t j = 0; j < n; j += VL) {
         const size_t lanes = n - j < VL ? n - j : VL;
@@ -188,8 +189,9 @@ static void softmax(float *a, size_t n, float eps)
         sums += v_first(e, lanes);
         v_store_n(a + j, e, lanes);
     }
-    const float sum = v_sum(sums) + (eps > 0 ? eps * expf(-max) : 0);
-    for (size_t j = 0; j < n; j++) a[j] = sum > 0 ? a[j] / sum : 0;
+    const bool any = max > V_LOWEST || v_sum(sums) > 0;
+    const float sum = v_sum(sums) + (eps > 0 && any ? eps * expf(-max) : 0);
+    for (size_t j = 0; j < n; j++) a[j] /= sum > 0 ? sum : 1;
 }
 
 /* Share of a piece in the context. */
@@ -328,7 +330,7 @@ static void softmax_backward(const job *k, size_t map)
         along += (double)a[j] * da[j];
         sum += a[j];
     }
-    if (k->kind != FROM_POOL) along /= sum;
+    if (k->kind != FROM_POOL && sum > 0) along /= sum;
     for (size_t j = 0; j < k->x.n; j++)
         da[j] = (float)(a[j] * (da[j] - along));
 }
