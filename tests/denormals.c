@@ -184,7 +184,7 @@ static void mode_is_the_kernels(void **state)
                                 .prepare = mode_forward,
                                 .forward = mode_forward,
                                 .backward = mode_backward };
-    const att_entry entry = { &kernel, m, ATT_V2 };
+    const att_entry entry = { .kernel = &kernel, .mechanism = m, .level = ATT_V2 };
     const att_problem p = att_problem_default;
     int before = 0;
     if (!has_denormals()) fail_msg("the test has no denormals to lose");

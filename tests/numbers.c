@@ -501,7 +501,8 @@ static void checks_can_fail(void **state)
     kernel.forward = spoiled_forward;
     kernel.backward = spoiled_backward;
     kernel.reject = reject_odd;
-    const att_entry entry = { &kernel, right->mechanism, right->level };
+    const att_entry entry = { .kernel = &kernel, .mechanism = right->mechanism,
+                              .level = right->level };
     att_problem p = att_problem_default;
     check_result result;
     error e;

@@ -15,7 +15,6 @@
  */
 #include "../reference.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 

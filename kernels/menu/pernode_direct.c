@@ -12,7 +12,6 @@
 #include "../att.h"
 #include "../simd.h"
 
-#include <float.h>
 #include <math.h>
 
 enum { LOGITS };
