@@ -42,6 +42,7 @@
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
 typedef float vf_unaligned
     __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef int32_t vi_unaligned
@@ -299,7 +300,8 @@ SIMD_INLINE vf simd_exp2_parts(vf r, vf n, simd_mask normal)
 #if defined SIMD_AVX512
     return (vf)_mm512_maskz_scalef_ps(normal, (__m512)p, (__m512)n);
 #else
-    return (vf)(((vi)p + (__builtin_convertvector(n, vi) << 23)) & normal);
+    const vu power = (vu)__builtin_convertvector(n, vi) << 23;
+    return (vf)(((vu)p + power) & (vu)normal);
 #endif
 }
 

@@ -9,7 +9,6 @@
 #include "simd.h"
 
 typedef uint16_t vh __attribute__((vector_size(VL * 2)));
-typedef uint32_t vu __attribute__((vector_size(VL * 4)));
 
 SIMD_INLINE vh vh_load(const uint16_t *p)
 {

@@ -91,6 +91,7 @@ static void exponentials(void **state)
     assert_true(isinf(at(s->exp2, 1e30f)));
     assert_true(at(s->exp, 0) == 1);
     assert_true(at(s->exp, -105) == 0);
+    assert_true(at(s->exp, -2000) == 0 && at(s->exp2, -3000) == 0);
     assert_true(at(s->exp, -1e30f) == 0);
     assert_true(at(s->exp, -INFINITY) == 0);
     assert_true(isnan(at(s->exp, NAN)));
