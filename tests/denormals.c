@@ -22,8 +22,8 @@ enum { ENTRIES = 2048, BLOCKS = 512 };
 /* ---- blocks that a call was given ------------------------------------------------ */
 
 /* Every block is looked at when it is given back.  Small integers have the bits of
- * small denormals: only words from LEAST on count.  Scratch may hold larger ones
- * and tables of bytes: there one word in SCRATCH is allowed, since a kernel that
+ * small denormals: only words from LEAST on count.  Scratch may hold larger ones,
+ * addresses and tables of bytes: there one word in SCRATCH is allowed, since a kernel that
  * computes with denormals leaves thousands.  State is made before there are
  * inputs. */
 enum { LEAST = 1 << 20, NORMAL = 1 << 23, SCRATCH = 1024 };
@@ -43,13 +43,20 @@ static void *take(size_t bytes)
     return x;
 }
 
+/* The lower half of a pointer, whose upper half is a small number. */
+static bool is_address(const uint32_t *word, size_t i, size_t count)
+{
+    return i % 2 == 0 && i + 1 < count && word[i + 1] && word[i + 1] < 0x10000;
+}
+
 static long count_denormals(const void *x, size_t bytes)
 {
     const uint32_t *word = x;
+    const size_t count = bytes / sizeof *word;
     long n = 0;
-    for (size_t i = 0; i < bytes / sizeof *word; i++) {
+    for (size_t i = 0; i < count; i++) {
         const uint32_t size = word[i] & 0x7fffffff;
-        n += size >= LEAST && size < NORMAL;
+        n += size >= LEAST && size < NORMAL && !is_address(word, i, count);
     }
     return n;
 }
