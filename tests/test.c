@@ -46,33 +46,52 @@ const char *test_tmp(void)
 
 static size_t begun, ended;
 
-/* Stands for a test: its state is the test itself.  One that fails or is skipped
- * does not come back. */
+/* Stands for a test as its state. */
+typedef struct wrapped {
+    const struct CMUnitTest *test;
+    void *own; /* the test's own state */
+} wrapped;
+
+static int set_up(void **state)
+{
+    wrapped *w = *state;
+    return w->test->setup_func ? w->test->setup_func(&w->own) : 0;
+}
+
+/* One that fails or is skipped does not come back. */
 static void counted(void **state)
 {
-    const struct CMUnitTest *test = *state;
-    void *own = test->initial_state;
+    wrapped *w = *state;
     begun++;
-    test->test_func(&own);
+    w->test->test_func(&w->own);
     ended++;
+}
+
+static int tear_down(void **state)
+{
+    wrapped *w = *state;
+    return w->test->teardown_func ? w->test->teardown_func(&w->own) : 0;
 }
 
 int test_run(const char *name, const struct CMUnitTest *tests, size_t count,
              CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     struct CMUnitTest *list = calloc(count + 1, sizeof *list);
-    if (!list) return 1;
+    wrapped *all = calloc(count + 1, sizeof *all);
+    if (!list || !all) return 1;
     for (size_t i = 0; i < count; i++) {
-        if (tests[i].setup_func || tests[i].teardown_func) abort();
-        list[i].name = tests[i].name;
-        list[i].test_func = counted;
-        list[i].initial_state = (void *)(uintptr_t)&tests[i];
+        all[i] = (wrapped){ &tests[i], tests[i].initial_state };
+        list[i] = (struct CMUnitTest){ .name = tests[i].name, .test_func = counted,
+                                       .setup_func = set_up,
+                                       .teardown_func = tear_down,
+                                       .initial_state = &all[i] };
     }
     const int status = _cmocka_run_group_tests(name, list, count, setup, teardown);
     size_t failed = begun - ended - test_skips;
     if (status && !failed) failed = 1; /* of the group: its setup or teardown */
     fflush(NULL);
     printf("%zu passed, %zu failed, %zu skipped\n", ended, failed, test_skips);
+    free(all);
     free(list);
     return failed > 0;
 }

@@ -281,6 +281,24 @@ static void rows(const att_ref *r, int h, int ch, enum att_part part, size_t i0,
     close_pad(&w, &(att_ref){ .p = r->p });
 }
 
+/* What falls on padding adds that weight of pad_v. */
+static void affine(const att_ref *r, int h, int ch, size_t i, double *gain,
+                   double *offset)
+{
+    const size_t n = att_tokens(r->p), d = (size_t)r->p->head_dim;
+    *gain = 1;
+    *offset = 0;
+    if (!r->param[PAD_V]) return;
+    with_pad w;
+    open_pad(&w, r);
+    const ref_visible v = visible(&w.r);
+    double *all = ref_new(n + 1);
+    ref_attend_rows(&w.r, &v, h, i, i + 1, all);
+    *offset = all[n] * r->param[PAD_V][(size_t)h * d + (size_t)ch];
+    free(all);
+    close_pad(&w, &(att_ref){ .p = r->p });
+}
+
 ATT_MECHANISMS = {
     {
         .name = "swin",
@@ -299,7 +317,8 @@ ATT_MECHANISMS = {
                    "torchvision: a window longer than the map is not shortened, "
                    "the map is padded to it",
         .map = "the softmax weights; zero outside the windows; on a padded map "
-               "the weight that falls on padding is missing from the row",
+               "the weight that falls on padding is missing from the row "
+               "(with pad_v it is the offset of the output)",
         .paper_cost = "4 h w C^2 + 2 M^2 h w C multiply-adds (Swin paper), with "
                       "all four projections, softmax not counted, h w after "
                       "padding; ours: the two products as 2 FLOPs a "
@@ -315,6 +334,7 @@ ATT_MECHANISMS = {
         .forward = forward,
         .backward = backward,
         .rows = rows,
+        .affine = affine,
     },
     { 0 },
 };
