@@ -1,6 +1,7 @@
 #include "check.h"
 
 #include <float.h>
+#include <fenv.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -234,35 +235,69 @@ void check_jitter(double *to, const double *from, size_t n, bool constant,
     }
 }
 
-int check_conditioning(check_values *v, error *e)
+static double float_unit(int dtype)
 {
+    return dtype == ATT_F16 ? 0x1p-11 : dtype == ATT_BF16 ? 0x1p-8 : 0x1p-24;
+}
+
+/* Inputs of v, as they are or moved. */
+static void move_inputs(check_values *to, const check_values *v, bool jitter)
+{
+    const double *from[3 + ATT_PARAMS + 1];
+    double *at[3 + ATT_PARAMS + 1];
+    size_t n[3 + ATT_PARAMS + 1];
+    int count = 0;
+    for (enum att_slot s = ATT_Q; s <= ATT_V; s++, count++)
+        from[count] = v->in[s], at[count] = to->in[s], n[count] = v->elements[s];
+    for (int i = 0; i < v->parameters; i++, count++)
+        from[count] = v->param[i], at[count] = to->param[i],
+        n[count] = att_elements(&v->parameter[i]);
+    from[count] = v->dout, at[count] = to->dout, n[count] = v->elements[ATT_O];
+    for (int i = 0; i <= count; i++) {
+        const int parameter = i - 3;
+        const bool fixed = parameter >= 0 && parameter < v->parameters &&
+                           v->parameter[parameter].fixed;
+        if (!from[i] || !at[i]) continue;
+        if (jitter && !fixed)
+            check_jitter(at[i], from[i], n[i], v->constant, (uint64_t)i);
+        else memcpy(at[i], from[i], n[i] * sizeof *from[i]);
+    }
+}
+
+/* Raises shaky by what moving inputs, or (another rounding) rounding up or down in
+ * all operations of the reference, changes.  The latter is a double's: a float's
+ * (gradients start from the stored o) is so many times as coarse.  A quarter: what
+ * rounds at random adds up to less than what always rounds one way. */
+static int change_of(check_values *v, int rounding, error *e)
+{
+    const bool jitter = rounding == FE_TONEAREST;
     check_values moved;
-    int rc = check_values_make(&moved, v->mechanism, &v->problem, v->grad, e);
+    const int rc =
+        check_values_make(&moved, v->mechanism, &v->problem, v->grad, e);
     if (!rc) {
-        for (enum att_slot s = ATT_Q; s <= ATT_V; s++)
-            if (v->in[s])
-                check_jitter(moved.in[s], v->in[s], v->elements[s], v->constant,
-                             s);
-        for (int i = 0; i < v->parameters; i++)
-            if (v->param[i] && v->parameter[i].fixed)
-                memcpy(moved.param[i], v->param[i],
-                       att_elements(&v->parameter[i]) * sizeof(double));
-            else if (v->param[i])
-                check_jitter(moved.param[i], v->param[i],
-                             att_elements(&v->parameter[i]), v->constant,
-                             ATT_SLOTS + (uint64_t)i);
-        if (v->grad)
-            check_jitter(moved.dout, v->dout, v->elements[ATT_O], v->constant,
-                         ATT_O);
+        move_inputs(&moved, v, jitter);
+        fesetround(rounding);
         check_reference(&moved, NULL);
-        for (int i = 0; i < v->outputs; i++)
-            v->output[i].shaky = check_difference(
-                moved.output[i].value, v->output[i].value,
-                v->output[i].elements);
+        fesetround(FE_TONEAREST);
+    }
+    for (int i = 0; !rc && i < v->outputs; i++) {
+        check_output *w = &v->output[i];
+        const double unit = float_unit(w->gradient ? v->problem.dtype : ATT_F32);
+        const double weight = jitter ? 1 : unit / 0x1p-53 / 4;
+        w->shaky = fmax(w->shaky, weight * check_difference(moved.output[i].value,
+                                                            w->value, w->elements));
     }
     check_values_free(&moved);
-    v->conditioned = rc == 0;
     return rc;
+}
+
+int check_conditioning(check_values *v, error *e)
+{
+    for (int i = 0; i < v->outputs; i++) v->output[i].shaky = 0;
+    const bool failed = change_of(v, FE_TONEAREST, e) ||
+                        change_of(v, FE_UPWARD, e) || change_of(v, FE_DOWNWARD, e);
+    v->conditioned = !failed;
+    return failed ? -1 : 0;
 }
 
 /* ---- kernel ---------------------------------------------------------------------- */

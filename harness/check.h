@@ -97,8 +97,9 @@ void check_jitter(double *to, const double *from, size_t n, bool constant,
 
 /* Estimates into output[].shaky how far each result moves (on the scale of
  * check_difference) when every input moves by half a float's precision at
- * random: what an exact kernel with float inside cannot be blamed for.  Costs
- * another run of the reference. */
+ * random, and what sums that cancel inside make of a float's rounding: what an
+ * exact kernel with float inside cannot be blamed for.  Costs three more runs of
+ * the reference. */
 int check_conditioning(check_values *v, error *e);
 
 /* Where the buffers of a call come from; aligned to ATT_ALIGN.  Tests give

@@ -13,7 +13,8 @@ typedef struct tensors {
     unfused u;
     float *level;  /* exp: [maps][d]                                        */
     float *spread; /* exp, causal: [maps], 1 where pairs are needed         */
-    float *scratch; /* then [threads][d]                                    */
+    float *scratch, *scratch_backward; /* then [threads][d]: backward must not
+                                          write to what forward has kept     */
 } tensors;
 
 static tensors lay_out(const att_problem *p, int threads, arena *forward,
@@ -32,6 +33,7 @@ static tensors lay_out(const att_problem *p, int threads, arena *forward,
     if (!t.u.causal) return t;
     t.spread = arena_take(forward, t.u.maps);
     t.scratch = arena_take(forward, (size_t)threads * t.u.f);
+    t.scratch_backward = arena_take(backward, (size_t)threads * t.u.f);
     return t;
 }
 
@@ -115,7 +117,8 @@ static void backward(const att_call *c, const att_grad *g)
     unfused_backward(u, c->v, g->dout, g->dv);
     unmap(&t, c->p->feature_map, u->q, u->dq, u->maps * u->n * u->f, g->dq);
     unmap(&t, c->p->feature_map, u->k, u->dk, u->maps * u->m * u->f, g->dk);
-    if (t.spread) exponential_spread_maps(c, g, t.spread, t.scratch, u->f);
+    if (t.spread)
+        exponential_spread_maps(c, g, t.spread, t.scratch_backward, u->f);
 }
 
 ATT_KERNELS = {
