@@ -45,14 +45,15 @@ bad() {
     fi
 }
 
-# good ARGUMENT... - exits with 0 and says nothing on stderr.
+# good ARGUMENT... - exits with 0 and says nothing on stderr, but how busy the
+# machine is.
 good() {
     local status
     (cd "$work" && timeout 60 "$program" "$@" >out 2>err </dev/null)
     status=$?
     if [ "$status" != 0 ]; then fail "$*" "exit code $status"
     elif [ ! -s "$work/out" ]; then fail "$*" "no output"
-    elif [ -s "$work/err" ]; then fail "$*" "says something on stderr"
+    elif grep -v '^! ' "$work/err"; then fail "$*" "says something on stderr"
     else passed=$((passed + 1)); fi
 }
 

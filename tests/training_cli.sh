@@ -18,10 +18,13 @@ small=(--data leaves --dim 16 --heads 2 --depth 2 --mlp 16 --patch 8 --batch 8
 train() {
     "$program" train "${small[@]}" "$@" >out 2>err </dev/null
 }
-# begin OPTION... - in the background, as $pid.
+# begin OPTION... - in the background, as $pid; with job control: without it a
+# shell has its background jobs ignore SIGINT, and what was ignored stays so.
 begin() {
+    set -m
     "$program" train "${small[@]}" "$@" >out 2>err </dev/null &
     pid=$!
+    set +m
 }
 # Waits for a file.
 until_there() {
