@@ -93,11 +93,6 @@ static int run(check_values *other, const check_values *v,
 
 /* ---- bounds ------------------------------------------------------------- */
 
-static double coarsest(int dtype)
-{
-    return dtype == ATT_F16 ? 0x1p-11 : dtype == ATT_BF16 ? 0x1p-8 : 0x1p-24;
-}
-
 /* Input or parameter whose gradient output i is: its slot, or -1. */
 static int slot_of(const check_values *v, int i)
 {
@@ -159,7 +154,7 @@ static double excess(const check_values *v, int i)
 static void first_bound(bounds *b, int i, const check_values *twin)
 {
     const int dtype = b->want->problem.dtype;
-    const double left = (dtype == ATT_F32 ? 16 : 4) * coarsest(dtype);
+    const double left = (dtype == ATT_F32 ? 16 : 4) * check_unit(dtype);
     const double usual = terms(twin, i), here = 4 * terms(b->want, i);
     const double most = largest_of(twin->output[i].value,
                                    twin->output[i].elements) *
@@ -212,7 +207,7 @@ static void widen(const bounds *b, const check_values *other, double *most,
     for (int i = 0; i < b->want->outputs; i++) {
         const check_output *o = &b->want->output[i];
         const double times =
-            factor * (coarser ? coarsest(o->gradient ? dtype : ATT_F32) * 0x1p53
+            factor * (coarser ? check_unit(o->gradient ? dtype : ATT_F32) * 0x1p53
                               : 1);
         for (size_t k = 0; k < o->elements; k++) {
             const double by = times * moved(other->output[i].value[k],

@@ -235,7 +235,7 @@ void check_jitter(double *to, const double *from, size_t n, bool constant,
     }
 }
 
-static double float_unit(int dtype)
+double check_unit(int dtype)
 {
     return dtype == ATT_F16 ? 0x1p-11 : dtype == ATT_BF16 ? 0x1p-8 : 0x1p-24;
 }
@@ -282,7 +282,7 @@ static int change_of(check_values *v, int rounding, error *e)
     }
     for (int i = 0; !rc && i < v->outputs; i++) {
         check_output *w = &v->output[i];
-        const double unit = float_unit(w->gradient ? v->problem.dtype : ATT_F32);
+        const double unit = check_unit(w->gradient ? v->problem.dtype : ATT_F32);
         const double weight = jitter ? 1 : unit / 0x1p-53 / 4;
         w->shaky = fmax(w->shaky, weight * check_difference(moved.output[i].value,
                                                             w->value, w->elements));

@@ -95,6 +95,9 @@ bool check_cost(const att_mechanism *m, const att_problem *p,
 void check_jitter(double *to, const double *from, size_t n, bool constant,
                   uint64_t seed);
 
+/* Half a unit in the last place of a storage's 1: its relative rounding. */
+double check_unit(int dtype);
+
 /* Estimates into output[].shaky how far each result moves (on the scale of
  * check_difference) when every input moves by half a float's precision at
  * random, and what sums that cancel inside make of a float's rounding: what an
