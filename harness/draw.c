@@ -173,21 +173,30 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
-/* Products of several huge tensors, or of one with large parameters, leave the
- * range of floats: linear attention sums q k v, and raises q over softplus of a
- * parameter to a power.  One input may be huge, no parameter is large. */
+/* Whether products of queries, keys and values are summed before they are
+ * divided, or are the result. */
+static bool multiplies_inputs(const att_mechanism *m)
+{
+    if (!strcmp(m->name, "focused_linear")) return false;
+    return !strcmp(m->family, "linear") || !strcmp(m->name, "fastformer");
+}
+
+/* The limits that draw.h tells. */
 static void keep_in_range(drawn *d)
 {
+    const bool focused = !strcmp(d->mechanism->name, "focused_linear");
     bool huge = false;
     for (int i = 0; i < DRAW_DOUT; i++) {
         if (d->kind[i] != INPUTS_HUGE) continue;
-        if (huge) d->kind[i] = INPUTS_NORMAL;
+        if (huge && multiplies_inputs(d->mechanism)) d->kind[i] = INPUTS_NORMAL;
         huge = true;
     }
     for (int i = DRAW_PARAMETERS; i < DRAW_TENSORS; i++) {
         enum inputs_family *kind = &d->kind[i];
-        if (*kind == INPUTS_HUGE || *kind == INPUTS_LARGE ||
-            *kind == INPUTS_SHARP || (huge && *kind == INPUTS_OUTLIER))
+        const bool large = *kind == INPUTS_LARGE || *kind == INPUTS_SHARP ||
+                           *kind == INPUTS_OUTLIER;
+        if (*kind == INPUTS_HUGE || (large && huge) ||
+            (large && focused && d->problem.heads > 1))
             *kind = INPUTS_NORMAL;
     }
 }
@@ -204,8 +213,6 @@ static void draw_values(drawn *d, uint64_t *s)
         const bool normal = plain || below(s, 2) == 0;
         d->kind[i] = together && !plain ? all : normal ? INPUTS_NORMAL : one;
     }
-    if (together && !plain && all == INPUTS_HUGE) /* any of them */
-        d->kind[below(s, DRAW_DOUT)] = INPUTS_NORMAL;
     keep_in_range(d);
     for (int i = 0; i < DRAW_TENSORS; i++)
         if (!inputs_family_backward(d->kind[i])) d->grad = false;

@@ -4,6 +4,15 @@
  * not; what the mechanism refuses is drawn again.  Every tensor gets a kind of
  * values of its own (inputs.h).  The mechanism is a function of the seed and of
  * the mechanisms that there are, plugins' included.
+ *
+ * What no kernel that computes in floats can be asked for is left out:
+ * - two huge inputs (1e18) where products of q, k and v are summed and divided
+ *   only then (linear attention, but focused_linear, which scales them), or are
+ *   the result (fastformer);
+ * - huge parameters, and large ones beside huge inputs: products of three leave
+ *   the range of floats;
+ * - large `scale` of several heads of focused_linear: one norm of all heads times
+ *   the power of a ratio of softplus of e^-30 leaves it within a row.
  */
 #ifndef DRAW_H
 #define DRAW_H
