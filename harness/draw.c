@@ -173,31 +173,29 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
-/* Whether products of queries, keys and values are summed before they are
- * divided, or are the result. */
-static bool multiplies_inputs(const att_mechanism *m)
-{
-    if (!strcmp(m->name, "focused_linear")) return false;
-    return !strcmp(m->family, "linear") || !strcmp(m->name, "fastformer");
-}
-
-/* The limits that draw.h tells. */
+/* The limits that draw.h tells.  A mechanism with a scale of logits has products
+ * of q and k in exponents alone. */
 static void keep_in_range(drawn *d)
 {
-    const bool focused = !strcmp(d->mechanism->name, "focused_linear");
+    const bool several = att_uses(d->mechanism, ATT_FIELD_scale);
+    att_tensor t[ATT_PARAMS];
+    const int n = att_parameters(d->mechanism, &d->problem, t);
     bool huge = false;
     for (int i = 0; i < DRAW_DOUT; i++) {
         if (d->kind[i] != INPUTS_HUGE) continue;
-        if (huge && multiplies_inputs(d->mechanism)) d->kind[i] = INPUTS_NORMAL;
+        if (huge && !several) d->kind[i] = INPUTS_NORMAL;
         huge = true;
     }
-    for (int i = DRAW_PARAMETERS; i < DRAW_TENSORS; i++) {
-        enum inputs_family *kind = &d->kind[i];
-        const bool large = *kind == INPUTS_LARGE || *kind == INPUTS_SHARP ||
-                           *kind == INPUTS_OUTLIER;
-        if (*kind == INPUTS_HUGE || (large && huge) ||
-            (large && focused && d->problem.heads > 1))
+    for (int i = 0; i < n; i++) {
+        enum inputs_family *kind = &d->kind[DRAW_PARAMETERS + i];
+        const bool large = *kind == INPUTS_LARGE || *kind == INPUTS_SHARP;
+        const bool shares_norm =
+            d->problem.heads > 1 && !strcmp(t[i].name, "scale");
+        if (!att_elements(&t[i])) continue;
+        if (*kind == INPUTS_HUGE || (large && (huge || shares_norm)) ||
+            (*kind == INPUTS_OUTLIER && (huge || shares_norm)))
             *kind = INPUTS_NORMAL;
+        else if (large) d->grad = false;
     }
 }
 

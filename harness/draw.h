@@ -5,14 +5,14 @@
  * values of its own (inputs.h).  The mechanism is a function of the seed and of
  * the mechanisms that there are, plugins' included.
  *
- * What no kernel that computes in floats can be asked for is left out:
- * - two huge inputs (1e18) where products of q, k and v are summed and divided
- *   only then (linear attention, but focused_linear, which scales them), or are
- *   the result (fastformer);
- * - huge parameters, and large ones beside huge inputs: products of three leave
- *   the range of floats;
- * - large `scale` of several heads of focused_linear: one norm of all heads times
- *   the power of a ratio of softplus of e^-30 leaves it within a row.
+ * Left out is what kernels in float cannot be asked for:
+ * - several huge inputs (1e18) but where their products are exponents: sums of
+ *   products of q, k and v leave the range of floats;
+ * - huge parameters, and large ones beside huge inputs, likewise;
+ * - gradients beside large parameters: kernels that take a convolution off the
+ *   stored output lose as many digits as it is larger than attention;
+ * - a large `scale` of several heads under one norm: a power of the ratio of
+ *   softplus of e^-30 leaves the range within a row.
  */
 #ifndef DRAW_H
 #define DRAW_H
