@@ -183,7 +183,7 @@ static void keep_in_range(drawn *d)
     bool huge = false;
     for (int i = 0; i < DRAW_DOUT; i++) {
         if (d->kind[i] != INPUTS_HUGE) continue;
-        if (huge && !several) d->kind[i] = INPUTS_NORMAL;
+        if (huge && (!several || i != ATT_V)) d->kind[i] = INPUTS_NORMAL;
         huge = true;
     }
     for (int i = 0; i < n; i++) {

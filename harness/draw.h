@@ -6,8 +6,9 @@
  * the mechanisms that there are, plugins' included.
  *
  * Left out is what kernels in float cannot be asked for:
- * - several huge inputs (1e18) but where their products are exponents: sums of
- *   products of q, k and v leave the range of floats;
+ * - several huge inputs (1e18): sums of products of q, k and v leave the range of
+ *   floats.  Where products are exponents v may be the second; log-sum-exps of
+ *   logits beyond 2^100 are not right, since kernels take those for masks;
  * - huge parameters, and large ones beside huge inputs, likewise;
  * - gradients beside large parameters: kernels that take a convolution off the
  *   stored output lose as many digits as it is larger than attention;
