@@ -200,8 +200,10 @@ static double moved(double x, double ref)
     return isfinite(x) ? fabs(x - ref) : INFINITY;
 }
 
-static void widen(const bounds *b, const check_values *other, double *most,
-                  double factor, bool coarser)
+/* Adds to `most` what `other` has moved from the results of `from`. */
+static void widen(const bounds *b, const check_values *from,
+                  const check_values *other, double *most, double factor,
+                  bool coarser)
 {
     const int dtype = b->want->problem.dtype;
     for (int i = 0; i < b->want->outputs; i++) {
@@ -211,51 +213,63 @@ static void widen(const bounds *b, const check_values *other, double *most,
                               : 1);
         for (size_t k = 0; k < o->elements; k++) {
             const double by = times * moved(other->output[i].value[k],
-                                            o->value[k]);
+                                            from->output[i].value[k]);
             *most = fmax(*most, by);
             most++;
         }
     }
 }
 
-/* Runs of the reference, and how much of what they move goes into the bounds. */
-static const struct {
-    void (*change)(double *, const double *, size_t, uint64_t *);
-    int rounding;
-    double factor;
-    int group; /* the most of a group counts                                 */
-} runs[] = {
-    { jitter, FE_TONEAREST, 32, 0 }, { jitter, FE_TONEAREST, 32, 0 },
-    { jitter, FE_TONEAREST, 32, 0 }, { same, FE_UPWARD, 4, 1 },
-    { same, FE_DOWNWARD, 4, 1 },     { flush, FE_TONEAREST, 1, 2 },
-};
-enum { RUNS = sizeof runs / sizeof *runs };
-
-/* Adds the most of the runs of a group to the bounds. */
-static int add_group(bounds *b, int group, double *most, size_t n, error *e)
+/* The most that runs on inputs moved at random change. */
+static int move(const bounds *b, double *most, error *e)
 {
-    double *at = most;
     int rc = 0;
-    memset(most, 0, n * sizeof *most);
-    for (int k = 0; !rc && k < RUNS; k++) {
+    for (uint64_t k = 0; !rc && k < 3; k++) {
         check_values other = { 0 };
-        if (runs[k].group != group) continue;
-        const bool alike = runs[k].change == jitter && b->want->constant;
-        rc = run(&other, b->want, alike ? jitter_alike : runs[k].change,
-                 2 + (uint64_t)k, runs[k].rounding, e);
-        if (!rc)
-            widen(b, &other, most, runs[k].factor,
-                  runs[k].rounding != FE_TONEAREST);
+        rc = run(&other, b->want, b->want->constant ? jitter_alike : jitter,
+                 2 + k, FE_TONEAREST, e);
+        if (!rc) widen(b, b->want, &other, most, 32, false);
         check_values_free(&other);
     }
-    for (int i = 0; i < b->want->outputs; i++)
-        for (size_t k = 0; k < b->want->output[i].elements; k++)
-            b->of[i][k] += *at++;
+    return rc;
+}
+
+/* The most that rounding up and down changes.  Sums and products of floats are
+ * often exact in double, and equal ones round alike: of inputs with all digits
+ * they are not. */
+static int round_away(const bounds *b, double *most, error *e)
+{
+    static const int rounding[] = { FE_UPWARD, FE_DOWNWARD };
+    check_values middle = { 0 };
+    int rc = run(&middle, b->want, jitter_alike, 5, FE_TONEAREST, e);
+    for (int k = 0; !rc && k < 2; k++) {
+        check_values other = { 0 };
+        rc = run(&other, b->want, jitter_alike, 5, rounding[k], e);
+        if (!rc) widen(b, &middle, &other, most, 4, true);
+        check_values_free(&other);
+        if (!rc) rc = run(&other, b->want, same, 5, rounding[k], e);
+        if (!rc) widen(b, b->want, &other, most, 4, true);
+        check_values_free(&other);
+    }
+    check_values_free(&middle);
+    return rc;
+}
+
+/* What flushing denormals changes. */
+static int flush_inputs(const bounds *b, double *most, error *e)
+{
+    check_values other = { 0 };
+    const int rc = run(&other, b->want, flush, 5, FE_TONEAREST, e);
+    if (!rc) widen(b, b->want, &other, most, 1, false);
+    check_values_free(&other);
     return rc;
 }
 
 int bounds_refine(bounds *b, error *e)
 {
+    int (*const parts[])(const bounds *, double *, error *) = {
+        move, round_away, flush_inputs,
+    };
     size_t n = 0;
     int rc = 0;
     if (b->refined) return 0;
@@ -263,8 +277,14 @@ int bounds_refine(bounds *b, error *e)
     for (int i = 0; i < b->want->outputs; i++) n += b->want->output[i].elements;
     double *most = malloc((n + 1) * sizeof *most);
     if (!most) return error_set(e, "out of memory for bounds");
-    for (int group = 0; !rc && group < 3; group++)
-        rc = add_group(b, group, most, n, e);
+    for (int part = 0; !rc && part < 3; part++) {
+        const double *at = most;
+        memset(most, 0, n * sizeof *most);
+        rc = parts[part](b, most, e);
+        for (int i = 0; i < b->want->outputs; i++)
+            for (size_t k = 0; k < b->want->output[i].elements; k++)
+                b->of[i][k] += *at++;
+    }
     free(most);
     return rc;
 }

@@ -22,13 +22,18 @@
  *     in all its operations, times what the kernel's precision is coarser than
  *     double's: where sums cancel inside, whatever the inputs.  Gradients
  *     start from the stored o: there the precision is that of its storage.
+ *     Measured at the inputs and at inputs that have all digits of a double,
+ *     equal ones equal: products and sums of floats are often exact in double,
+ *     so that at the inputs themselves nothing would be rounded, where in float
+ *     everything is (gradients that cancel after a division by max - min of
+ *     scores; the table of a warping distance).
  * flushed: the change when inputs below the normal floats are zero, for which a
  *     processor may take them.
  * least: what the storage cannot hold, and 2^-110 times the largest input:
  *     kernels may flush what is below the normal range to zero, and end sigmoids
  *     at e^-80.
  *
- * moved, rounded and flushed cost six runs of the reference and are found only
+ * moved, rounded and flushed cost nine runs of the reference and are found only
  * when the bound without them does not hold.  Infinities have to be equal, but
  * for values that the storage holds as infinity.  A value whose bound is over
  * 2 % of |ref| + scale is not determined by its inputs: it is counted as open.

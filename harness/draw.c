@@ -173,22 +173,29 @@ static bool once(const att_mechanism *m, att_problem *p, uint64_t *s)
     return att_reject(m, p) == NULL;
 }
 
-/* Products of several huge tensors, or of one with large parameters, leave the
- * range of floats: linear attention sums q k v, and raises q over softplus of a
- * parameter to a power.  One input may be huge, no parameter is large. */
+/* The limits that draw.h tells.  A mechanism with a scale of logits has products
+ * of q and k in exponents alone. */
 static void keep_in_range(drawn *d)
 {
+    const bool several = att_uses(d->mechanism, ATT_FIELD_scale);
+    att_tensor t[ATT_PARAMS];
+    const int n = att_parameters(d->mechanism, &d->problem, t);
     bool huge = false;
     for (int i = 0; i < DRAW_DOUT; i++) {
         if (d->kind[i] != INPUTS_HUGE) continue;
-        if (huge) d->kind[i] = INPUTS_NORMAL;
+        if (huge && (!several || i != ATT_V)) d->kind[i] = INPUTS_NORMAL;
         huge = true;
     }
-    for (int i = DRAW_PARAMETERS; i < DRAW_TENSORS; i++) {
-        enum inputs_family *kind = &d->kind[i];
-        if (*kind == INPUTS_HUGE || *kind == INPUTS_LARGE ||
-            *kind == INPUTS_SHARP || (huge && *kind == INPUTS_OUTLIER))
+    for (int i = 0; i < n; i++) {
+        enum inputs_family *kind = &d->kind[DRAW_PARAMETERS + i];
+        const bool large = *kind == INPUTS_LARGE || *kind == INPUTS_SHARP;
+        const bool shares_norm =
+            d->problem.heads > 1 && !strcmp(t[i].name, "scale");
+        if (!att_elements(&t[i])) continue;
+        if (*kind == INPUTS_HUGE || (large && (huge || shares_norm)) ||
+            (*kind == INPUTS_OUTLIER && (huge || shares_norm)))
             *kind = INPUTS_NORMAL;
+        else if (large) d->grad = false;
     }
 }
 
@@ -204,8 +211,6 @@ static void draw_values(drawn *d, uint64_t *s)
         const bool normal = plain || below(s, 2) == 0;
         d->kind[i] = together && !plain ? all : normal ? INPUTS_NORMAL : one;
     }
-    if (together && !plain && all == INPUTS_HUGE) /* any of them */
-        d->kind[below(s, DRAW_DOUT)] = INPUTS_NORMAL;
     keep_in_range(d);
     for (int i = 0; i < DRAW_TENSORS; i++)
         if (!inputs_family_backward(d->kind[i])) d->grad = false;

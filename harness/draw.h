@@ -4,6 +4,16 @@
  * not; what the mechanism refuses is drawn again.  Every tensor gets a kind of
  * values of its own (inputs.h).  The mechanism is a function of the seed and of
  * the mechanisms that there are, plugins' included.
+ *
+ * Left out is what kernels in float cannot be asked for:
+ * - several huge inputs (1e18): sums of products of q, k and v leave the range of
+ *   floats.  Where products are exponents v may be the second; log-sum-exps of
+ *   logits beyond 2^100 are not right, since kernels take those for masks;
+ * - huge parameters, and large ones beside huge inputs, likewise;
+ * - gradients beside large parameters: kernels that take a convolution off the
+ *   stored output lose as many digits as it is larger than attention;
+ * - a large `scale` of several heads under one norm: a power of the ratio of
+ *   softplus of e^-30 leaves the range within a row.
  */
 #ifndef DRAW_H
 #define DRAW_H

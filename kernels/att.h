@@ -10,11 +10,11 @@
  *     ATT_KERNELS    = { { .name = "softmax.naive", ... }, { 0 } };
  *
  * A kernel owns no memory, keeps no state, prints nothing, and cannot fail once
- * reject() has returned NULL.  While it runs, floats below 2^-126 count as 0.
+ * reject() has returned NULL.  While it runs, floats below 2^-126 count as 0, and
+ * products of inputs that the mechanism sums have to be within their range.
  *
  * Layouts are row-major [batch][heads][tokens][channels]; tokens are the raster
- * scan of the grid (last axis fastest).  Exceptions are stated by the
- * mechanism's shape().
+ * scan of the grid (last axis fastest).  Exceptions are stated by shape().
  */
 #ifndef ATT_H
 #define ATT_H

@@ -11,7 +11,8 @@
  *
  * top is the maximum of the head's keys or, causal, of those up to the end of the
  * piece, whose sums start from those of earlier pieces.  Where den is less than
- * 1/32 of the sum it is a difference of, or tiny, the token is evaluated exactly.
+ * 1/32 of the sum it is a difference of, or tiny, the token is evaluated exactly;
+ * so are tokens that see one key, whose gradients are 0 times 1 / std.
  *
  * Backward: with p = G / den, pm = sum_c p_c m_c and the window turned round,
  *     U_c = e0 sum_t p_tc + conv'(p_c, E),   W likewise from pm,
@@ -461,28 +462,33 @@ static void store_means(const job *k, const piece *p, size_t c0,
                        channels, 1);
 }
 
-/* The mean of token t by its own maximum, where den cannot be trusted. */
-static bool store_exact(const job *k, const piece *p, float floor, float *den,
-                        float *mine)
+/* The mean of token t by its own maximum, where den cannot be trusted.  sum: of
+ * the keys that it is a difference of; causal: of those before the piece, whose
+ * own are in x0. */
+static bool store_exact(const job *k, const piece *p, float sum, const float *x0,
+                        float *den, float *mine)
 {
     const layout *x = &k->x;
     const size_t h = p->map % x->heads;
     const float *key = (const float *)k->c->k + p->map * x->n;
     const float *v = (const float *)k->c->v + p->map * x->n * x->d;
+    const float share = k->work[x->e0 + h] / SHARE;
     float *a = mine + x->row, top;
     bool exact = false;
     for (size_t t = p->first; t < p->end; t++) {
         float *own_den = den + (t / x->width - p->y0) * x->own_pitch +
                          t % x->width - p->x0;
         float *mean = (float *)k->c->o + (p->map * x->n + t) * x->d;
-        if (*own_den >= floor) continue;
-        const float sum = conv_weights(k->c->p, &x->w, key,
+        if (x->w.causal) sum += x0[t - p->first + (size_t)x->w.left];
+        const size_t seen = conv_seen(k->c->p, &x->w, t);
+        if (seen > 1 && *own_den >= fmaxf(TINY, share * sum)) continue;
+        const float total = conv_weights(k->c->p, &x->w, key,
                                        k->work + x->effective + h * x->w.taps,
                                        t, a, &top);
         memset(mean, 0, x->d * sizeof *mean);
-        for (size_t j = 0; j < conv_seen(k->c->p, &x->w, t); j++)
+        for (size_t j = 0; j < seen; j++)
             for (size_t c = 0; c < x->d; c++)
-                mean[c] += a[j] / sum * v[j * x->d + c];
+                mean[c] += a[j] / total * v[j * x->d + c];
         *own_den = 0;
         exact = true;
     }
@@ -536,8 +542,7 @@ static bool forward_piece(const job *k, size_t index)
                      out + i * x->own_plane);
         store_means(k, &p, c, channels, out, mine + x->inverse);
     }
-    const float floor = fmaxf(TINY, e0 / SHARE * base[d]);
-    const bool exact = store_exact(k, &p, floor, den, mine);
+    const bool exact = store_exact(k, &p, base[d], x0, den, mine);
     gate_piece(k, &p, den);
     return exact;
 }

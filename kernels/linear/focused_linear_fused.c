@@ -15,7 +15,8 @@
 /* dwc_call comes first: the hooks of the branch read it. */
 typedef struct tensors {
     dwc_call dwc;
-    const float *inverse; /* 1 / softplus(theta) [heads][lf], pads 0        */
+    const float *inverse; /* 2^-e / softplus(theta) [heads][lf], pads 0     */
+    float eps;            /* of D', but for a row's c                       */
     power p, slope;       /* of x^p and of x^(p-1)                          */
 } tensors;
 
@@ -23,6 +24,7 @@ typedef struct tensors {
  * of each entry, [group][chunk][lf]. */
 typedef struct focus {
     float *max, *a, *b; /* largest x, |x / max|, |(x / max)^p|              */
+    float *c;           /* y' / y                                           */
     float *x;
 } focus;
 
@@ -30,7 +32,8 @@ static focus focus_of(const fused_chunk *k)
 {
     const size_t pitch = fused_pitch(k->u->chunk);
     float *s = k->scratch;
-    return (focus){ s, s + pitch, s + 2 * pitch, s + 3 * pitch };
+    return (focus){ s, s + pitch, s + 2 * pitch, s + 3 * pitch,
+                    s + 4 * pitch };
 }
 
 /* Address of row r of head h of the chunk in q, k, P or their gradients. */
@@ -139,7 +142,7 @@ static void pass_power(const fused_chunk *k, const focus *s, power p)
     else pass_power_with(k, s, (power){ p.whole, 0 });
 }
 
-/* y = max |x| u / |u|. */
+/* y' = c max |x| u / |u|. */
 static void map(const fused_chunk *k)
 {
     const fused *u = k->u;
@@ -156,7 +159,9 @@ static void map(const fused_chunk *k)
         s.a[r] = sqrtf(s.a[r]);
         s.b[r] = sqrtf(s.b[r]);
         s.max[r] = gain[r];
-        gain[r] *= s.a[r] / s.b[r];
+        s.c[r] = k->side == ATT_K ? FOCUSED_KEYS : focused_level(gain[r]);
+        if (k->side == ATT_Q) k->eps[r] = focused_row_eps(t->eps, s.c[r]);
+        gain[r] *= s.c[r] * (s.a[r] / s.b[r]);
     }
     for (size_t h = 0; h < u->group; h++)
         fused_scale(k->phi + h * u->chunk * u->lf, u->lf, k->rows, u->lf, gain);
@@ -184,11 +189,11 @@ static void make_factors(const fused_chunk *k, const focus *s, double p,
             gu[r] = part[r] + (h ? gu[r] : 0);
     }
     for (size_t r = 0; r < k->rows; r++) {
-        const float a = s->a[r], b = s->b[r];
-        f->shrink[r] = b / (s->max[r] * a);
+        const float a = s->a[r], b = s->b[r], c = s->c[r];
+        f->shrink[r] = b / (c * s->max[r] * a);
         gu[r] *= f->shrink[r];
-        f->one[r] = gu[r] / (a * b);
-        f->two[r] = (float)p * a / b;
+        f->one[r] = c * gu[r] / (a * b);
+        f->two[r] = c * (float)p * a / b;
         f->three[r] = gu[r] / (b * b);
     }
 }
@@ -283,15 +288,14 @@ static fused describe(const att_problem *p, int threads)
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
         .m = dwc_keys(p), .f = f, .e = f, .group = heads, .chunk = FUSED_CHUNK,
         .sum_batch = true,
-        .d = { .eps = (float)(FOCUSED_EPS * (double)dwc_keys(p)) }, .map = map,
-        .unmap = unmap, .sum_floats = heads * fused_pitch(f),
+        .eps_rows = true, .map = map, .unmap = unmap, .sum_floats = heads * fused_pitch(f),
     };
-    u.hook_floats = 3 * fused_pitch(u.chunk) + heads * u.chunk * fused_pitch(f);
+    u.hook_floats = 4 * fused_pitch(u.chunk) + heads * u.chunk * fused_pitch(f);
     dwc_reserve(p, &u);
     return u;
 }
 
-/* Of the state: filters, then 1 / s. */
+/* Of the state: filters, then 2^-e / s, then eps'. */
 static size_t scale_offset(const att_problem *p)
 {
     return (dwc_filter_floats(p) + 15) / 16 * 16;
@@ -301,32 +305,32 @@ static void sizes(const att_problem *p, int threads, att_sizes *out)
 {
     fused u = describe(p, threads);
     fused_sizes(&u, out);
-    out->state = (scale_offset(p) + u.group * u.lf) * sizeof(float);
-}
-
-static float softplus(float x)
-{
-    return fmaxf(x, 0) + log1pf(expf(-fabsf(x)));
+    out->state = (scale_offset(p) + u.group * u.lf + 1) * sizeof(float);
 }
 
 static void prepare(const att_call *c)
 {
     const size_t f = (size_t)c->p->head_dim, lf = fused_pitch(f);
+    const size_t heads = (size_t)c->p->heads;
     const float *theta = c->param[FOCUSED_SCALE];
+    const int e = focused_exponent(theta, heads * f);
     float *inverse = (float *)c->state + scale_offset(c->p);
     dwc_turn(c->p, c->param[FOCUSED_W], c->state);
-    for (size_t i = 0; i < (size_t)c->p->heads * lf; i++)
-        inverse[i] = i % lf < f
-                         ? 1 / softplus(theta ? theta[i / lf * f + i % lf] : 0)
-                         : 0;
+    for (size_t i = 0; i < heads * lf; i++) {
+        const float x = theta && i % lf < f ? theta[i / lf * f + i % lf] : 0;
+        inverse[i] =
+            i % lf < f ? (float)ldexp(1 / focused_softplus((double)x), -e) : 0;
+    }
+    inverse[heads * lf] = focused_eps(dwc_keys(c->p), e);
 }
 
 static tensors begin(fused *u)
 {
     const att_call *c = u->c;
+    const float *inverse = (const float *)c->state + scale_offset(c->p);
     return (tensors){
         .dwc = dwc_begin(u, c->param[FOCUSED_B]),
-        .inverse = (const float *)c->state + scale_offset(c->p),
+        .inverse = inverse, .eps = inverse[u->group * u->lf],
         .p = power_of(c->p->power), .slope = power_of(c->p->power - 1),
     };
 }
@@ -341,14 +345,13 @@ static void forward(const att_call *c)
 }
 
 /* dtheta = - sigmoid(theta) / s sum dx x max. */
-static void scale_gradient(const fused *u, const tensors *t, const float *theta,
-                           float *dtheta)
+static void scale_gradient(const fused *u, const float *theta, float *dtheta)
 {
     for (size_t h = 0; h < u->group; h++)
         for (size_t c = 0; c < u->f; c++) {
-            const float x = theta ? theta[h * u->f + c] : 0;
-            dtheta[h * u->f + c] = -u->sums[h * u->lf + c] *
-                                   t->inverse[h * u->lf + c] / (1 + expf(-x));
+            const double x = theta ? (double)theta[h * u->f + c] : 0;
+            dtheta[h * u->f + c] = (float)(-(double)u->sums[h * u->lf + c] *
+                                           focused_slope(x));
         }
 }
 
@@ -361,8 +364,7 @@ static void backward(const att_call *c, const att_grad *g)
     u.own = &t;
     fused_backward(&u);
     if (g->dparam[FOCUSED_SCALE])
-        scale_gradient(&u, &t, c->param[FOCUSED_SCALE],
-                       g->dparam[FOCUSED_SCALE]);
+        scale_gradient(&u, c->param[FOCUSED_SCALE], g->dparam[FOCUSED_SCALE]);
     dwc_gradients(&u, &t.dwc, g->dparam[FOCUSED_W], g->dparam[FOCUSED_B]);
     dwc_resized_back(&u, &t.dwc);
 }

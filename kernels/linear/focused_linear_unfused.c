@@ -10,13 +10,13 @@
 #include "focused_linear.h"
 
 /* Norms of one token over all heads. */
-enum { MAX, A, B, STATS }; /* largest x, |x / max|, |(x / max)^p|           */
+enum { MAX, A, B, C, STATS }; /* largest x, |x / max|, |(x / max)^p|, y' / y */
 
 typedef struct tensors {
     unfused u;
     dwc_passes dwc;
     size_t heads;
-    float *scale;   /* softplus(theta) [heads][d]                           */
+    float *scale;   /* 2^e softplus(theta) [heads][d]                       */
     float *xq, *xk; /* x / max                                              */
     float *nq, *nk; /* [batch][tokens][STATS]                               */
     float *means;   /* g.u of a token [batch][tokens]                       */
@@ -28,9 +28,9 @@ static tensors lay_out(const att_problem *p, int threads, const float *filters,
     tensors t = { .u = {
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
         .m = dwc_keys(p), .f = (size_t)p->head_dim, .e = (size_t)p->head_dim,
-        .d = { .eps = (float)(FOCUSED_EPS * (double)dwc_keys(p)) },
     }, .heads = (size_t)p->heads };
     unfused_lay_out(&t.u, forward, backward);
+    t.u.eps_row = arena_take(forward, t.u.maps * t.u.n);
     t.dwc = dwc_lay_out(p, threads, filters, scratch);
     t.scale = arena_take(forward, t.heads * t.u.f);
     t.xq = arena_take(forward, t.u.maps * t.u.n * t.u.f);
@@ -76,12 +76,11 @@ static side key_side(const tensors *t, const att_call *c)
                    t->u.dk };
 }
 
-static void make_scale(const tensors *t, const float *theta)
+static void make_scale(const tensors *t, int e, const float *theta)
 {
-    for (size_t c = 0; c < t->heads * t->u.f; c++) {
-        const float x = theta ? theta[c] : 0;
-        t->scale[c] = fmaxf(x, 0) + log1pf(expf(-fabsf(x)));
-    }
+    for (size_t c = 0; c < t->heads * t->u.f; c++)
+        t->scale[c] = (float)ldexp(
+            focused_softplus(theta ? (double)theta[c] : 0), e);
 }
 
 static float power(float x, float p)
@@ -142,25 +141,37 @@ static void pass_power(const tensors *t, const side *s, float p)
     }
 }
 
-/* y = max |x| u / |u|, in place of u. */
-static void pass_norm(const tensors *t, const side *s)
+/* y' = c max |x| u / |u|, in place of u. */
+static void pass_norm(const tensors *t, const side *s, bool key)
 {
     #pragma omp parallel for num_threads(t->u.threads)
     for (size_t token = 0; token < t->u.maps / t->heads * s->tokens; token++) {
-        const float *norms = s->norms + token * STATS;
+        float *norms = s->norms + token * STATS;
+        norms[C] = key ? FOCUSED_KEYS : focused_level(norms[MAX]);
         for (size_t h = 0; h < t->heads; h++) {
             float *y = s->y + row_of(t, s, token, h);
             for (size_t c = 0; c < t->u.f; c++)
-                y[c] *= norms[MAX] * norms[A] / norms[B];
+                y[c] *= norms[C] * norms[MAX] * norms[A] / norms[B];
         }
     }
 }
 
-static void focus(const tensors *t, const side *s, float p)
+static void focus(const tensors *t, const side *s, float p, bool key)
 {
     pass_scale(t, s);
     pass_power(t, s, p);
-    pass_norm(t, s);
+    pass_norm(t, s, key);
+}
+
+/* eps' of all queries. */
+static void make_eps(const tensors *t, const side *q, float eps)
+{
+    for (size_t row = 0; row < t->u.maps * q->tokens; row++) {
+        const size_t batch = row / q->tokens / t->heads;
+        const size_t token = batch * q->tokens + row % q->tokens;
+        t->u.eps_row[row] =
+            focused_row_eps(eps, q->norms[token * STATS + C]);
+    }
 }
 
 static void forward(const att_call *c)
@@ -169,9 +180,12 @@ static void forward(const att_call *c)
     const tensors t = lay_out(c->p, c->threads, c->state,
                               c->save ? &save : &work, &work, &unused);
     const side q = query_side(&t, c), k = key_side(&t, c);
-    make_scale(&t, c->param[FOCUSED_SCALE]);
-    focus(&t, &q, (float)c->p->power);
-    focus(&t, &k, (float)c->p->power);
+    const float *theta = c->param[FOCUSED_SCALE];
+    const int e = focused_exponent(theta, t.heads * t.u.f);
+    make_scale(&t, e, theta);
+    focus(&t, &q, (float)c->p->power, false);
+    focus(&t, &k, (float)c->p->power, true);
+    make_eps(&t, &q, focused_eps(t.u.m, e));
     unfused_forward(&t.u, c->v, c->o);
     dwc_pass_forward(&t.dwc, c->v, c->param[FOCUSED_B], c->o);
 }
@@ -188,7 +202,7 @@ static void pass_means(const tensors *t, const side *s)
         for (size_t h = 0; h < t->heads; h++)
             sum += row_dot(s->y + row_of(t, s, token, h),
                            s->dy + row_of(t, s, token, h), t->u.f);
-        t->means[token] = sum * (norms[B] / (norms[MAX] * norms[A]));
+        t->means[token] = sum * (norms[B] / (norms[C] * norms[MAX] * norms[A]));
     }
 }
 
@@ -200,14 +214,17 @@ static void pass_unfocus(const tensors *t, const side *s, float p)
     for (size_t token = 0; token < t->u.maps / t->heads * s->tokens; token++) {
         const float *norms = s->norms + token * STATS;
         const float a = norms[A], b = norms[B], gu = t->means[token];
+        const float shrink = b / (norms[C] * norms[MAX] * a);
         for (size_t h = 0; h < t->heads; h++) {
             const size_t at = row_of(t, s, token, h);
             for (size_t c = 0; c < t->u.f; c++) {
                 const float x = s->x[at + c];
-                const float u = s->y[at + c] * (b / (norms[MAX] * a));
-                s->dy[at + c] = x * (gu / (a * b)) +
-                                a * p / b * (u / x) *
-                                    (s->dy[at + c] - u * (gu / (b * b)));
+                const float u = s->y[at + c] * shrink;
+                const float slope = x > 0 ? u / x : p == 1;
+                s->dy[at + c] = norms[C] *
+                                (x * (gu / (a * b)) +
+                                 a * p / b * slope *
+                                     (s->dy[at + c] - u * (gu / (b * b))));
             }
         }
     }
@@ -227,8 +244,8 @@ static void pass_scale_gradient(const tensors *t, const side *s,
             sum += (double)(s->dy[at] * s->x[at] *
                             s->norms[token * STATS + MAX]);
         }
-        const float x = theta ? theta[channel] : 0;
-        const float d = (float)-sum / (t->scale[channel] * (1 + expf(-x)));
+        const double x = theta ? (double)theta[channel] : 0;
+        const float d = (float)(-sum * focused_slope(x));
         dtheta[channel] = d + (add ? dtheta[channel] : 0);
     }
 }

@@ -342,12 +342,12 @@ static inline void dense_backward_group(dense *x, dense_scratch w,
     x->turned = w.qt;
     if (x->bias) x->bias(x, first, lanes, w.s);
     for (size_t l = 0; l < lanes; l += VL) {
-        vf lse; /* positions without a query have q = dO = 0: any P will do */
+        vf lse; /* positions without a query have P = 0, whatever the bias */
         for (size_t i = 0; i < VL; i++) {
             const size_t at = first + l + i;
             lse[i] = at < x->queries && x->query[at] >= 0
                          ? x->lse[x->query[at]]
-                         : 0;
+                         : -V_LOWEST;
         }
         dense_soften_back(x->keys, w.s + l, w.ds + l, lanes, lse);
     }

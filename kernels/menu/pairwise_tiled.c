@@ -25,8 +25,6 @@ enum {
     VECTORS = 2
 };
 
-#define FAR 1e30f /* infinity of warping tables: its differences are finite  */
-
 static size_t rounded(size_t floats)
 {
     return (floats + 15) / 16 * 16;
@@ -420,21 +418,22 @@ static void band_of(const att_problem *p, size_t a, size_t *lo, size_t *hi)
 }
 
 /* Warping table of one query and VL keys, row a at cells + (a % kept) (d + 1);
- * returns its last cell. */
+ * returns its last cell.  Beside the band it is infinite; of the three cells
+ * before one within it, one is finite. */
 static vf warp(const att_problem *p, const float *q, const float *kt,
                size_t ldm, vf *cells, size_t kept)
 {
     const size_t d = (size_t)p->head_dim, w = d + 1;
     const bool absolute = p->cost == ATT_COST_ABS;
     const bool hard = p->similarity == ATT_DTW;
-    for (size_t b = 0; b < w; b++) cells[b] = v_set1(b ? FAR : 0);
+    for (size_t b = 0; b < w; b++) cells[b] = v_set1(b ? INFINITY : 0);
     for (size_t a = 1; a <= d; a++) {
         const vf *above = cells + (a - 1) % kept * w;
         vf *row = cells + a % kept * w;
         size_t lo, hi;
         band_of(p, a, &lo, &hi);
         for (size_t b = 0; b < w; b++)
-            if (b < lo || b > hi) row[b] = v_set1(FAR);
+            if (b < lo || b > hi) row[b] = v_set1(INFINITY);
         for (size_t b = lo; b <= hi; b++) {
             const vf gap = q[a - 1] - v_load(kt + (b - 1) * ldm);
             const vf before =

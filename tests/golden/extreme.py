@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """extreme.py - makes the case files here whose name begins with `extreme_`, in
 float64 without any package: rows that see nothing, lowest biases, constants that
-are not exact in binary, Swin's three paddings, spellings.
+are not exact in binary, Swin's three paddings, spellings, inputs and parameters
+far from 1.
 
 The definitions are written from the papers' code, not from ours: windows as
 lists of tokens that are padded, rolled and cut.
@@ -174,13 +175,13 @@ def swin_axis(n, w, shift, whose):
     return [both[z:z + w] for z in range(0, length, w)], w
 
 
-def swin_case(name, grid, w, shift, whose, pads=False, d=2, heads=2):
+def swin_case(name, grid, w, shift, whose, pads=False, steep=1, d=2, heads=2):
     r = random.Random('swin' + name)
     n = grid[0] * grid[1]
     ys, wh = swin_axis(grid[0], w[0], shift[0], whose)
     xs, ww = swin_axis(grid[1], w[1], shift[1], whose)
     table = (2 * wh - 1) * (2 * ww - 1)
-    rpb = normals(r, table * heads)
+    rpb = [f32(steep * x) for x in normals(r, table * heads)]
     q, k, v, g = (normals(r, heads * n * d) for _ in range(4))
     pad = [normals(r, heads * d) if pads else [0.0] * (heads * d) for _ in range(2)]
     total = {x: [] for x in ('dq', 'dk', 'dv')}
@@ -273,9 +274,10 @@ def offsets(r, i, n):
             for _ in range(n)]
 
 
-def pairwise_case(name, meta, score, norm, n=6, d=4):
+def pairwise_case(name, meta, score, norm, n=6, d=4, size=1):
     r = random.Random(name)
     q, k, v = (normals(r, n * d) for _ in range(3))
+    k = [f32(size * x) for x in k]
     a = [norm([score(x, y) for y in rows(k, d)]) for x in rows(q, d)]
     out = [math.fsum(w * y[c] for w, y in zip(b, rows(v, d)))
            for b in a for c in range(d)]
@@ -305,6 +307,96 @@ def sigmoid(offset):
     return lambda s: [1 / (1 + math.exp(-x - offset(len(s)))) for x in s]
 
 
+def focus(x, theta, p):
+    """y of a token; no value leaves the range of double here."""
+    s = [math.log1p(math.exp(-abs(t))) + max(t, 0) for t in theta]
+    x = [(max(y, 0) + 1e-6) / z for y, z in zip(x, s)]
+    u = [(y / max(x)) ** p for y in x]
+    gain = math.sqrt(dot(x, x) / dot(u, u))
+    return [gain * y for y in u]
+
+
+def focused(q, k, v, scale, d, p=3):
+    """out of one head, its convolution zero."""
+    yq, yk = ([focus(x, scale, p) for x in rows(y, d)] for y in (q, k))
+    out = []
+    for y in yq:
+        a = [dot(y, z) for z in yk]
+        total = math.fsum(a) + 1e-6 * len(yk)
+        out += [math.fsum(w * z[c] for w, z in zip(a, rows(v, d))) / total
+                for c in range(d)]
+    return out
+
+
+def focused_case(name, size, theta, gradients, n=5, d=3):
+    """size: of q, k, v.  Gradients by differences of a function in double."""
+    r = random.Random('focused' + name)
+    x = {t: [f32(size * y) for y in normals(r, n * d)] for t in 'qkv'}
+    x['scale'] = [f32(theta + y) for y in normals(r, d)]
+    shape, tensors = [1, n, d], {}
+    for key, y in x.items():
+        tensors[key] = (shape if key != 'scale' else [1, d], y)
+    tensors['dwc_w'], tensors['dwc_b'] = ([d, 1, 1], [0.0] * d), ([d], [0.0] * d)
+    tensors['out'] = (shape, focused(**x, d=d))
+    if gradients:
+        g = normals(r, n * d)
+        tensors['dout'] = (shape, g)
+        for key, values in x.items():
+            slopes = []
+            for i in range(len(values)):
+                near = [dot(g, focused(**dict(x, **{
+                    key: values[:i] + [values[i] + h] + values[i + 1:]}), d=d))
+                    for h in (-1e-5, 1e-5)]
+                slopes.append((near[1] - near[0]) / 2e-5)
+            tensors['d' + key] = (tensors[key][0], slopes)
+    write('focused_linear_' + name,
+          {'op': 'focused_linear', 'grid': str(n), 'heads': '1',
+           'head_dim': str(d), 'kernel': '1', 'focusing_factor': '3',
+           'eps': '1e-6'}, tensors)
+
+
+def aft_case(name, beta, n=7, d=2, side=3):
+    """Causal AFT-conv whose first tokens see through a faint window alone."""
+    r = random.Random('aft' + name)
+    q, v, k = normals(r, n * d), normals(r, n * d), normals(r, n)
+    w, gamma = normals(r, side), f32(0.5)
+    mean = math.fsum(w) / side
+    std = math.sqrt(math.fsum((x - mean) ** 2 for x in w) / (side - 1))
+    tap = [gamma * (x - mean) / (std + 1e-5) + beta for x in w]
+    out = []
+    for t in range(n):
+        a, _ = weights([k[j] + (tap[j - t + side - 1] if t - j < side else 0)
+                        for j in range(t + 1)])
+        out += [math.fsum(x * y[c] for x, y in zip(a, rows(v, d))) /
+                (1 + math.exp(-q[t * d + c])) for c in range(d)]
+    write('aft_conv_' + name,
+          {'op': 'aft_conv', 'grid': str(n), 'head_dim': str(d),
+           'window': str(side), 'causal': '1'},
+          {'q': ([1, n, d], q), 'k': ([1, n, 1], k), 'v': ([1, n, d], v),
+           'w': ([1, side], w), 'gamma': ([1], [gamma]), 'beta': ([1], [beta]),
+           'out': ([1, n, d], out)})
+
+
+def aft_one_key_case(d=3, side=3):
+    """Equal taps, whose gradient is 0 times 1 / 1e-5: a token sees itself."""
+    r = random.Random('aft one key')
+    q, v, g, k = normals(r, d), normals(r, d), normals(r, d), normals(r, 1)
+    gate = [1 / (1 + math.exp(-x)) for x in q]
+    write('aft_conv_one_key',
+          {'op': 'aft_conv', 'grid': '1', 'head_dim': str(d),
+           'window': str(side)},
+          {'q': ([1, 1, d], q), 'k': ([1, 1, 1], k), 'v': ([1, 1, d], v),
+           'w': ([1, side], [0.0] * side), 'gamma': ([1], [1.0]),
+           'beta': ([1], [0.5]), 'dout': ([1, 1, d], g),
+           'out': ([1, 1, d], [x * y for x, y in zip(gate, v)]),
+           'dq': ([1, 1, d], [a * b * x * (1 - x)
+                              for a, b, x in zip(g, v, gate)]),
+           'dk': ([1, 1, 1], [0.0]),
+           'dv': ([1, 1, d], [x * y for x, y in zip(gate, g)]),
+           'dw': ([1, side], [0.0] * side), 'dgamma': ([1], [0.0]),
+           'dbeta': ([1], [0.0])})
+
+
 def main():
     softmax_case('lowest', lowest)
     softmax_case('far_apart', far_apart)
@@ -313,6 +405,7 @@ def main():
         swin_case('4x12_w7s3_' + whose, (4, 12), (7, 7), (3, 3), whose)
     swin_case('4x14_w4x7_s0x3', (4, 14), (4, 7), (0, 3), 'zero')
     swin_case('9x5_w3x4_s1x2_pads', (9, 5), (3, 4), (1, 2), 'zero', True)
+    swin_case('5x3_w4_steep', (5, 3), (4, 4), (0, 0), 'timm', False, 200)
     for op in ('batchnorm', 'repbn', 'layernorm'):
         norm_case(op, 'constant', constants)
         norm_case(op, 'nearly_constant', nearly)
@@ -327,6 +420,13 @@ def main():
                   lambda s: weights(s)[0])
     pairwise_case('dtw_absolute', dict(warp, cost='absolute'), dtw(abs),
                   lambda s: weights(s)[0])
+    pairwise_case('dtw_huge', dict(warp, cost='squared', normalisation='l1'),
+                  dtw(lambda x: x * x),
+                  lambda s: [x / math.fsum(map(abs, s)) for x in s], size=1e18)
+    aft_one_key_case()
+    aft_case('faint_window', -16.5)
+    focused_case('narrow', 1, -60, True)
+    focused_case('huge', 1e18, 0, False)
 
 
 main()
