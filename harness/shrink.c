@@ -145,8 +145,10 @@ static bool shrink_call(search *s)
         any = true;
         break;
     }
-    return any | set(s, ATT_FIELD_dtype, "f32") | set(s, ATT_FIELD_batch, "1") |
-           set(s, ATT_FIELD_heads, "1");
+    any |= set(s, ATT_FIELD_dtype, "f32");
+    any |= set(s, ATT_FIELD_batch, "1");
+    any |= set(s, ATT_FIELD_heads, "1");
+    return any;
 }
 
 static bool shrink_options(search *s)

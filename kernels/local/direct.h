@@ -75,19 +75,19 @@ SIMD_INLINE void dots_vectors(const int v, size_t last, const float *a,
     UNROLL for (int j = 0; j < v; j++)
         y[j] = scale * (j == v - 1 ? v_load_n(a + j * VL, last)
                                    : v_load(a + j * VL));
-    size_t t = 0;
-    for (; t + 4 <= n; t += 4) {
+    /* Four at a time, the last ones again where there are fewer: equal keys get
+     * equal scores wherever they stand. */
+    for (size_t t = 0; t < n; t += 4) {
+        const size_t count = n - t < 4 ? n - t : 4;
+        const bool straight = count == 4 && !add;
         vf sum[4];
         float four[4];
         UNROLL for (size_t i = 0; i < 4; i++)
-            sum[i] = dots_row(v, last, y, x + (size_t)index[t + i] * d);
-        v_sum4(sum[0], sum[1], sum[2], sum[3], add ? four : s + t);
-        for (size_t i = 0; add && i < 4; i++) s[t + i] += four[i];
-    }
-    for (; t < n; t++) {
-        const float sum =
-            v_sum(dots_row(v, last, y, x + (size_t)index[t] * d));
-        s[t] = add ? s[t] + sum : sum;
+            sum[i] = dots_row(v, last, y,
+                              x + (size_t)index[i < count ? t + i : n - 1] * d);
+        v_sum4(sum[0], sum[1], sum[2], sum[3], straight ? s + t : four);
+        for (size_t i = 0; !straight && i < count; i++)
+            s[t + i] = add ? s[t + i] + four[i] : four[i];
     }
 }
 
