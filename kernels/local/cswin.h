@@ -152,19 +152,18 @@ SIMD_INLINE vf lepe_vector(const stripe *s, const float *v,
     return sum;
 }
 
-/* out += sign * (LePE + bias) at a position. */
+/* out += LePE + bias at a position. */
 SIMD_INLINE void lepe_add(const stripe *s, const float *v, const int32_t *token,
-                          size_t i, float sign, float *out)
+                          size_t i, float *out)
 {
     const size_t d = s->x->d;
     size_t c = 0;
     for (; c + VL <= d; c += VL)
-        v_store(out + c, v_load(out + c) +
-                             sign * lepe_vector(s, v, token, i, c, VL));
+        v_store(out + c, v_load(out + c) + lepe_vector(s, v, token, i, c, VL));
     if (c < d)
         v_store_n(out + c,
                   v_load_n(out + c, d - c) +
-                      sign * lepe_vector(s, v, token, i, c, d - c),
+                      lepe_vector(s, v, token, i, c, d - c),
                   d - c);
 }
 

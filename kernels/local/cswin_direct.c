@@ -66,12 +66,11 @@ static void sizes(const att_problem *p, int threads, att_sizes *out)
     *out = (att_sizes){ .state = cswin_state_bytes(&x) };
     direct_sizes(&y, threads, out);
     out->work += tokens * sizeof(float);
-    out->work_backward +=
-        (tokens + sums_floats(&x) + x.maps * x.n * x.d) * sizeof(float);
+    out->work_backward += (tokens + sums_floats(&x)) * sizeof(float);
 }
 
-/* out += sign * (LePE + bias) everywhere. */
-static void add_lepe(const cswin *x, float *tokens, float sign, float *out)
+/* out += LePE + bias everywhere. */
+static void add_lepe(const cswin *x, float *tokens, float *out)
 {
     const size_t heads = (size_t)x->call->p->heads;
     #pragma omp parallel for num_threads(x->call->threads)
@@ -83,7 +82,7 @@ static void add_lepe(const cswin *x, float *tokens, float sign, float *out)
         if (!cswin_stripe(x, at / x->tasks % heads, at % x->tasks, own, &s))
             continue;
         for (size_t i = 0; i < stripe_slots(&s); i++)
-            lepe_add(&s, (const float *)x->call->v + base, own, i, sign,
+            lepe_add(&s, (const float *)x->call->v + base, own, i,
                      out + base + (size_t)own[i] * x->d);
     }
 }
@@ -95,7 +94,7 @@ static void forward(const att_call *c)
     att_sizes own;
     direct_sizes(&y, c->threads, &own);
     direct_forward(&y);
-    add_lepe(&x, (float *)c->work + own.work / sizeof(float), 1, c->o);
+    add_lepe(&x, (float *)c->work + own.work / sizeof(float), c->o);
 }
 
 /* dv += that of LePE, and the gradients of the filters. */
@@ -128,18 +127,12 @@ static void lepe_backward(const cswin *x, float *tokens, float *sums)
 static void backward(const att_call *c, const att_grad *g)
 {
     const cswin x = cswin_of(c, g);
-    att_call without = *c;
-    const direct y = direct_of(&x, &without);
+    const direct y = direct_of(&x, c);
     att_sizes own;
     direct_sizes(&y, c->threads, &own);
     float *tokens = (float *)c->work + own.work_backward / sizeof(float);
-    float *sums = tokens + (size_t)c->threads * direct_up(x.slots);
-    float *o = sums + sums_floats(&x);
-    memcpy(o, c->o, x.maps * x.n * x.d * sizeof *o);
-    add_lepe(&x, tokens, -1, o);
-    without.o = o;
     direct_backward(&y);
-    lepe_backward(&x, tokens, sums);
+    lepe_backward(&x, tokens, tokens + (size_t)c->threads * direct_up(x.slots));
 }
 
 ATT_KERNELS = {

@@ -42,7 +42,7 @@ static void add_lepe(const dense *d, const float *v, size_t first, size_t n,
 {
     const stripe *s = d->geometry;
     for (size_t i = first; i < first + n; i++, out += pitch)
-        lepe_add(s, v, NULL, i, 1, out);
+        lepe_add(s, v, NULL, i, out);
 }
 
 static dense block_of(const cswin *x, size_t map, const stripe *s)

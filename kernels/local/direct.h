@@ -330,7 +330,8 @@ static inline size_t direct_at(const direct *x, size_t i)
     return x->offset ? x->offset[i] : i * x->most;
 }
 
-/* P_t = 2^(s_t - max) / sum, dS = P (dP - g.o). */
+/* P_t = 2^(s_t - max) / sum, dS = P (dP - sum P dP): the sum of what is at hand, not
+ * g.o, whose digits a convolution added to o or its storage may have taken. */
 static inline void direct_query(const direct *x, direct_pairs a, size_t map,
                                 size_t i, direct_row *row)
 {
@@ -341,7 +342,6 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     const float *v = (const float *)c->v + map * x->m * d;
     const float max = ((const float *)c->save)[at];
     const float sum = ((const float *)c->save)[x->maps * x->n + at];
-    const float mean = dot(g, (const float *)c->o + at * d, d);
     const bool none = isinf(sum); /* saw nothing: P = 0 */
     float *p = a.p + direct_at(x, i), *ds = a.ds + direct_at(x, i);
 
@@ -353,11 +353,18 @@ static inline void direct_query(const direct *x, direct_pairs a, size_t map,
     const float *pad_v = direct_pad(x, x->pad_v, map);
     const float of_pad = pad_v ? dot(g, pad_v, d) : 0;
     for (size_t t = 0; t < row->pads; t++) ds[row->keys + t] = of_pad;
+    vf means = v_zero();
     for (size_t t = 0; t < n; t += VL) {
         const size_t left = n - t < VL ? n - t : VL;
         const vf e = v_exp2(v_load_n(p + t, left) - max - (none ? 0 : sum));
         v_store_n(p + t, e, left);
-        v_store_n(ds + t, e * (v_load_n(ds + t, left) - mean), left);
+        means = v_fma(v_first(e, left), v_load_n(ds + t, left), means);
+    }
+    const float mean = v_sum(means);
+    for (size_t t = 0; t < n; t += VL) {
+        const size_t left = n - t < VL ? n - t : VL;
+        v_store_n(ds + t, v_load_n(p + t, left) * (v_load_n(ds + t, left) - mean),
+                  left);
     }
     if (x->grad->dq)
         combine(ds, k, row->key, row->keys, d, x->scale,
