@@ -138,13 +138,25 @@ static float sample_slope(const att_problem *p, float a, float b)
     return 2 * (a - b);
 }
 
+static float least(float a, float b)
+{
+    return a < b ? a : b;
+}
+
+/* e^x for x <= 0; 0 below -80, where expf() takes longer. */
+static float decay(float x)
+{
+    const float y = expf(x > -80 ? x : -80);
+    return x > -80 ? y : 0;
+}
+
 static float soft_min(float a, float b, float c, float gamma)
 {
-    const float min = fminf(a, fminf(b, c));
+    const float min = least(a, least(b, c));
     if (isinf(min)) return min;
-    return min - gamma * logf(expf((min - a) / gamma) +
-                              expf((min - b) / gamma) +
-                              expf((min - c) / gamma));
+    return min - gamma * logf(decay((min - a) / gamma) +
+                              decay((min - b) / gamma) +
+                              decay((min - c) / gamma));
 }
 
 static float warp(const att_problem *p, const float *q, const float *k,
@@ -162,7 +174,7 @@ static float warp(const att_problem *p, const float *q, const float *k,
             table[a * w + b] =
                 sample_cost(p, q[a - 1], k[b - 1]) +
                 (p->similarity == ATT_DTW
-                     ? fminf(diagonal, fminf(up, left))
+                     ? least(diagonal, least(up, left))
                      : soft_min(diagonal, up, left, (float)p->gamma));
         }
     return table[d * w + d];
@@ -180,9 +192,10 @@ static void dtw_gradient(const att_problem *p, const float *q, const float *k,
         const float diagonal = table[(a - 1) * w + b - 1];
         const float up = table[(a - 1) * w + b];
         const float left = table[a * w + b - 1];
-        if (diagonal <= up && diagonal <= left) a--, b--;
-        else if (up <= left) a--;
-        else b--;
+        const bool both = (diagonal <= up) & (diagonal <= left);
+        const bool rises = up <= left;
+        a -= both | rises;
+        b -= both | !rises;
     }
 }
 
@@ -193,9 +206,9 @@ static float successor(const att_problem *p, const float *q, const float *k,
 {
     const size_t d = (size_t)p->head_dim, at = a * (d + 2) + b;
     if (a > d || b > d || isinf(table[at])) return 0;
-    return e[at] * expf((table[at] - table[from] -
-                         sample_cost(p, q[a - 1], k[b - 1])) /
-                        (float)p->gamma);
+    return e[at] * decay((table[at] - table[from] -
+                          sample_cost(p, q[a - 1], k[b - 1])) /
+                         (float)p->gamma);
 }
 
 static void softdtw_gradient(const att_problem *p, const float *q,
@@ -220,13 +233,23 @@ static void softdtw_gradient(const att_problem *p, const float *q,
         }
 }
 
+/* tanhf() takes as long as its argument wants. */
+static vf tanh_of(vf x)
+{
+    x = v_min(v_max(x, v_set1(-15)), v_set1(15));
+    return 1.0f - 2.0f / (1.0f + v_exp(2.0f * x));
+}
+
 static float mlp(const att_call *c, const float *q, const float *k, float *y)
 {
     const size_t d = (size_t)c->p->head_dim, h = pw_hidden(c->p);
     for (size_t u = 0; u < h; u++)
-        y[u] = tanhf(dot(c->param[PW_W1Q] + u * d, q, d) +
-                     dot(c->param[PW_W1K] + u * d, k, d) +
-                     c->param[PW_B1][u]);
+        y[u] = dot(c->param[PW_W1Q] + u * d, q, d) +
+               dot(c->param[PW_W1K] + u * d, k, d) + c->param[PW_B1][u];
+    for (size_t u = 0; u < h; u += VL) {
+        const size_t lanes = pw_lanes(h, u);
+        v_store_n(y + u, tanh_of(v_load_n(y + u, lanes)), lanes);
+    }
     return pw_sigmoid(dot(c->param[PW_W2], y, h) + c->param[PW_B2][0]);
 }
 
@@ -389,8 +412,10 @@ static void backward_row(const att_call *c, const att_grad *g, size_t row,
     /* the MLP's parameters are collected on the way, dq wanted or not */
     float *to = dq ? dq : x->x;
     if (!dq && p->similarity != ATT_MLP_SIGMOID) return;
-    for (size_t j = 0; j < m; j++)
-        if (ds[j] != 0) score_gradient(c, x, q, k + j * d, ds[j], to, NULL);
+    /* what is seen, not what is not 0: of equal values nothing would be left */
+    for (size_t j = 0; j < pw_end(p, i); j++)
+        if (pw_sees(pw_mask(c, i), j))
+            score_gradient(c, x, q, k + j * d, ds[j], to, NULL);
 }
 
 static void backward_column(const att_call *c, const att_grad *g, size_t key,
@@ -408,7 +433,8 @@ static void backward_column(const att_call *c, const att_grad *g, size_t key,
     for (size_t i = 0; i < n; i++) {
         const size_t row = map * n + i, at = row * m + j;
         const float *q = (const float *)c->q + row * d;
-        if (dk && ds[at] != 0) score_gradient(c, x, q, k, ds[at], NULL, dk);
+        if (dk && j < pw_end(p, i) && pw_sees(pw_mask(c, i), j))
+            score_gradient(c, x, q, k, ds[at], NULL, dk);
         for (size_t f = 0; to && f < dv; f++)
             to[f] += a[at] * g->dout[row * dv + f];
     }

@@ -114,6 +114,12 @@ static void axpy(float *y, float s, const float *x, size_t n)
     for (size_t i = 0; i < n; i++) y[i] += s * x[i];
 }
 
+/* y where relu is open for v, else 0: a select, as y is at hand either way. */
+static float where_open(float v, float y)
+{
+    return v > 0 ? y : 0;
+}
+
 static void zero(float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) x[i] = 0;
@@ -238,7 +244,7 @@ static void write_rows(const job *k, const piece *p)
         if (k->kind != FROM_SCORE) memcpy(o, context, x->d * sizeof *o);
         else
             for (size_t i = 0; i < x->d; i++)
-                o[i] = v[i] > 0 ? v[i] * context[i] : 0;
+                o[i] = where_open(v[i], v[i] * context[i]);
     }
 }
 
@@ -280,6 +286,7 @@ static void sum_gradients(const job *k, const piece *p)
     const layout *x = &k->x;
     float *sum = k->work + x->sums + p->index * rounded(x->d);
     const float *context = k->context + p->map * rounded(x->d);
+    float *dv = k->g->dv;
     zero(sum, x->d);
     if (k->kind == FROM_POOL) { /* one row of g per map */
         if (p->first == 0) axpy(sum, 1, k->g->dout + p->map * x->d, x->d);
@@ -294,8 +301,8 @@ static void sum_gradients(const job *k, const piece *p)
             continue;
         }
         for (size_t i = 0; i < x->d; i++) {
-            sum[i] += v[i] > 0 ? g[i] * v[i] : 0;
-            if (k->g->dv) k->g->dv[at + i] = v[i] > 0 ? g[i] * context[i] : 0;
+            sum[i] += where_open(v[i], g[i] * v[i]);
+            if (dv) dv[at + i] = where_open(v[i], g[i] * context[i]);
         }
     }
 }
