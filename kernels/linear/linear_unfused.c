@@ -50,10 +50,11 @@ static void map_elementwise(const tensors *t, int map, const float *x,
                             size_t count, float *phi)
 {
     #pragma omp parallel for num_threads(t->u.threads)
-    for (size_t i = 0; i < count; i++)
-        phi[i] = map == ATT_MAP_RELU ? fmaxf(x[i], 0)
-                 : x[i] > 0          ? x[i] + 1
-                                     : expf(x[i]);
+    for (size_t i = 0; i < count; i++) {
+        const float above = x[i] > 0 ? x[i] : 0, below = x[i] > 0 ? 0 : x[i];
+        /* elu + 1: x + e^0 above 0, 0 + e^x below, the exponential of either */
+        phi[i] = map == ATT_MAP_RELU ? above : above + expf(below);
+    }
 }
 
 /* Levels of all maps, then keys and queries. */
