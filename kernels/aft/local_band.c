@@ -129,7 +129,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.sums = at, at += ROWS * x.ld;
     x.base_now = at, at += x.ld;
     x.bias = at, at += x.factor ? DW_ROWS * DEPTH_LD : 0;
-    x.row = at, at += aft_round(x.n);
+    x.row = at, at += (back ? 2 : 1) * aft_round(x.n);
     x.transposed = at, at += back ? 2 * x.width * DW_ROWS : 0;
     x.dwv = at, at += back ? aft_round(x.n * x.factor) : 0;
     x.per_thread = at;
