@@ -344,42 +344,67 @@ static inline void aft_add_bias_gradient(const att_call *c, const att_grad *g,
     }
 }
 
-/* The features f .. f + lanes - 1 of row (batch and token t) with bias b; what
- * they send to the bias is added to db, unless that is NULL. */
-static inline void aft_exact_chunk(const att_call *c, const att_grad *g,
-                                   size_t row, size_t f, size_t lanes,
-                                   const float *b, float *db)
-{
-    const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
-    const size_t t = row % n, end = aft_seen(c->p, t);
-    const size_t at = row * width + f, keys = (row - t) * width + f;
-    const float *k = (const float *)c->k + keys;
-    const float *v = (const float *)c->v + keys;
-    const aft_row x = aft_exact(k, v, width, lanes, b, end);
-    const vf gate = v_sigmoid(aft_load((const float *)c->q + at, lanes));
-    const vf p =
-        v_first(aft_load(g->dout + at, lanes) * gate / x.den, lanes);
+/* Some features of one token and batch entry: where those of key 0 lie, the
+ * exponentials of all keys, the mean, and p. */
+typedef struct aft_chunk {
+    size_t keys, width, lanes;
+    float *e;
+    vf mean, p;
+} aft_chunk;
 
-    for (size_t j = 0; j < end; j++) {
-        const size_t from = j * width;
-        const vf s = aft_logit(aft_load(k + from, lanes), b[j]) - x.max;
-        if (!aft_any(~(s <= -88.0f) & vi_first(lanes))) continue;
-        const vf dv = p * v_exp(s);
-        const vf de = dv * (aft_load(v + from, lanes) - x.mean);
-        float *to = g->dv ? g->dv + keys + from : NULL;
+/* What keys [j, end) get, and what they send to the bias, added to db unless
+ * that is NULL. */
+SIMD_INLINE void aft_exact_keys(const att_call *c, const att_grad *g,
+                                const aft_chunk *k, size_t j, size_t end,
+                                float *db)
+{
+    for (; j < end; j++) {
+        const size_t at = k->keys + j * k->width, lanes = k->lanes;
+        const vf e = v_load(k->e + j * VL);
+        if (!aft_any((e != 0.0f) & vi_first(lanes))) continue;
+        const vf v = aft_load((const float *)c->v + at, lanes);
+        const vf dv = k->p * e, de = dv * (v - k->mean);
+        float *to = g->dv ? g->dv + at : NULL;
         if (to) aft_store(to, aft_load(to, lanes) + dv, lanes);
-        to = g->dk ? g->dk + keys + from : NULL;
+        to = g->dk ? g->dk + at : NULL;
         if (to) aft_store(to, aft_load(to, lanes) + de, lanes);
         if (db) db[j] += v_sum(de);
     }
 }
 
+/* The features f .. f + lanes - 1 of row (batch and token t) with bias b. */
+static inline void aft_exact_chunk(const att_call *c, const att_grad *g,
+                                   enum aft_kind kind, size_t row, size_t f,
+                                   size_t lanes, const float *b, float *db,
+                                   float *e)
+{
+    const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
+    const size_t t = row % n, end = aft_seen(c->p, t), at = row * width + f;
+    const size_t step = aft_run_length(c->p, kind);
+    aft_chunk k = { .keys = (row - t) * width + f, .width = width,
+                    .lanes = lanes, .e = e };
+    const aft_row x = aft_exact_kept((const float *)c->k + k.keys,
+                                     (const float *)c->v + k.keys, width,
+                                     lanes, b, end, e);
+    const vf gate = v_sigmoid(aft_load((const float *)c->q + at, lanes));
+    k.mean = x.mean;
+    k.p = v_first(aft_load(g->dout + at, lanes) * gate / x.den, lanes);
+
+    for (size_t from = 0; from < end; from += step) {
+        const aft_run r = aft_run_of(c->p, kind, t, from);
+        const size_t last = from + step < end ? from + step : end;
+        aft_exact_keys(c, g, &k, from, r.lo < last ? r.lo : last, NULL);
+        aft_exact_keys(c, g, &k, r.lo, r.hi, db);
+        aft_exact_keys(c, g, &k, r.hi > r.lo ? r.hi : r.lo, last, NULL);
+    }
+}
+
 /* Adds what features with a saved denominator of 0, those evaluated exactly,
  * send to dk, dv and the bias: one thread, since it is rare and sums cross.
- * b: scratch of 2 aft_round(n) floats. */
+ * b: scratch of 2 aft_round(n) floats; e: of n VL, the place of the keys. */
 static inline __attribute__((unused)) void
 aft_exact_backward(const att_call *c, const att_grad *g, enum aft_kind kind,
-                   float *b)
+                   float *b, float *e)
 {
     const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
     const aft_saved s = aft_saved_of(c);
@@ -396,7 +421,7 @@ aft_exact_backward(const att_call *c, const att_grad *g, enum aft_kind kind,
             if (!known) aft_bias_row(c, kind, row % n, b);
             if (!known && db) memset(db, 0, n * sizeof *db);
             known = true;
-            aft_exact_chunk(c, g, row, f, lanes, b, db);
+            aft_exact_chunk(c, g, kind, row, f, lanes, b, db, e);
         }
         if (known && db) aft_add_bias_gradient(c, g, kind, row % n, db);
     }

@@ -309,7 +309,7 @@ static void backward(const att_call *c, const att_grad *g)
     }
     merge_dwu(c, g, &x);
     if (aft_saved_of(c).exact[0] > 0)
-        aft_exact_backward(c, g, AFT_FULL, w + x.own + x.row);
+        aft_exact_backward(c, g, AFT_FULL, w + x.own + x.row, w + x.keys);
 }
 
 ATT_KERNELS = {

@@ -586,7 +586,8 @@ static void backward(const att_call *c, const att_grad *g)
     }
     merge_dwv(&k);
     if (aft_saved_of(c).exact[0] > 0)
-        aft_exact_backward(c, g, AFT_LOCAL, w + k.x.own + k.x.row);
+        aft_exact_backward(c, g, AFT_LOCAL, w + k.x.own + k.x.row,
+                           w + k.x.keys);
 }
 
 ATT_KERNELS = {
