@@ -462,6 +462,17 @@ static void store_means(const job *k, const piece *p, size_t c0,
                        channels, 1);
 }
 
+/* The key that the tap in row y and column i of the window joins to token t, or
+ * -1; all of them are seen. */
+static ptrdiff_t tap_key(const layout *x, size_t t, ptrdiff_t y, ptrdiff_t i)
+{
+    y += (ptrdiff_t)(t / x->width) - x->w.up;
+    i += (ptrdiff_t)(t % x->width) - x->w.left;
+    if (y < 0 || y >= (ptrdiff_t)x->height || i < 0 || i >= (ptrdiff_t)x->width)
+        return -1;
+    return y * (ptrdiff_t)x->width + i;
+}
+
 /* a[j] = logit of key j for token t, kept within +-1e38 so that differences are
  * finite; returns the largest.  a has room for whole vectors. */
 static float exact_logits(const job *k, size_t map, size_t t, float *a)
@@ -469,18 +480,13 @@ static float exact_logits(const job *k, size_t map, size_t t, float *a)
     const layout *x = &k->x;
     const float *effective =
         k->work + x->effective + map % x->heads * x->w.taps;
-    const ptrdiff_t y0 = (ptrdiff_t)(t / x->width) - x->w.up;
-    const ptrdiff_t x0 = (ptrdiff_t)(t % x->width) - x->w.left;
     const size_t end = conv_seen(k->c->p, &x->w, t);
     vf max = v_set1(-1e38f);
     memcpy(a, (const float *)k->c->k + map * x->n, end * sizeof *a);
     for (ptrdiff_t y = 0; y < x->w.rows; y++)
         for (ptrdiff_t i = 0; i < x->w.columns; i++) {
-            if (y0 + y < 0 || y0 + y >= (ptrdiff_t)x->height || x0 + i < 0 ||
-                x0 + i >= (ptrdiff_t)x->width)
-                continue;
-            a[(y0 + y) * (ptrdiff_t)x->width + x0 + i] +=
-                effective[y * x->w.columns + i];
+            const ptrdiff_t j = tap_key(x, t, y, i);
+            if (j >= 0) a[j] += effective[y * x->w.columns + i];
         }
     for (size_t j = 0; j < end; j += VL) {
         const size_t lanes = end - j < VL ? end - j : VL;
@@ -824,7 +830,6 @@ static void backward_exact(const job *k, size_t row, float *dw)
     for (size_t j = 0; (j = next_weight(a, j, end)) < end; j++) {
         const size_t to = map * x->n + j;
         const float *v = (const float *)k->c->v + to * d;
-        const ptrdiff_t i = conv_tap(k->c->p, &x->w, t, j);
         vf sum = v_zero();
         for (size_t c = 0; c < d; c += VL) {
             const size_t lanes = d - c < VL ? d - c : VL;
@@ -833,10 +838,14 @@ static void backward_exact(const job *k, size_t row, float *dw)
             sum += dv * (v_load_n(v + c, lanes) - v_load_n(mean + c, lanes));
             if (out) v_store_n(out, v_load_n(out, lanes) + dv, lanes);
         }
-        const float de = v_sum(sum);
-        if (k->g->dk) k->g->dk[to] += de;
-        if (i >= 0) dw[i] += de;
+        a[j] = v_sum(sum); /* the gradient in place of the weight */
+        if (k->g->dk) k->g->dk[to] += a[j];
     }
+    for (ptrdiff_t y = 0; y < x->w.rows; y++)
+        for (ptrdiff_t i = 0; i < x->w.columns; i++) {
+            const ptrdiff_t j = tap_key(x, t, y, i);
+            if (j >= 0) dw[y * x->w.columns + i] += a[j];
+        }
 }
 
 /* A thread has the maps of a head, so that their dw is its own. */
