@@ -527,6 +527,20 @@ static size_t next_weight(const float *a, size_t j, size_t end)
     return j < end ? j : end;
 }
 
+/* sum_j a[j] v[j][..] of some channels; v has rows of d. */
+static vf average(const float *a, const float *v, size_t d, size_t lanes,
+                  size_t end)
+{
+    vf sum[2] = { v_zero(), v_zero() };
+    for (size_t j = 0; (j = next_weight(a, j, end)) < end;) {
+        const size_t vector = j - j % VL + VL, stop = vector < end ? vector : end;
+        for (; j < stop; j++)
+            sum[j % 2] = v_fma(v_set1(a[j]), v_load_n(v + j * d, lanes),
+                               sum[j % 2]);
+    }
+    return sum[0] + sum[1];
+}
+
 /* The mean of token t by its own maximum, where den cannot be trusted.  sum: of
  * the keys that it is a difference of; causal: of those before the piece, whose
  * own are in x0. */
@@ -546,12 +560,10 @@ static bool store_exact(const job *k, const piece *p, float sum, const float *x0
         const size_t end = conv_seen(k->c->p, &x->w, t);
         if (end > 1 && *own_den >= fmaxf(TINY, share * sum)) continue;
         const float inverse = 1 / exact_weights(k, p->map, t, a);
-        memset(mean, 0, x->d * sizeof *mean);
-        for (size_t j = 0; (j = next_weight(a, j, end)) < end; j++) {
-            const float weight = a[j] * inverse;
-            #pragma omp simd
-            for (size_t c = 0; c < x->d; c++)
-                mean[c] += weight * v[j * x->d + c];
+        for (size_t c = 0; c < x->d; c += VL) {
+            const size_t lanes = x->d - c < VL ? x->d - c : VL;
+            v_store_n(mean + c, average(a, v + c, x->d, lanes, end) * inverse,
+                      lanes);
         }
         *own_den = 0;
         exact = true;
