@@ -91,17 +91,27 @@ typedef struct aft_row {
 } aft_row;
 
 /* Softmax mean over j < end of n features: k and v point at the first feature of
- * token 0, b[j] is the bias. */
-SIMD_INLINE aft_row aft_exact(const float *k, const float *v, size_t width,
-                              size_t n, const float *b, size_t end)
+ * token 0, b[j] is the bias.  Keeps the exponentials, relative to the maximum,
+ * as whole vectors in kept, unless that is NULL. */
+SIMD_INLINE aft_row aft_exact_kept(const float *k, const float *v, size_t width,
+                                   size_t n, const float *b, size_t end,
+                                   float *kept)
 {
     aft_row x = { .max = v_set1(V_LOWEST), .den = v_zero() };
-    vf num = v_zero();
-    for (size_t j = 0; j < end; j++)
-        x.max = v_max(x.max, aft_logit(aft_load(k + j * width, n), b[j]));
+    vf num = v_zero(), max[4]; /* maxima that do not wait for each other */
+    size_t i = 0;
+    UNROLL for (int u = 0; u < 4; u++) max[u] = x.max;
+    for (; i + 4 <= end; i += 4)
+        UNROLL for (size_t u = 0; u < 4; u++)
+            max[u] = v_max(max[u], aft_logit(aft_load(k + (i + u) * width, n),
+                                             b[i + u]));
+    for (; i < end; i++)
+        max[0] = v_max(max[0], aft_logit(aft_load(k + i * width, n), b[i]));
+    x.max = v_max(v_max(max[0], max[1]), v_max(max[2], max[3]));
     for (size_t j = 0; j < end; j++) {
         const vf s = aft_logit(aft_load(k + j * width, n), b[j]);
         const vf e = v_exp(s - x.max);
+        if (kept) v_store(kept + j * VL, e);
         x.den += e;
         num = v_fma(e, aft_load(v + j * width, n), num);
     }
@@ -109,6 +119,12 @@ SIMD_INLINE aft_row aft_exact(const float *k, const float *v, size_t width,
     x.den = v_select(x.den > 0.0f, x.den, v_set1(1));
     x.mean = num / x.den;
     return x;
+}
+
+SIMD_INLINE aft_row aft_exact(const float *k, const float *v, size_t width,
+                              size_t n, const float *b, size_t end)
+{
+    return aft_exact_kept(k, v, width, n, b, end, NULL);
 }
 
 #endif

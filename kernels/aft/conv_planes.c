@@ -462,6 +462,85 @@ static void store_means(const job *k, const piece *p, size_t c0,
                        channels, 1);
 }
 
+/* The key that the tap in row y and column i of the window joins to token t, or
+ * -1; all of them are seen. */
+static ptrdiff_t tap_key(const layout *x, size_t t, ptrdiff_t y, ptrdiff_t i)
+{
+    y += (ptrdiff_t)(t / x->width) - x->w.up;
+    i += (ptrdiff_t)(t % x->width) - x->w.left;
+    if (y < 0 || y >= (ptrdiff_t)x->height || i < 0 || i >= (ptrdiff_t)x->width)
+        return -1;
+    return y * (ptrdiff_t)x->width + i;
+}
+
+/* a[j] = logit of key j for token t, kept within +-1e38 so that differences are
+ * finite; returns the largest.  a has room for whole vectors. */
+static float exact_logits(const job *k, size_t map, size_t t, float *a)
+{
+    const layout *x = &k->x;
+    const float *effective =
+        k->work + x->effective + map % x->heads * x->w.taps;
+    const size_t end = conv_seen(k->c->p, &x->w, t);
+    vf max = v_set1(-1e38f);
+    memcpy(a, (const float *)k->c->k + map * x->n, end * sizeof *a);
+    for (ptrdiff_t y = 0; y < x->w.rows; y++)
+        for (ptrdiff_t i = 0; i < x->w.columns; i++) {
+            const ptrdiff_t j = tap_key(x, t, y, i);
+            if (j >= 0) a[j] += effective[y * x->w.columns + i];
+        }
+    for (size_t j = 0; j < end; j += VL) {
+        const size_t lanes = end - j < VL ? end - j : VL;
+        const vf s = v_max(v_min(v_load_n(a + j, lanes), v_set1(1e38f)),
+                           v_set1(-1e38f));
+        v_store(a + j, s);
+        max = v_max(max, v_select(vi_first(lanes), s, max));
+    }
+    return v_hmax(max);
+}
+
+/* a[j] = exp(logit - max) of the keys that token t sees, and 0 up to the end of
+ * the last vector; returns the sum.  Most vectors hold nothing that counts: it
+ * was their range that the sums over all keys could not hold. */
+static float exact_weights(const job *k, size_t map, size_t t, float *a)
+{
+    const float max = exact_logits(k, map, t, a);
+    const size_t end = conv_seen(k->c->p, &k->x.w, t);
+    vf sum = v_zero();
+    for (size_t j = 0; j < end; j += VL) {
+        const vf s = v_load(a + j) - max;
+        vf e = v_zero();
+        if (v_hmax(s) > -88)
+            e = v_first(v_exp(s), end - j < VL ? end - j : VL);
+        v_store(a + j, e);
+        sum += e;
+    }
+    return v_sum(sum);
+}
+
+/* The next key from j on whose weight is not 0, or end. */
+static size_t next_weight(const float *a, size_t j, size_t end)
+{
+    while (j < end && a[j] == 0) {
+        if (j % VL == 0 && v_hmax(v_load(a + j)) == 0) j += VL;
+        else j++;
+    }
+    return j < end ? j : end;
+}
+
+/* sum_j a[j] v[j][..] of some channels; v has rows of d. */
+static vf average(const float *a, const float *v, size_t d, size_t lanes,
+                  size_t end)
+{
+    vf sum[2] = { v_zero(), v_zero() };
+    for (size_t j = 0; (j = next_weight(a, j, end)) < end;) {
+        const size_t vector = j - j % VL + VL, stop = vector < end ? vector : end;
+        for (; j < stop; j++)
+            sum[j % 2] = v_fma(v_set1(a[j]), v_load_n(v + j * d, lanes),
+                               sum[j % 2]);
+    }
+    return sum[0] + sum[1];
+}
+
 /* The mean of token t by its own maximum, where den cannot be trusted.  sum: of
  * the keys that it is a difference of; causal: of those before the piece, whose
  * own are in x0. */
@@ -469,26 +548,23 @@ static bool store_exact(const job *k, const piece *p, float sum, const float *x0
                         float *den, float *mine)
 {
     const layout *x = &k->x;
-    const size_t h = p->map % x->heads;
-    const float *key = (const float *)k->c->k + p->map * x->n;
     const float *v = (const float *)k->c->v + p->map * x->n * x->d;
-    const float share = k->work[x->e0 + h] / SHARE;
-    float *a = mine + x->row, top;
+    const float share = k->work[x->e0 + p->map % x->heads] / SHARE;
+    float *a = mine + x->row;
     bool exact = false;
     for (size_t t = p->first; t < p->end; t++) {
         float *own_den = den + (t / x->width - p->y0) * x->own_pitch +
                          t % x->width - p->x0;
         float *mean = (float *)k->c->o + (p->map * x->n + t) * x->d;
         if (x->w.causal) sum += x0[t - p->first + (size_t)x->w.left];
-        const size_t seen = conv_seen(k->c->p, &x->w, t);
-        if (seen > 1 && *own_den >= fmaxf(TINY, share * sum)) continue;
-        const float total = conv_weights(k->c->p, &x->w, key,
-                                       k->work + x->effective + h * x->w.taps,
-                                       t, a, &top);
-        memset(mean, 0, x->d * sizeof *mean);
-        for (size_t j = 0; j < seen; j++)
-            for (size_t c = 0; c < x->d; c++)
-                mean[c] += a[j] / total * v[j * x->d + c];
+        const size_t end = conv_seen(k->c->p, &x->w, t);
+        if (end > 1 && *own_den >= fmaxf(TINY, share * sum)) continue;
+        const float inverse = 1 / exact_weights(k, p->map, t, a);
+        for (size_t c = 0; c < x->d; c += VL) {
+            const size_t lanes = x->d - c < VL ? x->d - c : VL;
+            v_store_n(mean + c, average(a, v + c, x->d, lanes, end) * inverse,
+                      lanes);
+        }
         *own_den = 0;
         exact = true;
     }
@@ -747,32 +823,53 @@ static void backward_piece(const job *k, size_t index)
 }
 
 /* Tokens that were evaluated exactly send their gradients here; dw [taps] of
- * their head is divided by exp(w - m) beforehand, as the sums are. */
+ * their head is multiplied by exp(w - m) beforehand.  Their p, which is 0 and
+ * not needed any more, makes room for G / sum. */
 static void backward_exact(const job *k, size_t row, float *dw)
 {
     const layout *x = &k->x;
     const size_t map = row / x->n, t = row % x->n, d = x->d;
-    const size_t h = map % x->heads;
-    const float *key = (const float *)k->c->k + map * x->n;
-    const float *v = (const float *)k->c->v + map * x->n * d;
-    const float *q = (const float *)k->c->q + row * d;
-    float *a = k->work + x->own + x->row, top;
-    const float sum = conv_weights(k->c->p, &x->w, key,
-                                   k->work + x->effective + h * x->w.taps, t, a,
-                                   &top);
-    for (size_t j = 0; j < conv_seen(k->c->p, &x->w, t); j++) {
-        const size_t to = map * x->n + j;
-        const ptrdiff_t i = conv_tap(k->c->p, &x->w, t, j);
-        float de = 0;
-        for (size_t c = 0; c < d; c++) {
-            const float gate = 1 / (1 + expf(-q[c]));
-            const float dv = a[j] / sum * k->g->dout[row * d + c] * gate;
-            de += dv * (v[j * d + c] - k->mean[row * d + c]);
-            if (k->g->dv) k->g->dv[to * d + c] += dv;
-        }
-        if (k->g->dk) k->g->dk[to] += de;
-        if (i >= 0) dw[h * x->w.taps + (size_t)i] += de;
+    const size_t end = conv_seen(k->c->p, &x->w, t);
+    const float *mean = k->mean + row * d;
+    float *a = own(k) + x->row, *p = k->work + x->p + row * d;
+    const float inverse = 1 / exact_weights(k, map, t, a);
+    for (size_t c = 0; c < d; c += VL) {
+        const size_t lanes = d - c < VL ? d - c : VL;
+        const vf q = v_load_n((const float *)k->c->q + row * d + c, lanes);
+        const vf dout = v_load_n(k->g->dout + row * d + c, lanes);
+        v_store_n(p + c, dout * v_sigmoid(q) * inverse, lanes);
     }
+    for (size_t j = 0; (j = next_weight(a, j, end)) < end; j++) {
+        const size_t to = map * x->n + j;
+        const float *v = (const float *)k->c->v + to * d;
+        vf sum = v_zero();
+        for (size_t c = 0; c < d; c += VL) {
+            const size_t lanes = d - c < VL ? d - c : VL;
+            const vf dv = v_load_n(p + c, lanes) * a[j];
+            float *out = k->g->dv ? k->g->dv + to * d + c : NULL;
+            sum += dv * (v_load_n(v + c, lanes) - v_load_n(mean + c, lanes));
+            if (out) v_store_n(out, v_load_n(out, lanes) + dv, lanes);
+        }
+        a[j] = v_sum(sum); /* the gradient in place of the weight */
+        if (k->g->dk) k->g->dk[to] += a[j];
+    }
+    for (ptrdiff_t y = 0; y < x->w.rows; y++)
+        for (ptrdiff_t i = 0; i < x->w.columns; i++) {
+            const ptrdiff_t j = tap_key(x, t, y, i);
+            if (j >= 0) dw[y * x->w.columns + i] += a[j];
+        }
+}
+
+/* A thread has the maps of a head, so that their dw is its own. */
+static void backward_exact_rows(const job *k, float *dw)
+{
+    const layout *x = &k->x;
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t h = 0; h < x->heads; h++)
+        for (size_t map = h; map < x->maps; map += x->heads)
+            for (size_t row = map * x->n; row < (map + 1) * x->n; row++)
+                if (k->den[row] == 0)
+                    backward_exact(k, row, dw + h * x->w.taps);
 }
 
 /* Shares of the threads times exp(w - m), the exact rows, then w, gamma, beta. */
@@ -787,8 +884,13 @@ static void finish_windows(const job *k)
             sum += k->work[x->share + t * all + i];
         dw[i] = sum * k->work[x->exact_weight + i];
     }
-    for (size_t row = 0; k->exact[0] > 0 && row < x->maps * x->n; row++)
-        if (k->den[row] == 0) backward_exact(k, row, dw);
+    if (k->exact[0] > 0) backward_exact_rows(k, dw);
+    /* one key has all the weight whatever its logit is, and what rounding leaves
+     * of the difference is multiplied by gamma / (std w + 1e-5) */
+    if (x->n == 1) {
+        memset(dw, 0, all * sizeof *dw);
+        if (k->g->dk) memset(k->g->dk, 0, x->maps * sizeof(float));
+    }
     for (size_t h = 0; h < x->heads; h++) {
         const size_t at = h * x->w.taps;
         float *hat = k->work + x->hat + at;

@@ -196,12 +196,47 @@ SIMD_INLINE bool aft_any(vi mask)
     return v_hmax((vf)(mask & 0x3f800000)) > 0;
 }
 
+/* The keys of one grid row, that from token `row` on, whose bias for token t is
+ * learned: [lo, hi). */
+typedef struct aft_run {
+    size_t lo, hi;
+} aft_run;
+
+static inline size_t aft_run_length(const att_problem *p, enum aft_kind kind)
+{
+    return kind == AFT_FULL ? att_tokens(p)
+                            : (size_t)p->grid.v[p->grid.n - 1];
+}
+
+static inline aft_run aft_run_of(const att_problem *p, enum aft_kind kind,
+                                 size_t t, size_t row)
+{
+    const size_t side = aft_run_length(p, kind), x = t % side;
+    const size_t seen = aft_seen(p, t);
+    aft_run r = { row, row + side };
+    if (kind == AFT_LOCAL) {
+        const size_t s = (size_t)att_at(&p->window, p->grid.n - 1, 0);
+        if (!aft_kept(p, kind, t, row + x)) return (aft_run){ row, row };
+        r.lo = row + (x + 1 > s ? x + 1 - s : 0);
+        r.hi = row + (x + s < side ? x + s : side);
+    }
+    if (r.hi > seen) r.hi = seen;
+    return r;
+}
+
 /* Makes the whole bias row of token t. */
 static inline __attribute__((unused)) void
 aft_bias_row(const att_call *c, enum aft_kind kind, size_t t, float *b)
 {
-    for (size_t j = 0; j < aft_seen(c->p, t); j++)
-        b[j] = aft_bias(c, kind, t, j);
+    const size_t n = att_tokens(c->p), f = (size_t)c->p->factor;
+    const size_t end = aft_seen(c->p, t), step = aft_run_length(c->p, kind);
+    memset(b, 0, end * sizeof *b);
+    for (size_t row = 0; row < end; row += step) {
+        const aft_run r = aft_run_of(c->p, kind, t, row);
+        for (size_t j = r.lo; j < r.hi; j++)
+            b[j] = f ? aft_bias(c, AFT_FULL, t, j)
+                     : c->param[AFT_W][t * n + j];
+    }
 }
 
 /* Output of token t from sums = [num | den] in the scale of its top and of the
@@ -224,7 +259,8 @@ aft_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
         vf den = aft_load(sums + width + f, lanes), least = v_set1(AFT_TINY);
         vf mean = aft_load(sums + f, lanes) / den;
         if (base) least = v_max(least, part * aft_load(base + f, lanes));
-        if (aft_any(~(den >= least) & vi_first(lanes))) {
+        /* one key alone: its mean is v itself, so that its logit gets 0 */
+        if (n == 1 || aft_any(~(den >= least) & vi_first(lanes))) {
             if (!exact) aft_bias_row(c, kind, t, b);
             mean = aft_exact(k + f, v + f, width, lanes, b,
                              aft_seen(c->p, t)).mean;
@@ -287,56 +323,94 @@ aft_key_gradients(const att_call *c, const att_grad *g, size_t b,
     }
 }
 
-/* Adds db to the gradient of the bias of a pair. */
+/* Adds db [j] to the gradient of the biases of token t. */
 static inline void aft_add_bias_gradient(const att_call *c, const att_grad *g,
-                                         size_t t, size_t j, float db)
+                                         enum aft_kind kind, size_t t,
+                                         const float *db)
 {
     const size_t n = att_tokens(c->p), f = (size_t)c->p->factor;
-    if (g->dparam[AFT_W]) g->dparam[AFT_W][t * n + j] += db;
-    for (size_t i = 0; g->dparam[AFT_WU] && i < f; i++)
-        g->dparam[AFT_WU][t * f + i] += db * c->param[AFT_WV][j * f + i];
-    for (size_t i = 0; g->dparam[AFT_WV] && i < f; i++)
-        g->dparam[AFT_WV][j * f + i] += db * c->param[AFT_WU][t * f + i];
+    const size_t end = aft_seen(c->p, t), step = aft_run_length(c->p, kind);
+    float *dw = g->dparam[AFT_W], *du = g->dparam[AFT_WU];
+    float *dv = g->dparam[AFT_WV];
+    for (size_t row = 0; row < end; row += step) {
+        const aft_run r = aft_run_of(c->p, kind, t, row);
+        for (size_t j = r.lo; dw && j < r.hi; j++) dw[t * n + j] += db[j];
+        for (size_t j = r.lo; du && j < r.hi; j++)
+            for (size_t i = 0; i < f; i++)
+                du[t * f + i] += db[j] * c->param[AFT_WV][j * f + i];
+        for (size_t j = r.lo; dv && j < r.hi; j++)
+            for (size_t i = 0; i < f; i++)
+                dv[j * f + i] += db[j] * c->param[AFT_WU][t * f + i];
+    }
+}
+
+/* Some features of one token and batch entry: where those of key 0 lie, the
+ * exponentials of all keys, the mean, and p. */
+typedef struct aft_chunk {
+    size_t keys, width, lanes;
+    float *e;
+    vf mean, p;
+} aft_chunk;
+
+/* What keys [j, end) get, and what they send to the bias, added to db unless
+ * that is NULL. */
+SIMD_INLINE void aft_exact_keys(const att_call *c, const att_grad *g,
+                                const aft_chunk *k, size_t j, size_t end,
+                                float *db)
+{
+    for (; j < end; j++) {
+        const size_t at = k->keys + j * k->width, lanes = k->lanes;
+        const vf e = v_load(k->e + j * VL);
+        if (!aft_any((e != 0.0f) & vi_first(lanes))) continue;
+        const vf v = aft_load((const float *)c->v + at, lanes);
+        const vf dv = k->p * e, de = dv * (v - k->mean);
+        float *to = g->dv ? g->dv + at : NULL;
+        if (to) aft_store(to, aft_load(to, lanes) + dv, lanes);
+        to = g->dk ? g->dk + at : NULL;
+        if (to) aft_store(to, aft_load(to, lanes) + de, lanes);
+        if (db) db[j] += v_sum(de);
+    }
 }
 
 /* The features f .. f + lanes - 1 of row (batch and token t) with bias b. */
 static inline void aft_exact_chunk(const att_call *c, const att_grad *g,
                                    enum aft_kind kind, size_t row, size_t f,
-                                   size_t lanes, const float *b)
+                                   size_t lanes, const float *b, float *db,
+                                   float *e)
 {
     const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
-    const size_t t = row % n, end = aft_seen(c->p, t);
-    const size_t at = row * width + f, keys = (row - t) * width + f;
-    const float *k = (const float *)c->k + keys;
-    const float *v = (const float *)c->v + keys;
-    const aft_row x = aft_exact(k, v, width, lanes, b, end);
+    const size_t t = row % n, end = aft_seen(c->p, t), at = row * width + f;
+    const size_t step = aft_run_length(c->p, kind);
+    aft_chunk k = { .keys = (row - t) * width + f, .width = width,
+                    .lanes = lanes, .e = e };
+    const aft_row x = aft_exact_kept((const float *)c->k + k.keys,
+                                     (const float *)c->v + k.keys, width,
+                                     lanes, b, end, e);
     const vf gate = v_sigmoid(aft_load((const float *)c->q + at, lanes));
-    const vf p =
-        v_first(aft_load(g->dout + at, lanes) * gate / x.den, lanes);
+    k.mean = x.mean;
+    k.p = v_first(aft_load(g->dout + at, lanes) * gate / x.den, lanes);
 
-    for (size_t j = 0; j < end; j++) {
-        const size_t from = j * width;
-        const vf e = v_exp(aft_logit(aft_load(k + from, lanes), b[j]) - x.max);
-        const vf dv = p * e;
-        const vf de = dv * (aft_load(v + from, lanes) - x.mean);
-        float *to = g->dv ? g->dv + keys + from : NULL;
-        if (to) aft_store(to, aft_load(to, lanes) + dv, lanes);
-        to = g->dk ? g->dk + keys + from : NULL;
-        if (to) aft_store(to, aft_load(to, lanes) + de, lanes);
-        if (aft_kept(c->p, kind, t, j))
-            aft_add_bias_gradient(c, g, t, j, v_sum(de));
+    for (size_t from = 0; from < end; from += step) {
+        const aft_run r = aft_run_of(c->p, kind, t, from);
+        const size_t last = from + step < end ? from + step : end;
+        aft_exact_keys(c, g, &k, from, r.lo < last ? r.lo : last, NULL);
+        aft_exact_keys(c, g, &k, r.lo, r.hi, db);
+        aft_exact_keys(c, g, &k, r.hi > r.lo ? r.hi : r.lo, last, NULL);
     }
 }
 
 /* Adds what features with a saved denominator of 0, those evaluated exactly,
  * send to dk, dv and the bias: one thread, since it is rare and sums cross.
- * b: scratch of n floats. */
+ * b: scratch of 2 aft_round(n) floats; e: of n VL, the place of the keys. */
 static inline __attribute__((unused)) void
 aft_exact_backward(const att_call *c, const att_grad *g, enum aft_kind kind,
-                   float *b)
+                   float *b, float *e)
 {
     const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
     const aft_saved s = aft_saved_of(c);
+    const bool biased =
+        g->dparam[AFT_W] || g->dparam[AFT_WU] || g->dparam[AFT_WV];
+    float *db = biased ? b + aft_round(n) : NULL;
 
     for (size_t row = 0; row < (size_t)c->p->batch * n; row++) {
         bool known = false; /* the bias row is made on first need */
@@ -345,9 +419,11 @@ aft_exact_backward(const att_call *c, const att_grad *g, enum aft_kind kind,
             const vf den = aft_load(s.den + row * width + f, lanes);
             if (!aft_any((den == 0.0f) & vi_first(lanes))) continue;
             if (!known) aft_bias_row(c, kind, row % n, b);
+            if (!known && db) memset(db, 0, n * sizeof *db);
             known = true;
-            aft_exact_chunk(c, g, kind, row, f, lanes, b);
+            aft_exact_chunk(c, g, kind, row, f, lanes, b, db, e);
         }
+        if (known && db) aft_add_bias_gradient(c, g, kind, row % n, db);
     }
 }
 

@@ -49,7 +49,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.sums = at, at += (back ? COLUMNS : ROWS) * x.ld;
     x.rows = at;
     if (x.factor) at += back ? DEPTH * COLUMNS : ROWS * aft_round(x.n);
-    x.row = at, at += aft_round(x.n);
+    x.row = at, at += (back ? 2 : 1) * aft_round(x.n);
     x.transposed = at, at += back ? 2 * x.width * COLUMNS : 0;
     x.dwu = at, at += back ? aft_round(x.n * x.factor) : 0;
     x.per_thread = at;
@@ -309,7 +309,7 @@ static void backward(const att_call *c, const att_grad *g)
     }
     merge_dwu(c, g, &x);
     if (aft_saved_of(c).exact[0] > 0)
-        aft_exact_backward(c, g, AFT_FULL, w + x.own + x.row);
+        aft_exact_backward(c, g, AFT_FULL, w + x.own + x.row, w + x.keys);
 }
 
 ATT_KERNELS = {

@@ -129,7 +129,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.sums = at, at += ROWS * x.ld;
     x.base_now = at, at += x.ld;
     x.bias = at, at += x.factor ? DW_ROWS * DEPTH_LD : 0;
-    x.row = at, at += aft_round(x.n);
+    x.row = at, at += (back ? 2 : 1) * aft_round(x.n);
     x.transposed = at, at += back ? 2 * x.width * DW_ROWS : 0;
     x.dwv = at, at += back ? aft_round(x.n * x.factor) : 0;
     x.per_thread = at;
@@ -586,7 +586,8 @@ static void backward(const att_call *c, const att_grad *g)
     }
     merge_dwv(&k);
     if (aft_saved_of(c).exact[0] > 0)
-        aft_exact_backward(c, g, AFT_LOCAL, w + k.x.own + k.x.row);
+        aft_exact_backward(c, g, AFT_LOCAL, w + k.x.own + k.x.row,
+                           w + k.x.keys);
 }
 
 ATT_KERNELS = {

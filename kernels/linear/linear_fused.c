@@ -11,7 +11,7 @@
 typedef struct tensors {
     fused u;
     float *level;  /* exp: [maps][lf]; pads 0                               */
-    float *spread; /* exp, causal: [maps], 1 where pairs are needed         */
+    float *spread; /* exp, causal: [maps], 1: token after token             */
 } tensors;
 
 /* ---- features ------------------------------------------------------------ */
@@ -75,6 +75,8 @@ static tensors describe(const att_problem *p, int threads)
 {
     const bool exponential = p->feature_map == ATT_MAP_EXP;
     const size_t levels = fused_pitch((size_t)p->head_dim) + is_causal(p);
+    const size_t spread =
+        exponential && is_causal(p) ? (size_t)threads : 0;
     return (tensors){ .u = {
         .threads = threads, .maps = maps_of(p), .n = att_tokens(p),
         .m = att_keys(p), .f = (size_t)p->head_dim, .e = att_value_dim(p),
@@ -82,6 +84,8 @@ static tensors describe(const att_problem *p, int threads)
         .d = { .eps = EXPONENTIAL_EPS },
         .eps_rows = exponential, .map = map, .unmap = unmap,
         .kept_floats = exponential ? maps_of(p) * levels : 0,
+        .extra_floats = { spread * exponential_floats(p, false),
+                          spread * exponential_floats(p, true) },
     } };
 }
 
@@ -125,8 +129,7 @@ static void forward(const att_call *c)
     if (t.level) make_levels(&t, c->k);
     fused_forward(&t.u);
     if (t.spread)
-        exponential_spread_maps(c, NULL, t.spread, t.u.scratch,
-                                t.u.scratch_floats);
+        exponential_spread_maps(c, NULL, t.spread, t.u.extra);
 }
 
 static void backward(const att_call *c, const att_grad *g)
@@ -135,8 +138,7 @@ static void backward(const att_call *c, const att_grad *g)
     t.u.own = &t;
     fused_backward(&t.u);
     if (t.spread)
-        exponential_spread_maps(c, g, t.spread, t.u.scratch,
-                                t.u.scratch_floats);
+        exponential_spread_maps(c, g, t.spread, t.u.extra);
 }
 
 static void executed(const att_problem *p, enum att_pass pass, att_cost *out)

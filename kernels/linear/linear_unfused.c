@@ -12,8 +12,8 @@
 typedef struct tensors {
     unfused u;
     float *level;  /* exp: [maps][d]                                        */
-    float *spread; /* exp, causal: [maps], 1 where pairs are needed         */
-    float *scratch, *scratch_backward; /* then [threads][d]: backward must not
+    float *spread; /* exp, causal: [maps], 1: token after token             */
+    float *scratch, *scratch_backward; /* for those maps: backward must not
                                           write to what forward has kept     */
 } tensors;
 
@@ -32,8 +32,10 @@ static tensors lay_out(const att_problem *p, int threads, arena *forward,
     t.level = arena_take(forward, t.u.maps * t.u.f);
     if (!t.u.causal) return t;
     t.spread = arena_take(forward, t.u.maps);
-    t.scratch = arena_take(forward, (size_t)threads * t.u.f);
-    t.scratch_backward = arena_take(backward, (size_t)threads * t.u.f);
+    t.scratch =
+        arena_take(forward, (size_t)threads * exponential_floats(p, false));
+    t.scratch_backward =
+        arena_take(backward, (size_t)threads * exponential_floats(p, true));
     return t;
 }
 
@@ -95,7 +97,7 @@ static void forward(const att_call *c)
     }
     unfused_forward(u, c->v, c->o);
     if (t.spread)
-        exponential_spread_maps(c, NULL, t.spread, t.scratch, u->f);
+        exponential_spread_maps(c, NULL, t.spread, t.scratch);
 }
 
 /* dx = dphi phi'(x); phi' of elu1 is min(phi, 1), of relu 1 where phi > 0. */
@@ -119,7 +121,7 @@ static void backward(const att_call *c, const att_grad *g)
     unmap(&t, c->p->feature_map, u->q, u->dq, u->maps * u->n * u->f, g->dq);
     unmap(&t, c->p->feature_map, u->k, u->dk, u->maps * u->m * u->f, g->dk);
     if (t.spread)
-        exponential_spread_maps(c, g, t.spread, t.scratch_backward, u->f);
+        exponential_spread_maps(c, g, t.spread, t.scratch_backward);
 }
 
 ATT_KERNELS = {

@@ -397,7 +397,110 @@ def aft_one_key_case(d=3, side=3):
            'dbeta': ([1], [0.0])})
 
 
+def aft_head(q, k, v, g, bias, tap, dq, dk, dv, db):
+    """A map of AFT; k has one row per token, of d channels or 1; bias[t][j];
+    tap[t][j] tells the entry of db, or -1."""
+    d, out = len(q[0]), []
+    for t in range(len(q)):
+        line = []
+        for c in range(d):
+            key = c % len(k[0])
+            a, _ = weights([x[key] + b for x, b in zip(k, bias[t])])
+            gate = 1 / (1 + math.exp(-q[t][c]))
+            mean = math.fsum(w * x[c] for w, x in zip(a, v))
+            line.append(gate * mean)
+            dq[t][c] += g[t][c] * mean * gate * (1 - gate)
+            for j, w in enumerate(a):
+                de = w * g[t][c] * gate * (v[j][c] - mean)
+                dv[j][c] += w * g[t][c] * gate
+                dk[j][key] += de
+                if tap[t][j] >= 0:
+                    db[tap[t][j]] += de
+        out += line
+    return out
+
+
+def aft_inputs(r, n, d, dk, spread):
+    """q, k, v, dout as rows, and places for dq, dk, dv."""
+    q, v, g = (rows(normals(r, n * d), d) for _ in range(3))
+    k = [[f32(spread * r.gauss(0, 1)) for _ in range(dk)] for _ in range(n)]
+    return q, k, v, g, *([[0.0] * x for _ in range(n)] for x in (d, dk, d))
+
+
+def aft_tensors(x, n, d, dk, lead):
+    q, k, v, g, dq, gk, dv, out = x
+    full, key = lead + [n, d], lead + [n, dk]
+    return {'q': (full, flat(q)), 'k': (key, flat(k)), 'v': (full, flat(v)),
+            'out': (full, out), 'dout': (full, flat(g)), 'dq': (full, flat(dq)),
+            'dk': (key, flat(gk)), 'dv': (full, flat(dv))}
+
+
+def aft_pairs_case(name, grid, d, window, spread, bias_of):
+    """aft_full, or aft_local where there is a window; bias_of(r, t, j)."""
+    op = 'aft_local' if window else 'aft_full'
+    r, n = random.Random(name), grid[0] * grid[1]
+    x = aft_inputs(r, n, d, d, spread)
+    w = [f32(bias_of(r, t, j)) for t in range(n) for j in range(n)]
+    kept = [[not window or (abs(t // grid[1] - j // grid[1]) < window and
+                            abs(t % grid[1] - j % grid[1]) < window)
+             for j in range(n)] for t in range(n)]
+    tap = [[t * n + j if kept[t][j] else -1 for j in range(n)] for t in range(n)]
+    bias = [[w[t * n + j] if kept[t][j] else 0.0 for j in range(n)]
+            for t in range(n)]
+    dw = [0.0] * (n * n)
+    out = aft_head(*x[:4], bias, tap, *x[4:], dw)
+    meta = {'op': op, 'grid': '%d,%d' % grid, 'head_dim': str(d)}
+    if window:
+        meta['kernel'] = str(window)
+    write('%s_%s' % (op, name), meta,
+          dict(aft_tensors(x + (out,), n, d, d, [1]), w=([n, n], w),
+               dw=([n, n], dw)))
+
+
+def aft_conv_case(name, grid, d, s, spread, w, gamma, beta):
+    """One head; one key per token; a map of one row is a sequence."""
+    r, n, sequence = random.Random('conv' + name), grid[0] * grid[1], grid[0] == 1
+    x = aft_inputs(r, n, d, 1, spread)
+    taps, half = s if sequence else s * s, s // 2
+    w = [f32(y) for y in w(r, taps)]
+    mean = math.fsum(w) / taps
+    std = math.sqrt(math.fsum((y - mean) ** 2 for y in w) / (taps - 1))
+    hat = [(y - mean) / (std + 1e-5) for y in w]
+    tap = [[-1] * n for _ in range(n)]
+    for t in range(n):
+        for j in range(n):
+            dy, dx = j // grid[1] - t // grid[1], j % grid[1] - t % grid[1]
+            if abs(dy) <= half and abs(dx) <= half:
+                tap[t][j] = (0 if sequence else (dy + half) * s) + dx + half
+    bias = [[gamma * hat[i] + beta if i >= 0 else 0.0 for i in y] for y in tap]
+    de = [0.0] * taps
+    out = aft_head(*x[:4], bias, tap, *x[4:], de)
+    total, along = math.fsum(de), dot(de, hat)
+    share = along * (std + 1e-5) / ((taps - 1) * std) if std else 0
+    dw = [gamma / (std + 1e-5) * (y - total / taps - h * share)
+          for y, h in zip(de, hat)]
+    shape = [1, s] if sequence else [1, s, s]
+    write('aft_conv_' + name,
+          {'op': 'aft_conv', 'grid': '%d,%d' % grid, 'heads': '1',
+           'head_dim': str(d), 'kernel': str(s),
+           'conv_dims': '1' if sequence else '2', 'causal': '0', 'eps': '0'},
+          dict(aft_tensors(x + (out,), n, d, 1, [1]), w=(shape, w),
+               gamma=([1], [gamma]), beta=([1], [beta]), dw=(shape, dw),
+               dgamma=([1], [along]), dbeta=([1], [total])))
+
+
+def aft_cases():
+    """Ranges that no product of exponentials holds, and keys that are alone."""
+    aft_conv_case('far_apart', (5, 19), 3, 3, 40, normals, 40.0, 60.0)
+    aft_conv_case('far_apart_line', (1, 21), 18, 5, 40, normals, 60.0, -30.0)
+    wide = lambda r, t, j: r.gauss(0, 60)
+    aft_pairs_case('far_apart', (4, 9), 17, 3, 60, wide)
+    aft_pairs_case('far_apart', (1, 21), 19, 0, 60, wide)
+    aft_pairs_case('one_key', (1, 1), 53, 0, 1, lambda r, t, j: 0)
+
+
 def main():
+    aft_cases()
     softmax_case('lowest', lowest)
     softmax_case('far_apart', far_apart)
     na_case()
