@@ -9,7 +9,7 @@ build=$(realpath --relative-to=. "${BUILD:-build/release}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/attnbench build.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 # As from a shell, not from the make that runs the tests.
-unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL LEVELS FLAVOUR WERROR
 log=$work/log
 
 says() { # what, pattern of a line of the log

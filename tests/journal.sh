@@ -157,8 +157,10 @@ for seq in 64 96; do sweep --seq $seq "${more[@]}" --out two; done
 sweep "${more[@]}" --out one
 sweep --seq 200 --out other
 sweep --time 0.3 --ci 1% --out single
-# on a busy machine no sample may be clean: that is for one test alone
-sed -i 's/"unreliable":true/"unreliable":false/' {one,two,single}/journal.jsonl
+# Times that are invented: what a busy machine measures decides no test.
+sed -Ei -e 's/"unreliable":true/"unreliable":false/' \
+    -e 's/"ns":\[[^]]*\],"touched":\[[^]]*\]/"ns":[1000,1010,990,1000,1005],"touched":[]/g' \
+    {one,two,single}/journal.jsonl
 gate 0 '' two two --min-effect 100%
 gate 1 '1 missing in B' two one --min-effect 100%
 gate 1 'of one process only' single single
