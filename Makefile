@@ -204,7 +204,7 @@ deps:
 # What measures, or loads the machine: with several of them named, one after the other,
 # whatever -j says.  They build with all cores all the same.
 MAIN := sweep figures maps findings train peers readme install clean \
-	test test-quick asan tsan fuzz distros
+	test test-quick mutants asan tsan fuzz distros
 ifneq ($(word 2,$(MAKECMDGOALS)),)
 ifneq ($(filter $(MAIN),$(MAKECMDGOALS)),)
 .NOTPARALLEL:
@@ -298,6 +298,7 @@ help:
 	@echo "make peers     PyTorch beside our kernels (downloads it; needs the network)"
 	@echo "make readme    the table of mechanisms in README.md, made anew"
 	@echo "make asan tsan fuzz lint    more checks"
+	@echo "make mutants   faults of one line, each of which must fail a test (MUTANTS='metrics-*')"
 	@echo "make distros   both commands in fresh Debian systems (root, debootstrap)"
 	@echo "make install   what is built, suites and headers into PREFIX ($(PREFIX)); uninstall"
 	@echo "make clean"

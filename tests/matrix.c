@@ -50,6 +50,83 @@ static void matrices_do_what_forward_does(void **state)
     assert_true(checked > 20);
 }
 
+/* A mechanism whose rows() are wrong in the way that `spoil` says. */
+enum spoil { NOTHING, TOTAL, CONVOLUTION, NEGATIVE, SUM };
+static enum spoil spoil;
+static const att_mechanism *sound;
+
+static void spoiled_rows(const att_ref *r, int h, int ch, enum att_part part, size_t i0,
+                         size_t i1, double *a)
+{
+    sound->rows(r, h, ch, part, i0, i1, a);
+    if (spoil == TOTAL && part == ATT_PART_TOTAL) a[0] += 1e-3;
+    if (spoil == CONVOLUTION && part == ATT_PART_CONVOLUTION) a[0] += 1e-3;
+    if (spoil == NEGATIVE && part == ATT_PART_ATTENTION) a[0] -= 2, a[1] += 2;
+    if (spoil == SUM && part == ATT_PART_ATTENTION) a[0] += 1e-3;
+}
+
+static matrix_agreement agreement(const char *name, enum spoil how, double *all)
+{
+    sound = att_find_mechanism(name);
+    att_mechanism m = *sound;
+    matrix_agreement got;
+    check_values v;
+    error e;
+    const att_problem p = small(sound);
+    spoil = how;
+    m.rows = spoiled_rows;
+    if (matrix_open(&v, &m, &p, &e) < 0 ||
+        check_values_fill(&v, SEED, INPUTS_NORMAL, &e) < 0 ||
+        matrix_compare(&v, true, &got, &e) < 0)
+        fail_msg("%s", e.text);
+    check_values_free(&v);
+    *all = matrix_check(&m, &p, SEED, &e);
+    return got;
+}
+
+/* What is compared is compared: a matrix that differs from forward(), parts that do not
+ * add up, a broken promise are each told by their own number. */
+static void wrong_matrices_are_told(void **state)
+{
+    (void)state;
+    double all;
+    matrix_agreement a = agreement("softmax", NOTHING, &all);
+    assert_true(a.linear && a.forward < tolerance && a.probe < tolerance && all < tolerance);
+    assert_true(a.row_sum < tolerance && a.least == 0);
+    a = agreement("softmax", TOTAL, &all);
+    assert_true(a.forward > 1e-5 && a.probe > 4e-4 && a.row_sum < tolerance && all > 4e-4);
+    a = agreement("softmax", NEGATIVE, &all);
+    assert_true(a.least < -1 && a.row_sum < tolerance);
+    a = agreement("softmax", SUM, &all);
+    assert_true(fabs(a.row_sum - 1e-3) < tolerance && a.least == 0);
+    a = agreement("focused_linear", NOTHING, &all);
+    assert_true(a.parts < tolerance && all < tolerance);
+    a = agreement("focused_linear", CONVOLUTION, &all);
+    assert_true(a.parts > 5e-4 && a.forward < tolerance && all > 5e-4);
+}
+
+/* One map of a mechanism with a map for each channel is their mean. */
+static void means_over_channels(void **state)
+{
+    (void)state;
+    const att_mechanism *m = att_find_mechanism("aft_simple");
+    const att_problem p = small(m);
+    double one[225], sum[225] = { 0 }, mean[225];
+    check_values v;
+    error e;
+    assert_true(matrix_per_channel(m, ATT_PART_ATTENTION));
+    if (matrix_open(&v, m, &p, &e) < 0 ||
+        check_values_fill(&v, SEED, INPUTS_NORMAL, &e) < 0 ||
+        matrix_get(&v, 0, MATRIX_MEAN, ATT_PART_ATTENTION, mean, &e) < 0)
+        fail_msg("%s", e.text);
+    for (int c = 0; c < 4; c++) {
+        if (matrix_get(&v, 0, c, ATT_PART_ATTENTION, one, &e) < 0) fail_msg("%s", e.text);
+        for (int i = 0; i < 225; i++) sum[i] += one[i];
+    }
+    check_values_free(&v);
+    for (int i = 0; i < 225; i++) assert_true(fabs(mean[i] - sum[i] / 4) < tolerance);
+}
+
 /* Tokens seen on a 6 x 6 map after 1, 2, 3 layers; 0: the list has ended.  Two
  * upright and lying stripes of 2 x 6 overlap in 4.  Windows of 3, shifted by one
  * in every second layer: on a line 1 token sees 3, 2 see 3, 3 see all 6 after the
@@ -106,6 +183,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matrices_do_what_forward_does),
+        cmocka_unit_test(wrong_matrices_are_told),
+        cmocka_unit_test(means_over_channels),
         cmocka_unit_test(fields_are_those_of_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files process numbers training data evidence ledger counters corpus zoo matrix models simd denormals properties references kernels
+TEST_PROGRAMS := problem files process numbers training data evidence ledger counters corpus zoo matrix maps tables counts models simd denormals properties references kernels
 TEST_SCRIPTS := build golden random random_options readme figures cache evidence_sweep journal papi training_cli findings plugin cli faults limits layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
@@ -45,6 +45,12 @@ test-quick:
 # Address and undefined behaviour; a leak is a failure too.
 asan:
 	@$(MAKE) --no-print-directory FLAVOUR=asan test-quick
+
+# What the tests are worth: faults of one line, each of which must fail one.
+MUTANTS ?= *
+.PHONY: mutants
+mutants: deps
+	@tests/mutants.sh '$(MUTANTS)'
 
 # Data races.  clang and its OpenMP with Archer; tests/tsan.sh says why.
 TSAN_CC ?= clang
