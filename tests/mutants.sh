@@ -6,13 +6,13 @@
 # after each fault only what depends on that file is.  No network, nothing beside the
 # copy: a test that skips there finds nothing.  What is known of a fault and a tree is
 # kept, so that a run that was broken off goes on where it was.  PATTERN: names of
-# faults, such as 'metrics-*'.  LEVELS, LIMIT: as everywhere.
+# faults, such as 'metrics-*'.  LIST: another list.  LEVELS, LIMIT: as everywhere.
 #
 # Ends with the counts; status 1 if a fault survived, does not build or no longer fits
 # the code.
 cd "$(dirname "$0")/.." || exit 1
 pattern=${1:-*}
-list=tests/mutants.txt
+list=${LIST:-tests/mutants.txt}
 work=$PWD/build/mutants
 tree=$work/tree known=$work/known
 if [ -z "$LEVELS" ]; then
@@ -20,6 +20,7 @@ if [ -z "$LEVELS" ]; then
     grep -qw avx2 /proc/cpuinfo && LEVELS=v3
 fi
 export LIMIT=${LIMIT:-300} QUICK=1 GIT_CEILING_DIRECTORIES=$work XDG_CACHE_HOME=$work/cache
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES FLAVOUR
 mkdir -p "$tree" || exit 1
 touch "$known"
 
@@ -55,10 +56,11 @@ targets() {
 
 passes() { "$tree/tests/run" build/x build/x/attnbench "$1" >/dev/null 2>&1; }
 
-# The first thing that a section says is wrong.
+# The first test of a section that failed, or what it says.
 complaint() {
-    sed -nE 's/^\[  FAILED  \] ([^ ]+).*/\1/p; s/^(FAIL|ERROR:?) (.*)/\2/p' \
-        "$tree/build/x/tests/$1.log" | grep -v '^[0-9]' | head -1 | cut -c1-60
+    local log=$tree/build/x/tests/$1.log
+    { sed -nE 's/^\[  FAILED  \] ([a-z][^ ]*).*/\1/p' "$log"
+      sed -nE 's/^(FAIL|ERROR:) (.*)/\2/p' "$log"; } | head -1 | cut -c1-60
 }
 
 # ---- the list -----------------------------------------------------------------------

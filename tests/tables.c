@@ -77,7 +77,8 @@ typedef struct timed {
     double fraction;
     bool unreliable;
     int threads, touched;
-    const char *samples; /* JSON; those of put_samples()                       */
+    const char *samples; /* JSON                                               */
+    const char *level, *pass;
 } timed;
 
 /* N = 64: 20000 operations, of which 2 x 9000, on 8000 bytes. */
@@ -87,15 +88,16 @@ static void put_case(FILE *f, const timed *c)
     const char *mechanism = soft ? "softmax" : "linear";
     const double k = c->tokens / 64.0, d = c->head_dim ? c->head_dim : 8;
     const int threads = c->threads ? c->threads : 1;
-    fprintf(f, "{\"kind\":\"case\",\"schema\":1,\"case\":\"%s/n=%d,d=%g,h=1,b=1,t=%d,v3,"
-               "forward\",\"env\":\"%s\",\"code\":\"%s\",\"mechanism\":\"%s\","
-               "\"family\":\"%s\",\"kernel\":\"%s\",\"level\":\"v3\",\"threads\":%d,"
-               "\"pass\":\"forward\",\"problem\":{\"grid\":[%d],\"head_dim\":%g,"
+    const char *level = c->level ? c->level : "v3", *pass = c->pass ? c->pass : "forward";
+    fprintf(f, "{\"kind\":\"case\",\"schema\":1,\"case\":\"%s/n=%d,d=%g,h=1,b=1,t=%d,%s,"
+               "%s\",\"env\":\"%s\",\"code\":\"%s\",\"mechanism\":\"%s\","
+               "\"family\":\"%s\",\"kernel\":\"%s\",\"level\":\"%s\",\"threads\":%d,"
+               "\"pass\":\"%s\",\"problem\":{\"grid\":[%d],\"head_dim\":%g,"
                "\"heads\":1,\"batch\":1,\"dtype\":\"f32\",\"tokens\":%d},"
                "\"status\":\"%s\",\"reason\":%s,",
-            c->kernel, c->tokens, d, threads, c->env ? c->env : "e1",
+            c->kernel, c->tokens, d, threads, level, pass, c->env ? c->env : "e1",
             c->code ? c->code : soft ? "cs" : "cl", mechanism, mechanism, c->kernel,
-            threads, c->tokens, d, c->tokens, c->status ? c->status : "ok",
+            level, threads, pass, c->tokens, d, c->tokens, c->status ? c->status : "ok",
             c->status ? "\"why\"" : "null");
     if (c->status) fputs("\"time_ns\":null,\"roofline\":null,", f);
     else
@@ -246,6 +248,27 @@ static void says(const char *file, const char *part, bool wanted)
     free(text);
 }
 
+/* Data of a figure of a run, from the head of its columns on. */
+static char *figure_of(const char *dir, const char *name, bool caches)
+{
+    char file[100];
+    results r;
+    columns c;
+    error e;
+    const figure_request q = { .name = name, .file = name, .dir = folder, .width = 490,
+                               .caches = caches };
+    if (results_read(&r, in_folder(dir), RESULTS_TIMED, NULL, &e)) fail_msg("%s", e.text);
+    columns_make(&c, &r);
+    if (figures_draw(&q, &r, &c, &e) != 1) fail_msg("%s: %s", name, e.text);
+    columns_free(&c);
+    results_free(&r);
+    snprintf(file, sizeof file, "%s.tsv", name);
+    char *text = text_of(file), *from = strstr(text, "# x\t");
+    assert_non_null(from);
+    memmove(text, from, strlen(from) + 1);
+    return text;
+}
+
 /* ---- tables -------------------------------------------------------------------- */
 
 /* Rates are amounts over times, and their ends are turned round; the later of two rows
@@ -363,6 +386,68 @@ static void environments(void **state)
            "kernel,tokens\nlinear.fused,64\nsoftmax.flash,64\n");
 }
 
+/* Axes that are no keys stand at one value: forward, the highest level, else that of
+ * most cases, of as many the first; what that leaves out is told. */
+static void held_axes(void **state)
+{
+    (void)state;
+    static const timed cases[] = {
+        { "softmax.flash", 64, 8, 1000, 990, 1010, .level = "v3" },
+        { "softmax.flash", 128, 8, 4000, 3990, 4010, .level = "v3" },
+        { "softmax.flash", 64, 16, 1600, 1590, 1610, .level = "v3" },
+        { "softmax.flash", 64, 8, 700, 690, 710, .threads = 2 },
+        { "softmax.flash", 64, 8, 3000, 2990, 3010, .pass = "backward" },
+        { "softmax.flash", 64, 8, 2000, 1990, 2010, .level = "v2" },
+        { "softmax.flash", 128, 8, 8000, 7990, 8010, .level = "v2" },
+        { "softmax.flash", 256, 8, 9000, 8990, 9010, .level = "v2" },
+        { "softmax.flash", 512, 8, 9500, 9490, 9510, .level = "v2" },
+    };
+    FILE *f = journal_begin("held");
+    put_env(f, "e1", "m1", "b1", "cs");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) put_case(f, &cases[i]);
+    fclose(f);
+    run(command_table, "@held --rows kernel --cols n --env all");
+    says("out", "over sequence length N. Fixed: forward, v3, dtype f32, threads 1, batch 1, "
+                "heads 1, head_dim 8.", true);
+    says("out", "| kernel | 64 | 128 |\n", true);
+    says("out", "| softmax.flash | 1.00 | 4.00 |\n", true);
+    says("err", "left out: pass backward; level v2; threads 2; head_dim 16; --where chooses",
+         true);
+    run(command_table, "@held --rows kernel --cols n --env all --where level=v2");
+    says("out", "| softmax.flash | 2.00 | 8.00 | 9.00 | 9.50 |\n", true);
+    run(command_table, "@held --rows n --cols threads --env all --where d=8");
+    says("out", "| 64 | 1.00 | 0.70 |\n", true);
+    assert_int_equal(run(command_table, "@held --rows kernel --cols n --env all "
+                                        "--where d=12"), 2);
+    says("err", "no case with head_dim=12; there is 8, 16", true);
+}
+
+/* A map that cannot have exactly N tokens stands at N within 7 %, if its kernel has
+ * nothing closer. */
+static void near_lengths(void **state)
+{
+    (void)state;
+    static const timed cases[] = {
+        { "softmax.flash", 200, 8, 1000, 990, 1010, .env = "e1" },
+        { "softmax.flash", 200, 16, 2000, 1990, 2010, .env = "e1" },
+        { "softmax.flash", 196, 32, 1900, 1890, 1910, .env = "e1" },
+        { "softmax.flash", 200, 64, 8000, 7990, 8010, .env = "e1" },
+        { "linear.fused", 188, 8, 500, 490, 510, .env = "e1" },
+        { "linear.fused", 188, 16, 900, 890, 910, .env = "e1" },
+        { "linear.fused", 184, 32, 1900, 1890, 1910, .env = "e1" },
+    };
+    FILE *f = journal_begin("near");
+    put_env(f, "e1", "m1", "b1", "cs");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) put_case(f, &cases[i]);
+    fclose(f);
+    char *text = figure_of("near", "headdim-time", false);
+    same_cells(text, "# x\ty\tlo\thi\tunreliable\n# softmax.flash\n"
+                     "8\t1e-06\t9.9e-07\t1.01e-06\t0\n16\t2e-06\t1.99e-06\t2.01e-06\t0\n"
+                     "64\t8e-06\t7.99e-06\t8.01e-06\t0\n\n\n# linear.fused\n"
+                     "8\t5e-07\t4.9e-07\t5.1e-07\t0\n16\t9e-07\t8.9e-07\t9.1e-07\t0\n");
+    free(text);
+}
+
 /* What one in three of the clean samples says is no median to rely on. */
 static void few_samples(void **state)
 {
@@ -382,6 +467,7 @@ static void few_samples(void **state)
     results_free(&r);
 }
 
+/* A grid has a side if all are equal; tokens are the product. */
 static void axes_of_lists(void **state)
 {
     (void)state;
@@ -389,19 +475,28 @@ static void axes_of_lists(void **state)
         { "[7]", 7, 7, "7" }, { "[56,56]", 56, 3136, "56x56" },
         { "[8,7,4]", NAN, 224, "8x7x4" }, { "[]", NAN, NAN, "" },
     };
-    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
-        char text[200], out[RESULT_TEXT];
-        snprintf(text, sizeof text, "{\"problem\":{\"grid\":%s}}", c[i].grid);
-        json *row = json_parse(text, strlen(text), "", NULL);
-        const result r = { .row = row };
-        const double side = result_axis_number(&r, "grid");
-        const double tokens = result_axis_number(&r, "tokens");
+    enum { N = sizeof c / sizeof *c };
+    FILE *f = journal_begin("grids");
+    for (int i = 0; i < N; i++)
+        fprintf(f, "{\"kind\":\"case\",\"schema\":1,\"case\":\"k/%d\",\"mechanism\":\"m\","
+                   "\"kernel\":\"k\",\"level\":\"v3\",\"pass\":\"forward\",\"status\":"
+                   "\"unsupported\",\"problem\":{\"grid\":%s}}\n", i, c[i].grid);
+    fclose(f);
+    results r;
+    error e;
+    if (results_read(&r, in_folder("grids"), RESULTS_TIMED, NULL, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(r.count, N);
+    for (int i = 0; i < N; i++) {
+        char out[RESULT_TEXT];
+        const double side = result_axis_number(&r.item[i], "grid");
+        const double tokens = result_axis_number(&r.item[i], "tokens");
         assert_true(side == c[i].side || (isnan(side) && isnan(c[i].side)));
         assert_true(tokens == c[i].tokens || (isnan(tokens) && isnan(c[i].tokens)));
-        result_axis(&r, "grid", out);
+        result_axis(&r.item[i], "grid", out);
         assert_string_equal(out, c[i].text);
-        json_free(row);
     }
+    results_free(&r);
 }
 
 /* No more digits than the half width of an interval has, or three. */
@@ -433,27 +528,6 @@ static void digits_and_units(void **state)
 }
 
 /* ---- figures ------------------------------------------------------------------- */
-
-/* Data of a figure of a run, from the head of its columns on. */
-static char *figure_of(const char *dir, const char *name, bool caches)
-{
-    char file[100];
-    results r;
-    columns c;
-    error e;
-    const figure_request q = { .name = name, .file = name, .dir = folder, .width = 490,
-                               .caches = caches };
-    if (results_read(&r, in_folder(dir), RESULTS_TIMED, NULL, &e)) fail_msg("%s", e.text);
-    columns_make(&c, &r);
-    if (figures_draw(&q, &r, &c, &e) != 1) fail_msg("%s: %s", name, e.text);
-    columns_free(&c);
-    results_free(&r);
-    snprintf(file, sizeof file, "%s.tsv", name);
-    char *text = text_of(file), *from = strstr(text, "# x\t");
-    assert_non_null(from);
-    memmove(text, from, strlen(from) + 1);
-    return text;
-}
 
 static void draws(const char *name, const char *want)
 {
@@ -780,6 +854,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(pivots),
         cmocka_unit_test(fits_and_crossings),
         cmocka_unit_test(environments),
+        cmocka_unit_test(held_axes),
+        cmocka_unit_test(near_lengths),
         cmocka_unit_test(few_samples),
         cmocka_unit_test(axes_of_lists),
         cmocka_unit_test(digits_and_units),
