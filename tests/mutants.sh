@@ -87,18 +87,18 @@ spoil() {
             found++
             $0 = substr($0, 1, at - 1) new substr($0, at + length(old)) }
         { print }
-        END { exit found != 1 }' "$1" >"$tree/$1.new" && mv "$tree/$1.new" "$tree/$1" ||
-        { rm -f "$tree/$1.new"; return 1; }
+        END { exit found != 1 }' "$work/sound" >"$work/spoilt" && cp "$work/spoilt" "$tree/$1"
 }
 
 # Sets `outcome` of one fault.
 try() { # FILE SECTIONS AFTER OLD NEW
     local file=$1 section
-    if [ ! -e "$file" ] || ! spoil "$file" "$3" "$4" "$5"; then
+    echo "$file" >"$work/faulty"
+    if ! cp "$tree/$file" "$work/sound" 2>/dev/null || ! spoil "$file" "$3" "$4" "$5"; then
+        : >"$work/faulty"
         outcome="no longer applies"
         return
     fi
-    echo "$file" >"$work/faulty"
     outcome=SURVIVED
     for section in $2; do
         if ! build "$(targets "$section")"; then
@@ -109,7 +109,7 @@ try() { # FILE SECTIONS AFTER OLD NEW
         outcome="killed by $section: $(complaint "$section")"
         break
     done
-    cp "$file" "$tree/$file" # newer than what was compiled
+    cp "$work/sound" "$tree/$file" # newer than what was compiled
     : >"$work/faulty"
 }
 
