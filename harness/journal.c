@@ -28,10 +28,10 @@ static int check_row(const json *row, const char *path, int line, error *e)
     if (!json_is_object(row) || !json_text(json_get(row, "kind")))
         return error_set(e, "%s:%d: not a row (an object with a \"kind\")",
                          path, line);
-    if (schema != JOURNAL_SCHEMA)
+    if (schema < 1 || schema > JOURNAL_SCHEMA || schema != (int)schema)
         return error_set(e,
-                         "%s:%d: schema %g, this program reads schema %d: use "
-                         "the version of attnbench that wrote it",
+                         "%s:%d: schema %g, this program reads schema 1 to %d: "
+                         "use the version of attnbench that wrote it",
                          path, line, schema, JOURNAL_SCHEMA);
     return 0;
 }

@@ -10,7 +10,8 @@
 #include "error.h"
 #include "json.h"
 
-enum { JOURNAL_SCHEMA = 1 };
+/* What is written; versions from 1 on are read. */
+enum { JOURNAL_SCHEMA = 2 };
 
 /* All rows of a journal in memory. */
 typedef struct journal {
