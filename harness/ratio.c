@@ -13,7 +13,7 @@ enum { RESAMPLES = 1000 };
 void ratio_samples_take(const json *samples, ratio_samples *out)
 {
     clean_samples c;
-    clean_take(samples, &c);
+    clean_read(samples, &c);
     const int step = c.n > 0 ? (c.n - 1) / RATIO_SAMPLES + 1 : 1;
     const double *from = c.ns;
     out->processes = out->count = 0;

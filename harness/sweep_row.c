@@ -72,7 +72,7 @@ static json *times(const sweep_case *c, const json *samples, double *median)
     stats_summary s;
     json *j = json_object();
 
-    clean_take(samples, &p);
+    clean_read(samples, &p);
     stats_processes(p.ns, p.count, p.processes, 1, &s);
     json_put_number(j, "median", *median = s.median);
     json_put_number(j, "lo", s.lo);
