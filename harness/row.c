@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "journal.h"
 
 /* ---- the list ------------------------------------------------------------ */
 
@@ -69,16 +68,37 @@ static const void *member(const struct row *r, const row_key *k)
     return (const char *)r + k->offset;
 }
 
+/* Of the rows that have it: those of the page it stands on. */
+static unsigned kinds_of(const row_key *k)
+{
+    while (k->type != ROW_PAGE) k--;
+    return k->kinds;
+}
+
+double row_number_of(const struct row *r, const row_key *k)
+{
+    const bool is = k->type == ROW_NUMBER || k->type == ROW_COUNT ||
+                    k->type == ROW_INTEGER;
+    return is ? *(const double *)member(r, k) : NAN;
+}
+
+const char *row_text_of(const struct row *r, const row_key *k)
+{
+    return k->type == ROW_TEXT ? *(const char *const *)member(r, k) : NULL;
+}
+
 static void set_unknown(struct row *r, const row_key *k)
 {
     void *at = (char *)r + k->offset;
     switch (k->type) {
     case ROW_TEXT: *(const char **)at = NULL; break;
     case ROW_NUMBER:
+    case ROW_COUNT:
     case ROW_INTEGER: *(double *)at = NAN; break;
     case ROW_FLAG: *(row_flag *)at = ROW_UNKNOWN; break;
     case ROW_OBJECT:
     case ROW_ARRAY: *(const json **)at = NULL; break;
+    case ROW_SAMPLES: *(measurement *)at = (measurement){ 0 }; break;
     default: break;
     }
 }
@@ -94,15 +114,30 @@ struct row row_unknown(void)
     return unknown;
 }
 
+static bool is_known(const struct row *r, const row_key *k)
+{
+    const void *at = member(r, k);
+    switch (k->type) {
+    case ROW_TEXT: return *(const char *const *)at != NULL;
+    case ROW_NUMBER:
+    case ROW_COUNT:
+    case ROW_INTEGER: return isfinite(*(const double *)at);
+    case ROW_FLAG: return *(const row_flag *)at != ROW_UNKNOWN;
+    case ROW_SAMPLES: return ((const measurement *)at)->process != NULL;
+    default: return *(const json *const *)at != NULL;
+    }
+}
+
 /* ---- reading ------------------------------------------------------------- */
 
 static const char *type_word(enum row_type type)
 {
     static const char *const words[] = {
         [ROW_TEXT] = "a text",       [ROW_NUMBER] = "a number",
+        [ROW_COUNT] = "a number",
         [ROW_INTEGER] = "a whole number", [ROW_FLAG] = "true or false",
         [ROW_OBJECT] = "an object",  [ROW_GROUP] = "an object",
-        [ROW_ARRAY] = "a list",
+        [ROW_ARRAY] = "a list",      [ROW_SAMPLES] = "a list",
     };
     return words[type];
 }
@@ -130,19 +165,25 @@ static bool take(struct row *r, const row_key *k, const json *j)
         if (x != rint(x)) return false;
         *(double *)at = x;
         return true;
+    case ROW_COUNT:
     case ROW_NUMBER: *(double *)at = x; return !isnan(x);
     case ROW_FLAG:
         *(row_flag *)at = json_true(j) ? ROW_YES : ROW_NO;
         return json_true(j) || json_is_false(j);
     case ROW_OBJECT: *(const json **)at = j; return json_is_object(j);
     case ROW_ARRAY: *(const json **)at = j; return json_is_array(j);
+    case ROW_SAMPLES:
+        if (!json_is_array(j)) return false;
+        measurement_free(at); /* a key that is there twice */
+        measurement_read(j, at);
+        return true;
     default: return json_is_object(j);
     }
 }
 
-/* Index of the member with that path behind "prefix.", looked for from *next on,
- * where it is nearly always; -1: it is in no list. */
-static int find(const char *prefix, const char *name, int *next)
+/* Index of the member of such rows with that path behind "prefix.", looked for
+ * from *next on, where it is nearly always; -1: they have none. */
+static int find(unsigned kind, const char *prefix, const char *name, int *next)
 {
     const size_t n = strlen(prefix);
     for (int k = 0; k < KEYS; k++) {
@@ -151,6 +192,7 @@ static int find(const char *prefix, const char *name, int *next)
         if (!is_member(&keys[i]) || strchr(name, '.')) continue;
         if (n && (strncmp(path, prefix, n) || path[n] != '.')) continue;
         if (strcmp(path + (n ? n + 1 : 0), name)) continue;
+        if (!(kinds_of(&keys[i]) & kind)) continue;
         *next = i + 1;
         return i;
     }
@@ -168,8 +210,9 @@ static int refuse(const row_key *k, const json *j, const char *path, int line,
 static int read_members(struct row *r, const json *j, const char *prefix,
                         int *next, const char *path, int line, error *e)
 {
+    const unsigned kind = row_kind_bit(r->kind);
     for (const json *x = json_first(j); x; x = json_next(x)) {
-        const int i = find(prefix, json_key(x), next);
+        const int i = find(kind, prefix, json_key(x), next);
         if (i < 0) continue;
         if (!take(r, &keys[i], x)) return refuse(&keys[i], x, path, line, e);
         if (keys[i].type == ROW_GROUP &&
@@ -184,30 +227,31 @@ int row_read(struct row *r, const json *j, const char *path, int line,
 {
     int next = 0;
     *r = row_unknown();
-    if (read_members(r, j, "", &next, path, line, e) < 0) return -1;
-    for (int i = 0; i < KEYS; i++)
-        if (is_member(&keys[i]) && keys[i].need == ROW_REQUIRED &&
-            keys[i].type == ROW_TEXT && !*(const char *const *)member(r, &keys[i]))
-            return error_set(e, "%s:%d: a %s row without a text \"%s\": not "
-                                "written by attnbench sweep",
-                             path, line, r->kind ? r->kind : "case",
-                             keys[i].path);
-    return 0;
+    r->kind = json_text(json_get(j, "kind"));
+    if (read_members(r, j, "", &next, path, line, e) == 0) return 0;
+    row_free(r);
+    return -1;
+}
+
+void row_free(struct row *r)
+{
+    measurement_free(&r->time_ns.samples);
+}
+
+bool row_is_whole(const struct row *r, const char **key)
+{
+    const unsigned kind = row_kind_bit(r->kind);
+    for (int i = 0; i < KEYS; i++) {
+        const row_key *k = &keys[i];
+        if (k->need != ROW_REQUIRED || !(kinds_of(k) & kind) || is_known(r, k))
+            continue;
+        *key = k->path;
+        return false;
+    }
+    return true;
 }
 
 /* ---- writing ------------------------------------------------------------- */
-
-static bool is_known(const struct row *r, const row_key *k)
-{
-    const void *at = member(r, k);
-    switch (k->type) {
-    case ROW_TEXT: return *(const char *const *)at != NULL;
-    case ROW_NUMBER:
-    case ROW_INTEGER: return isfinite(*(const double *)at);
-    case ROW_FLAG: return *(const row_flag *)at != ROW_UNKNOWN;
-    default: return *(const json *const *)at != NULL;
-    }
-}
 
 static void put(json *to, const struct row *r, const row_key *k)
 {
@@ -220,8 +264,10 @@ static void put(json *to, const struct row *r, const row_key *k)
     switch (k->type) {
     case ROW_TEXT: json_put_text(to, name, *(const char *const *)at); break;
     case ROW_NUMBER:
+    case ROW_COUNT:
     case ROW_INTEGER: json_put_number(to, name, *(const double *)at); break;
     case ROW_FLAG: json_put_bool(to, name, *(const row_flag *)at == ROW_YES); break;
+    case ROW_SAMPLES: json_put(to, name, measurement_write(at)); break;
     default: json_put(to, name, json_copy(*(const json *const *)at)); break;
     }
 }
