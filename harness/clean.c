@@ -85,6 +85,7 @@ void clean_take_paired(const measurement *m, clean_samples *out)
 {
     prepare(m, out);
     collect(m, is_paired, out);
+    for (int i = 0; i < out->n; i++) out->ns[i] *= out->probe[i];
     out->all = out->n < CLEAN_LEAST;
 }
 

@@ -36,8 +36,9 @@ typedef struct clean_samples {
 bool clean_is(const timed_sample *s);
 
 void clean_take(const measurement *m, clean_samples *out);
-/* Those for a comparison with the speed beside them, which may be any: every
- * sample that lost no time and whose speed is known. */
+/* Those with a probe beside them, at whatever speed, that lost no time; `ns` is
+ * what they would have taken at the calibrated speed: ns * probe.  `all`: they
+ * are fewer than CLEAN_LEAST. */
 void clean_take_paired(const measurement *m, clean_samples *out);
 void clean_free(clean_samples *c);
 

@@ -27,6 +27,7 @@ struct core_probe {
     int calls;      /* in a piece                                            */
     size_t at;      /* where the next call goes on, in all threads           */
     char *block;
+    bool lent;            /* the block is another probe's                    */
     size_t bytes, stride; /* bytes in all; from array to array               */
 };
 
@@ -130,9 +131,29 @@ static void calibrate(core_probe *p)
     p->calls = (int)fmax(1, round(PIECE_SECONDS / fmax(fastest, 1e-8)));
 }
 
-core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads)
+/* Only probes that write nothing may have the block of another. */
+static bool make_block(core_probe *p, const core_probe *lender)
 {
-    enum { PART = 4096, PAGE = 4096 };
+    enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+    p->bytes = (size_t)(p->threads * p->arrays) * p->stride + PAGE;
+    p->lent = lender && p->arrays == 1 && lender->kind == p->kind &&
+              lender->bytes >= p->bytes;
+    if (p->lent) p->block = lender->block;
+    if (p->lent) return true;
+    p->block = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p->block == MAP_FAILED) return false;
+    if (p->bytes >= HUGE_PAGE) madvise(p->block, p->bytes, MADV_HUGEPAGE);
+    float *x = (float *)(void *)p->block;
+    #pragma omp parallel for num_threads(p->threads) schedule(static)
+    for (size_t i = 0; i < p->bytes / sizeof *x; i++) x[i] = 1;
+    return true;
+}
+
+static core_probe *make(enum probe_kind kind, enum att_level level, int threads,
+                        const core_probe *lender)
+{
+    enum { PART = 4096 };
     const peak *loops = peak_of(level);
     const size_t bytes = footprint(kind, threads);
     core_probe *p = loops && bytes ? calloc(1, sizeof *p) : NULL;
@@ -144,25 +165,23 @@ core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads)
     p->length = bytes / sizeof(float);
     p->part = p->length < PART ? p->length : PART;
     p->stride = bytes + 256;
-    p->bytes = (size_t)threads * (size_t)p->arrays * p->stride + PAGE;
-    p->block = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p->block == MAP_FAILED) {
+    if (!make_block(p, lender)) {
         free(p);
         return NULL;
     }
-    if (bytes >= 2u << 20) madvise(p->block, p->bytes, MADV_HUGEPAGE);
-    float *x = (float *)(void *)p->block;
-    #pragma omp parallel for num_threads(threads) schedule(static)
-    for (size_t i = 0; i < p->bytes / sizeof *x; i++) x[i] = 1;
     calibrate(p);
     return p;
+}
+
+core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads)
+{
+    return make(kind, level, threads, NULL);
 }
 
 void probe_free(core_probe *p)
 {
     if (!p) return;
-    munmap(p->block, p->bytes);
+    if (!p->lent) munmap(p->block, p->bytes);
     free(p);
 }
 
@@ -180,6 +199,19 @@ struct probe_bench {
     int count, looks;
 };
 
+/* The probes of a kind that came first have the data of the later ones. */
+static void add(probe_bench *b, enum probe_kind kind, enum att_level level,
+                int threads)
+{
+    const core_probe *lender = NULL;
+    for (int i = 0; i < b->count && !lender; i++)
+        if (b->item[i].probe->kind == kind &&
+            b->item[i].probe->threads >= threads)
+            lender = b->item[i].probe;
+    core_probe *p = make(kind, level, threads, lender);
+    if (p) b->item[b->count++].probe = p;
+}
+
 probe_bench *probe_bench_make(const int *threads, int count)
 {
     probe_bench *b = calloc(1, sizeof *b);
@@ -187,13 +219,10 @@ probe_bench *probe_bench_make(const int *threads, int count)
     b->item = calloc((size_t)count * ATT_LEVELS * PROBE_KINDS + 1,
                      sizeof *b->item);
     if (!b->item) abort();
-    for (int level = 0; level < ATT_LEVELS; level++)
-        for (int t = 0; t < count; t++)
-            for (int kind = 0; kind < PROBE_KINDS; kind++) {
-                core_probe *p = probe_make((enum probe_kind)kind,
-                                           (enum att_level)level, threads[t]);
-                if (p) b->item[b->count++].probe = p;
-            }
+    for (int t = count - 1; t >= 0; t--) /* ascending: the most threads first */
+        for (int level = 0; level < ATT_LEVELS; level++)
+            for (int kind = 0; kind < PROBE_KINDS; kind++)
+                add(b, (enum probe_kind)kind, (enum att_level)level, threads[t]);
     return b;
 }
 
@@ -235,7 +264,7 @@ json *probe_bench_rates(const probe_bench *b, enum att_level level,
 
 void probe_bench_free(probe_bench *b)
 {
-    for (int i = 0; i < b->count; i++) probe_free(b->item[i].probe);
+    for (int i = b->count - 1; i >= 0; i--) probe_free(b->item[i].probe);
     free(b->item);
     free(b);
 }
