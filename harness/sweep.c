@@ -71,6 +71,8 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
         .what = c,
         .max_memory = memory_limit(r),
         .clock = r->clock,
+        .roofline = json_get(r->env.row, "roofline"),
+        .round = json_size(o->samples),
         .first = first,
         .checks = r->checks,
     };
