@@ -5,6 +5,7 @@
 
 #include "../analysis/heatmap.h"
 #include "../analysis/mapfigure.h"
+#include "../analysis/matrix.h"
 #include "../analysis/metrics.h"
 #include "../analysis/picture.h"
 #include "../harness/file.h"
@@ -492,19 +493,46 @@ static void boxes_and_layers(void **state)
                                    { "two", { 0, .25, .5, .75, 1 } } };
     const double value[6] = { 1, 3, NAN, 5, NAN, NAN };
     error e;
-    if (mapfigure_boxes_draw(folder, "b", "c", "H", box, 3, 0, &e) ||
-        mapfigure_layers_draw(folder, "l", "c", "dist", value, 3, 2, 2.5, 0, &e))
+    if (mapfigure_boxes_draw(folder, "boxes", "c", "H", box, 3, 0, &e) ||
+        mapfigure_layers_draw(folder, "layers", "c", "dist", value, 3, 2, 2.5, 0, &e))
         fail_msg("%s", e.text);
-    expect_text("b.tsv", "# place\tleast\tlower\tmedian\tupper\tgreatest\tname\n"
+    expect_text("boxes.tsv", "# place\tleast\tlower\tmedian\tupper\tgreatest\tname\n"
                          "0\t0.1\t0.2\t0.3\t0.4\t0.5\tone\n"
                          "2\t0\t0.25\t0.5\t0.75\t1\ttwo\n");
-    expect_in("b.gp", "using 1:3:2:6:5 with candlesticks");
-    expect_in("b.gp", "'' using 1:4:4:4:4 with candlesticks");
-    expect_text("l.tsv", "# layer\tmean\theads\n0\t2\t1\t3\n1\t5\tnan\t5\n"
+    expect_in("boxes.gp", "using 1:3:2:6:5 with candlesticks");
+    expect_in("boxes.gp", "'' using 1:4:4:4:4 with candlesticks");
+    expect_text("layers.tsv", "# layer\tmean\theads\n0\t2\t1\t3\n1\t5\tnan\t5\n"
                          "2\tnan\tnan\tnan\n");
-    expect_in("l.gp", "using 1:2 with linespoints");
-    expect_in("l.gp", ", 2.5 with lines");
-    expect_in("l.gp", "'' using 1:4 with points");
+    expect_in("layers.gp", "using 1:2 with linespoints");
+    expect_in("layers.gp", ", 2.5 with lines");
+    expect_in("layers.gp", "'' using 1:4 with points");
+}
+
+/* What a person has looked at once: a figure on a grid, its contact sheet. */
+static void figures_as_before(void **state)
+{
+    (void)state;
+    const metrics_grid grid = { .axes = 2, .side = { 2, 2 } };
+    metrics m = measured(four, 4, 4, grid, METRICS_VALID);
+    const double *both[2] = { four, four };
+    heatmap_scale s;
+    error e;
+    heatmap_scale_of(HEATMAP_UNIFORM, 60, both, 2, 16, 4, &s);
+    const mapfigure_panel panel[2] = { { "a.npy", "softmax", &m }, { "b.npy", "it's", &m } };
+    const mapfigure f = { .dir = folder, .name = "map", .comment = "c", .panel = panel,
+                          .panels = 2, .scale = &s, .query = 2, .rows = 2, .columns = 2,
+                          .on_grid = true, .picture = "p.png", .patch = 8 };
+    mapfigure_tile tile[3] = { { "a.npy", "one", 4, 4, 0, 0 }, { "b.npy", "two", 1, 4, 9, 8 },
+                               { "c.npy", "three", 4, 1, 0, 0 } };
+    const mapfigure_sheet sheet = { .dir = folder, .name = "sheet", .comment = "c",
+                                    .tile = tile, .tiles = 3, .across = 2, .scale = &s };
+    if (mapfigure_draw(&f, 0, &e) || mapfigure_sheet_draw(&sheet, 0, &e))
+        fail_msg("%s", e.text);
+    test_drawn(folder, "map");
+    test_drawn(folder, "sheet");
+    test_drawn(folder, "boxes"); /* of boxes_and_layers */
+    test_drawn(folder, "layers");
+    metrics_free(&m);
 }
 
 /* ---- pictures ------------------------------------------------------------------ */
@@ -561,6 +589,70 @@ static void patches(void **state)
     tokens_free(&t);
 }
 
+/* Keys are like queries, values like neither: over 512 channels of a token the
+ * correlations are .9, 0 and 0, and the variance is the mean square of its patch. */
+static void projections(void **state)
+{
+    (void)state;
+    const att_mechanism *m = att_find_mechanism("softmax");
+    att_problem p = att_problem_default;
+    check_values v;
+    picture scene;
+    tokens t;
+    error e;
+    p.grid = (att_list){ 2, { 4, 4 } };
+    p.heads = 8;
+    p.head_dim = 64;
+    if (picture_scene(32, 32, 1, &scene, &e) || matrix_open(&v, m, &p, &e) ||
+        tokens_make(&scene, &(picture_grid){ 1, 4, 4 }, 8, &t, &e))
+        fail_msg("%s", e.text);
+    tokens_project(&t, 5, &v);
+    for (int token = 0; token < 16; token += 5) {
+        double sum[3][3] = { { 0 } }, size = 0;
+        const double *const in[3] = { v.in[ATT_Q], v.in[ATT_K], v.in[ATT_V] };
+        for (size_t f = 0; f < t.features; f++) {
+            const double x = t.value[(size_t)token * t.features + f];
+            size += x * x / (double)t.features;
+        }
+        for (int h = 0; h < 8; h++)
+            for (int c = 0; c < 64; c++)
+                for (int i = 0; i < 3; i++)
+                    for (int k = 0; k < 3; k++)
+                        sum[i][k] += in[i][(h * 16 + token) * 64 + c] *
+                                     in[k][(h * 16 + token) * 64 + c] / 512;
+        for (int i = 0; i < 3; i++)
+            if (fabs(sum[i][i] / size - 1) > .25)
+                fail_msg("variance %g of input %d, not %g", sum[i][i], i, size);
+        assert_true(fabs(sum[0][1] / sqrt(sum[0][0] * sum[1][1]) - .9) < .03);
+        assert_true(fabs(sum[0][2] / sqrt(sum[0][0] * sum[2][2])) < .15);
+        assert_true(fabs(sum[1][2] / sqrt(sum[1][1] * sum[2][2])) < .15);
+    }
+    tokens_free(&t);
+    picture_free(&scene);
+    check_values_free(&v);
+}
+
+/* The built-in picture is the same everywhere. */
+static void scene_as_before(void **state)
+{
+    (void)state;
+    static const float want[6][3] = {
+        { .2592f, .4434f, .3188f }, { .4943f, .5670f, .6725f }, { .5677f, .6237f, .6956f },
+        { .4567f, .4329f, .1577f }, { .4671f, .5783f, .2224f }, { .4459f, .5297f, .6573f },
+    };
+    picture p;
+    error e;
+    if (picture_scene(30, 20, 7, &p, &e)) fail_msg("%s", e.text);
+    assert_true(p.width == 30 && p.height == 20 && p.channels == 3);
+    for (int i = 0; i < 6; i++)
+        for (int c = 0; c < 3; c++) {
+            const float x = p.sample[(i * 113 % 600) * 3 + c];
+            if (fabsf(x - want[i][c]) > 2e-3f)
+                fail_msg("pixel %d is %g, not %g", i * 113 % 600, x, want[i][c]);
+        }
+    picture_free(&p);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -594,8 +686,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(weights_over_a_picture),
         cmocka_unit_test(figure_of_a_map),
         cmocka_unit_test(boxes_and_layers),
+        cmocka_unit_test(figures_as_before),
         cmocka_unit_test(areas),
         cmocka_unit_test(patches),
+        cmocka_unit_test(projections),
+        cmocka_unit_test(scene_as_before),
     };
     test_arguments(argc, argv);
     return cmocka_run_group_tests_name("maps", tests, set_up, tear_down);

@@ -637,6 +637,36 @@ static void commands_of_figures(void **state)
     says("roofline.gp", "memory 10 GB/s", true);
 }
 
+/* What a person has looked at once: two kernels, ceilings, marks; several panels. */
+static void figures_as_before(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "scaling-time", "scaling-gflops", "scaling-memory",
+                                         "roofline" };
+    usual_run("run");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        free(figure_of("run", names[i], true));
+        test_drawn(folder, names[i]);
+    }
+    /* six kernels of two families: a panel for each, softmax in grey beside linear */
+    FILE *f = journal_begin("many");
+    put_env(f, "e1", "m1", "b1", "cs");
+    for (int k = 0; k < 12; k++)
+        for (int n = 64; n <= 512 >> k % 3; n *= 2) {
+            char kernel[40];
+            snprintf(kernel, sizeof kernel, "%s.k%02d", k < 3 ? "softmax" : "linear", k);
+            const double ns = (k < 3 ? 0.25 * n : 48 + 8 * k) * n;
+            put_case(f, &(timed){ kernel, n, 8, ns, .97 * ns, 1.04 * ns,
+                                  .code = k < 3 ? "cs" : "cl", .unreliable = k == n / 64 });
+        }
+    fclose(f);
+    free(figure_of("many", "scaling-time", false));
+    char path[300];
+    snprintf(path, sizeof path, "%s/scaling-time.gp", folder);
+    assert_int_equal(rename(path, in_folder("panels.gp")), 0);
+    test_drawn(folder, "panels");
+}
+
 /* ---- compare ------------------------------------------------------------------- */
 
 static void put_sampled(FILE *f, const char *kernel, int tokens, double ns)
@@ -861,6 +891,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(digits_and_units),
         cmocka_unit_test(data_of_figures),
         cmocka_unit_test(commands_of_figures),
+        cmocka_unit_test(figures_as_before),
         cmocka_unit_test(compared),
         cmocka_unit_test(gates),
         cmocka_unit_test(merged_rows),

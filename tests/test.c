@@ -110,3 +110,53 @@ void test_folder_remove(const char *folder)
     snprintf(command, sizeof command, "rm -r '%s'", folder);
     if (system(command)) perror(folder);
 }
+
+/* ---- scripts of figures ---------------------------------------------------------- */
+
+static FILE *script(const char *folder, const char *name, const char *mode)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s.gp", folder, name);
+    FILE *f = fopen(path, mode);
+    if (!f) fail_msg("%s: cannot be opened", path);
+    return f;
+}
+
+/* The next line that is no comment; false at the end. */
+static bool next_line(FILE *f, char *line, int size, int *number)
+{
+    *line = 0;
+    while (fgets(line, size, f)) {
+        ++*number;
+        if (*line != '#') return true;
+    }
+    *line = 0;
+    return false;
+}
+
+void test_drawn(const char *folder, const char *name)
+{
+    static char is[1 << 16], want[1 << 16];
+    const bool update = getenv("UPDATE") != NULL;
+    FILE *from = script(folder, name, "r");
+    FILE *kept = script("tests/drawn", name, update ? "w" : "r");
+    int line = 0, other = 0;
+    for (;;) {
+        const bool more = next_line(from, is, sizeof is, &line);
+        if (update) {
+            fputs(is, kept);
+            if (more) continue;
+            break;
+        }
+        if (next_line(kept, want, sizeof want, &other) == more && !strcmp(is, want)) {
+            if (more) continue;
+            break;
+        }
+        fclose(from);
+        fclose(kept);
+        fail_msg("%s.gp:%d draws '%.200s', tests/drawn/%s.gp:%d '%.200s'", name, line, is,
+                 name, other, want);
+    }
+    fclose(from);
+    fclose(kept);
+}

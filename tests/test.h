@@ -36,4 +36,9 @@ extern size_t test_skips;
 bool test_folder(char *out, size_t size, const char *name);
 void test_folder_remove(const char *folder);
 
+/* Holds a figure's script FOLDER/NAME.gp against tests/drawn/NAME.gp, comments apart,
+ * and fails at the first line that differs.  UPDATE=1 in the environment keeps the script
+ * there instead: for figures that are meant to look different, and have been looked at. */
+void test_drawn(const char *folder, const char *name);
+
 #endif
