@@ -565,6 +565,27 @@ static void no_probe(void **state)
     measurement_free(&m);
 }
 
+/* What disturbed the processes adds up; of their clocks the slowest counts. */
+static void noise_of_all(void **state)
+{
+    (void)state;
+    static const double full[] = { 1, 1 };
+    measurement m = two_processes(2000, 2000, full);
+    for (int p = 0; p < 2; p++) {
+        m.process[p].steal_ticks = 1 + p;
+        m.process[p].involuntary_switches = 10 + p;
+        m.process[p].throttled_s = 0.25 * (1 + p);
+        m.process[p].clock_ratio = p ? 0.8 : 0.9;
+    }
+    json *row = row_of(&m, "tile");
+    near(number(row, "noise", "steal_ticks"), 3);
+    near(number(row, "noise", "involuntary_switches"), 21);
+    near(number(row, "noise", "throttled_s"), 0.75);
+    near(number(row, "noise", "clock_ratio"), 0.8);
+    json_free(row);
+    measurement_free(&m);
+}
+
 /* ---- the journal ---------------------------------------------------------------- */
 
 static measurement read_text(const char *text)
@@ -657,6 +678,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(half_the_speed),
         cmocka_unit_test(processes_disagree),
         cmocka_unit_test(no_probe),
+        cmocka_unit_test(noise_of_all),
         cmocka_unit_test(as_written),
         cmocka_unit_test(of_before_probes),
     };

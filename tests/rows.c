@@ -102,6 +102,20 @@ static void expect_round_trip(json *j, const char *path, int line)
     json_free(written);
 }
 
+/* What is not known is null where readers look for it, and else not there. */
+static void unknown_is_null(void **state)
+{
+    (void)state;
+    struct row r = row_unknown();
+    r.kind = "case";
+    r.plain = ROW_NO;
+    json *j = row_write(&r);
+    assert_true(json_get(j, "when") && json_is_null(json_get(j, "when")));
+    assert_null(json_get(j, "inputs"));
+    assert_true(json_is_false(json_get(j, "plain")));
+    json_free(j);
+}
+
 static void rows_come_back(void **state)
 {
     (void)state;
@@ -192,6 +206,7 @@ int main(int argc, char **argv)
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_are_read),
+        cmocka_unit_test(unknown_is_null),
         cmocka_unit_test(rows_come_back),
         cmocka_unit_test(reference_rows_come_back),
         cmocka_unit_test(other_types_are_refused),
