@@ -310,48 +310,34 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
 
 /* ---- finding it again ---------------------------------------------------- */
 
-static bool has_text(const json *row, const char *key, const char *text)
-{
-    const char *other = json_text(json_get(row, key));
-    return other && !strcmp(other, text);
-}
-
-bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
-                     const sweep_case *c)
+bool sweep_row_is_of(const journal *j, const struct row *row,
+                     const sweep_env *env, const sweep_case *c)
 {
     char code[SWEEP_ID];
-    if (!has_text(row, "case", c->name)) return false;
+    if (!row_has(row->case_, c->name)) return false;
     sweep_env_code(&c->entry, code);
-    return has_text(row, "code", code) &&
-           has_text(journal_env(j, row), "machine_id", env->machine);
+    return row_has(row->code, code) &&
+           row_has(json_text(json_get(journal_env(j, row), "machine_id")),
+                   env->machine);
 }
 
-typedef struct named {
-    const char *name;
-    const json *row;
-    int place;
-} named;
-
+/* Rows of a journal stand side by side: those of a name in the order of lines. */
 static int by_name(const void *a, const void *b)
 {
-    const named *x = a, *y = b;
-    const int c = strcmp(x->name, y->name);
-    return c ? c : x->place - y->place;
+    const struct row *x = *(const struct row *const *)a;
+    const struct row *y = *(const struct row *const *)b;
+    const int c = strcmp(x->case_, y->case_);
+    return c ? c : (x > y) - (x < y);
 }
 
 sweep_index sweep_index_make(const journal *j)
 {
     sweep_index x = { .journal = j };
-    named *list = sure(malloc((size_t)(j->count + 1) * sizeof *list));
-    for (int i = 0; i < j->count; i++) {
-        const char *name = json_text(json_get(j->rows[i], "case"));
-        if (name && has_text(j->rows[i], "kind", "case"))
-            list[x.count++] = (named){ name, j->rows[i], i };
-    }
-    qsort(list, (size_t)x.count, sizeof *list, by_name);
-    x.of = sure(malloc((size_t)(x.count + 1) * sizeof *x.of));
-    for (int i = 0; i < x.count; i++) x.of[i] = list[i].row;
-    free(list);
+    x.of = sure(malloc((size_t)(j->count + 1) * sizeof *x.of));
+    for (int i = 0; i < j->count; i++)
+        if (row_has(j->row[i].kind, "case") && j->row[i].case_)
+            x.of[x.count++] = &j->row[i];
+    qsort(x.of, (size_t)x.count, sizeof *x.of, by_name);
     return x;
 }
 
@@ -361,23 +347,22 @@ static int behind(const sweep_index *x, const char *name)
     int from = 0, to = x->count;
     while (from < to) {
         const int mid = (from + to) / 2;
-        if (strcmp(json_text(json_get(x->of[mid], "case")), name) <= 0)
-            from = mid + 1;
+        if (strcmp(x->of[mid]->case_, name) <= 0) from = mid + 1;
         else to = mid;
     }
     return from;
 }
 
-const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
-                           const sweep_case *c, char *why, size_t size)
+const struct row *sweep_row_find(const sweep_index *x, const sweep_env *env,
+                                 const sweep_case *c, char *why, size_t size)
 {
-    const json *found = NULL;
+    const struct row *found = NULL;
     json *asked = NULL;
     char differs[160];
     *why = 0;
     for (int i = behind(x, c->name) - 1; i >= 0 && !found; i--) {
-        const json *row = x->of[i];
-        if (!has_text(row, "case", c->name)) break;
+        const struct row *row = x->of[i];
+        if (strcmp(row->case_, c->name)) break;
         if (!sweep_row_is_of(x->journal, row, env, c)) continue;
         if (!asked) asked = question_settings(c, env->row);
         if (question_answered(row, asked, differs, sizeof differs)) found = row;
