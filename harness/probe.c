@@ -131,13 +131,11 @@ static void calibrate(core_probe *p)
     p->calls = (int)fmax(1, round(PIECE_SECONDS / fmax(fastest, 1e-8)));
 }
 
-/* Only probes that write nothing may have the block of another. */
 static bool make_block(core_probe *p, const core_probe *lender)
 {
     enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
     p->bytes = (size_t)(p->threads * p->arrays) * p->stride + PAGE;
-    p->lent = lender && p->arrays == 1 && lender->kind == p->kind &&
-              lender->bytes >= p->bytes;
+    p->lent = lender && lender->bytes >= p->bytes;
     if (p->lent) p->block = lender->block;
     if (p->lent) return true;
     p->block = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
@@ -187,7 +185,7 @@ void probe_free(core_probe *p)
 
 /* ---- calibration --------------------------------------------------------- */
 
-enum { LOOKS = 400 };
+enum { AT_ONCE = 8, LOOKS = 600 };
 
 typedef struct bench_item {
     core_probe *probe;
@@ -199,17 +197,19 @@ struct probe_bench {
     int count, looks;
 };
 
-/* The probes of a kind that came first have the data of the later ones. */
+/* Memory is large: the probe that came first lends its data to the later ones,
+ * which look elsewhere in it than the one before has just done. */
 static void add(probe_bench *b, enum probe_kind kind, enum att_level level,
                 int threads)
 {
     const core_probe *lender = NULL;
     for (int i = 0; i < b->count && !lender; i++)
-        if (b->item[i].probe->kind == kind &&
-            b->item[i].probe->threads >= threads)
+        if (kind == PROBE_MEMORY && b->item[i].probe->kind == kind)
             lender = b->item[i].probe;
     core_probe *p = make(kind, level, threads, lender);
-    if (p) b->item[b->count++].probe = p;
+    if (!p) return;
+    p->at = p->length / 7 * (size_t)(b->count % 7) / p->part * p->part;
+    b->item[b->count++].probe = p;
 }
 
 probe_bench *probe_bench_make(const int *threads, int count)
@@ -228,10 +228,9 @@ probe_bench *probe_bench_make(const int *threads, int count)
 
 void probe_bench_round(probe_bench *b)
 {
-    if (b->looks == LOOKS) return;
-    for (int i = 0; i < b->count; i++)
-        b->item[i].rate[b->looks] = probe_rate(b->item[i].probe);
-    b->looks++;
+    for (int k = 0; k < AT_ONCE && b->looks < LOOKS; k++, b->looks++)
+        for (int i = 0; i < b->count; i++)
+            b->item[i].rate[b->looks] = probe_rate(b->item[i].probe);
 }
 
 static int ascending(const void *a, const void *b)
