@@ -33,14 +33,16 @@ files() {
         while IFS= read -r file; do [ -f "$file" ] && echo "$file"; done | LC_ALL=C sort
 }
 
-# A fault that an earlier run left behind goes, and what was compiled of it.
+# What differs is copied, and so is newer than what was compiled of it: also a fault that
+# an earlier run left behind.
 copy() {
     files >"$work/files"
     (cd "$tree" && find . -name build -prune -o -type f -print | sed 's|^\./||' | LC_ALL=C sort) |
         LC_ALL=C comm -13 "$work/files" - | while IFS= read -r file; do rm "$tree/$file"; done
-    tar -cf - -T "$work/files" | tar -xf - -C "$tree" || exit 1
-    if [ -s "$work/faulty" ]; then touch "$tree/$(cat "$work/faulty")"; fi
-    : >"$work/faulty"
+    while IFS= read -r file; do
+        cmp -s "$file" "$tree/$file" && continue
+        mkdir -p "$tree/$(dirname "$file")" && cp --preserve=mode "$file" "$tree/$file" || exit 1
+    done <"$work/files"
 }
 
 # build TARGET... in the copy
@@ -93,9 +95,7 @@ spoil() {
 # Sets `outcome` of one fault.
 try() { # FILE SECTIONS AFTER OLD NEW
     local file=$1 section
-    echo "$file" >"$work/faulty"
     if ! cp "$tree/$file" "$work/sound" 2>/dev/null || ! spoil "$file" "$3" "$4" "$5"; then
-        : >"$work/faulty"
         outcome="no longer applies"
         return
     fi
@@ -110,7 +110,6 @@ try() { # FILE SECTIONS AFTER OLD NEW
         break
     done
     cp "$work/sound" "$tree/$file" # newer than what was compiled
-    : >"$work/faulty"
 }
 
 # ---- all ----------------------------------------------------------------------------
