@@ -388,7 +388,7 @@ static void pooled_cells(void **state)
     free(a);
 }
 
-/* Two cells of 448 pixels: white, black and weights 1 and -.5, query 0. */
+/* Two cells of 224 pixels: white, black and weights -.5 and 1, query 1. */
 static void weights_over_a_picture(void **state)
 {
     (void)state;
@@ -396,7 +396,7 @@ static void weights_over_a_picture(void **state)
                   .sample = (float[]){ 1, 0 } }, q;
     error e;
     const char *path = in_folder("over.png");
-    if (heatmap_overlay(path, &p, (double[]){ -.5, 1 }, 1, 2, 0, NULL, 0, &e) ||
+    if (heatmap_overlay(path, &p, (double[]){ -.5, 1 }, 1, 2, 1, NULL, 0, &e) ||
         png_read_picture(path, &q, &e))
         fail_msg("%s", e.text);
     assert_int_equal(q.width, 2 * 448 + 8);
@@ -414,9 +414,12 @@ static void weights_over_a_picture(void **state)
                          (unsigned)lround(.65 * 0xfd) << 8 |
                          (unsigned)lround(.65 * 0xbf));
     /* the frame: white on the cell's border, black beside it */
-    assert_int_equal(pixel(&q, 112, 456 + 223), 0xffffff);
-    assert_int_equal(pixel(&q, 112, 456 + 224), 0x000000);
-    assert_int_equal(pixel(&q, 112, 224), 0x000000);
+    assert_int_equal(pixel(&q, 112, 456 + 223), 0x000000);
+    assert_int_equal(pixel(&q, 112, 456 + 224), 0xffffff);
+    assert_int_equal(pixel(&q, 112, 223), 0x000000);
+    assert_int_equal(pixel(&q, 112, 224), 0xffffff);
+    assert_int_equal(pixel(&q, 112, 226), 0x000000); /* the picture again */
+    assert_int_equal(pixel(&q, 0, 300), 0xffffff);
     picture_free(&q);
 }
 
