@@ -5,6 +5,7 @@
 
 #include "../harness/clean.h"
 #include "../harness/sampler.h"
+#include "../harness/stats.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -58,6 +59,24 @@ static void speeds(void **state)
     assert_true(clean_is(&(timed_sample){ 10, NAN, false }));
     assert_false(clean_is(&(timed_sample){ 0, 1, false }));
     assert_false(clean_is(&(timed_sample){ INFINITY, 1, false }));
+}
+
+/* Outside the smallest and the largest of 8 the median lies with 2 / 2^8, outside the
+ * second ones with 18 / 2^8; of 9 these have 20 / 2^9, which is less than 5 %. */
+static void ranks_of_intervals(void **state)
+{
+    (void)state;
+    const double x[12] = { 7, 2, 9, 4, 1, 8, 5, 3, 6, 12, 10, 11 };
+    stats_summary s;
+    stats_summarise((const double[]){ 7, 2, 4, 1, 8, 5, 3, 6 }, 8, &s);
+    assert_true(s.lo == 1 && s.hi == 8 && s.median == 4.5 && s.mad == 2);
+    near(stats_half_width(&s), 3.5 / 4.5);
+    stats_summarise(x, 9, &s);
+    assert_true(s.lo == 2 && s.hi == 8 && s.median == 5 && s.mad == 2);
+    stats_summarise(x, 12, &s);
+    assert_true(s.lo == 3 && s.hi == 10 && s.median == 6.5 && s.mad == 3);
+    stats_summarise(x, 5, &s);
+    assert_true(isnan(s.lo) && isinf(stats_half_width(&s)));
 }
 
 /* ---- what spoils a sample ------------------------------------------------------- */
@@ -160,6 +179,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules),
         cmocka_unit_test(speeds),
+        cmocka_unit_test(ranks_of_intervals),
         cmocka_unit_test(what_spoils),
         cmocka_unit_test(speed_beside_a_sample),
     };
