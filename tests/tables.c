@@ -79,6 +79,7 @@ typedef struct timed {
     int threads, touched;
     const char *samples; /* JSON                                               */
     const char *level, *pass;
+    int rows; /* of a grid of two axes; 0: one axis                            */
 } timed;
 
 /* N = 64: 20000 operations, of which 2 x 9000, on 8000 bytes. */
@@ -88,16 +89,19 @@ static void put_case(FILE *f, const timed *c)
     const char *mechanism = soft ? "softmax" : "linear";
     const double k = c->tokens / 64.0, d = c->head_dim ? c->head_dim : 8;
     const int threads = c->threads ? c->threads : 1;
+    char grid[40];
+    if (c->rows) snprintf(grid, sizeof grid, "%d,%d", c->rows, c->tokens / c->rows);
+    else snprintf(grid, sizeof grid, "%d", c->tokens);
     const char *level = c->level ? c->level : "v3", *pass = c->pass ? c->pass : "forward";
-    fprintf(f, "{\"kind\":\"case\",\"schema\":1,\"case\":\"%s/n=%d,d=%g,h=1,b=1,t=%d,%s,"
+    fprintf(f, "{\"kind\":\"case\",\"schema\":1,\"case\":\"%s/%s=%s,d=%g,h=1,b=1,t=%d,%s,"
                "%s\",\"env\":\"%s\",\"code\":\"%s\",\"mechanism\":\"%s\","
                "\"family\":\"%s\",\"kernel\":\"%s\",\"level\":\"%s\",\"threads\":%d,"
-               "\"pass\":\"%s\",\"problem\":{\"grid\":[%d],\"head_dim\":%g,"
+               "\"pass\":\"%s\",\"problem\":{\"grid\":[%s],\"head_dim\":%g,"
                "\"heads\":1,\"batch\":1,\"dtype\":\"f32\",\"tokens\":%d},"
                "\"status\":\"%s\",\"reason\":%s,",
-            c->kernel, c->tokens, d, threads, level, pass, c->env ? c->env : "e1",
+            c->kernel, c->rows ? "g" : "n", grid, d, threads, level, pass, c->env ? c->env : "e1",
             c->code ? c->code : soft ? "cs" : "cl", mechanism, mechanism, c->kernel,
-            level, threads, pass, c->tokens, d, c->tokens, c->status ? c->status : "ok",
+            level, threads, pass, grid, d, c->tokens, c->status ? c->status : "ok",
             c->status ? "\"why\"" : "null");
     if (c->status) fputs("\"time_ns\":null,\"roofline\":null,", f);
     else
@@ -384,6 +388,14 @@ static void environments(void **state)
            "softmax.flash,128\n");
     prints(command_table, "@envs --format csv --columns kernel,n --env e1", 0,
            "kernel,tokens\nlinear.fused,64\nsoftmax.flash,64\n");
+    f = journal_begin("machines"); /* one program on two machines */
+    put_env(f, "e1", "m1", "b1", "cs");
+    put_case(f, &(timed){ "softmax.flash", 64, 8, 1000, 990, 1010, .env = "e1" });
+    put_env(f, "e2", "m2", "b1", "cs");
+    put_case(f, &(timed){ "softmax.flash", 96, 8, 500, 490, 510, .env = "e2" });
+    fclose(f);
+    prints(command_table, "@machines --format csv --columns kernel,n", 0,
+           "kernel,tokens\nsoftmax.flash,96\n");
 }
 
 /* Axes that are no keys stand at one value: forward, the highest level, else that of
@@ -573,6 +585,36 @@ static void data_of_figures(void **state)
                       "9\t24\t22.15384615\t26.18181818\t1\n");
 }
 
+/* Of grids of one number of tokens the last counts; lines cross the kernel of softmax
+ * that is the fastest at the greatest length. */
+static void one_of_several(void **state)
+{
+    (void)state;
+    static const timed cases[] = {
+        { "softmax.naive", 64, 8, 3000, 2990, 3010, .env = "e1" },
+        { "softmax.naive", 256, 8, 48000, 47900, 48100, .env = "e1" },
+        { "softmax.flash", 64, 8, 1000, 990, 1010, .rows = 8 },
+        { "softmax.flash", 256, 8, 16000, 15900, 16100, .rows = 16 },
+        { "softmax.flash", 64, 8, 1100, 1090, 1110, .rows = 4 },
+        { "linear.fused", 64, 8, 3300, 3290, 3310, .env = "e1" },
+        { "linear.fused", 256, 8, 12000, 11900, 12100, .env = "e1" },
+    };
+    FILE *f = journal_begin("several");
+    put_env(f, "e1", "m1", "b1", "cs");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) put_case(f, &cases[i]);
+    fclose(f);
+    char *text = figure_of("several", "scaling-time", false);
+    same_cells(text, "# x\ty\tlo\thi\tunreliable\n# softmax.flash\n"
+                     "64\t1.1e-06\t1.09e-06\t1.11e-06\t0\n"
+                     "256\t1.6e-05\t1.59e-05\t1.61e-05\t0\n\n\n# softmax.naive\n"
+                     "64\t3e-06\t2.99e-06\t3.01e-06\t0\n"
+                     "256\t4.8e-05\t4.79e-05\t4.81e-05\t0\n\n\n# linear.fused\n"
+                     "64\t3.3e-06\t3.29e-06\t3.31e-06\t0\n"
+                     "256\t1.2e-05\t1.19e-05\t1.21e-05\t0\n");
+    free(text);
+    says("scaling-time.md", "Diamonds: where a line crosses that of softmax.flash.", true);
+}
+
 /* The number behind `key` in a line of the script that holds `line`; the lines are
  * found one after the other from *at on. */
 static double behind(const char **at, const char *line, const char *key)
@@ -738,7 +780,7 @@ static void compared(void **state)
     says("err", "1 faster, 2 slower, 1 same, 0 unclear, 1 broken; 1 case only in A, 1 case "
                 "only in B", true);
     run(command_compare, "@a @b");
-    says("out", "+25.0 %", true);
+    says("out", "softmax.flash/n=256,d=8,h=1,b=1,t=1,v3,forward 1 µs 1.25 µs +25.0 %", true);
     says("out", "-20.0 %", true);
     says("out", "same (within 3 %)", true);
     says("out", "broken: why", true);
@@ -890,6 +932,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(axes_of_lists),
         cmocka_unit_test(digits_and_units),
         cmocka_unit_test(data_of_figures),
+        cmocka_unit_test(one_of_several),
         cmocka_unit_test(commands_of_figures),
         cmocka_unit_test(figures_as_before),
         cmocka_unit_test(compared),
