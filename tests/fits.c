@@ -96,12 +96,13 @@ static void exact_exponents(void **state)
     (void)state;
     static const law laws[] = {
         { "linear", "linear.fused", 3, 1.5, 64, 8192, .workspace = 0 },
+        { "linear", "linear.held", 1, 1, 256, 1024, .workspace = 0 }, /* all in L2 */
         { "softmax", "softmax.flash", 2, 2, 64, 1024, .workspace = 4 },
         { "softmax", "softmax.naive", 2, 2, 64, 128, .workspace = 4 },
     };
     const struct row **row;
     error e;
-    journal j = rows_of(laws, 3, &row);
+    journal j = rows_of(laws, 4, &row);
     json *roofline = json_parse(caches, strlen(caches), "", &e);
     json *fits = sweep_fits(row, j.count, roofline);
     static const struct {
@@ -111,6 +112,7 @@ static void exact_exponents(void **state)
         { "linear.fused/d=8,h=1,b=1,t=1,v3,forward", "all", 1.5, 3, 8, 64, 8192, NAN },
         { "linear.fused/d=8,h=1,b=1,t=1,v3,forward", "L2", 1.5, 3, 3, 256, 1024, NAN },
         { "linear.fused/d=8,h=1,b=1,t=1,v3,forward", "memory", 1.5, 3, 3, 2048, 8192, NAN },
+        { "linear.held/d=8,h=1,b=1,t=1,v3,forward", "all", 1, 1, 3, 256, 1024, NAN },
         { "softmax.flash/d=8,h=1,b=1,t=1,v3,forward", "all", 2, 2, 5, 64, 1024, 2 },
         { "softmax.flash/d=8,h=1,b=1,t=1,v3,forward", "memory", 2, 2, 3, 256, 1024, 2 },
     };

@@ -222,6 +222,60 @@ static void means_of_inputs(void **state)
     metrics_free(&one[1]);
 }
 
+/* As metrics.json has it: maps nested by axis, null where nothing is known. */
+static void metrics_as_json(void **state)
+{
+    (void)state;
+    const metrics_grid grid = { .axes = 2, .side = { 2, 3 } };
+    double a[36] = { 0 };
+    for (int i = 0; i < 6; i++) a[7 * i] = 1;
+    a[5] = 1; /* the first query looks at the last key, too */
+    metrics m = measured(a, 6, 6, grid, METRICS_VALID);
+    json *j = metrics_json(&m);
+    char *text = json_print(json_get(j, "relmap"), false);
+    assert_string_equal(text, "[[0,0,0,0,0],[0,0,1,0,0],[0,0,0,0,1]]");
+    free(text);
+    near(json_number(json_get(j, "rows"), 0), 6);
+    near(json_number(json_get(j, "entropy"), 0), log(2) / 6);
+    near(json_number(json_get(j, "dist"), 0), sqrt(5) / 2 / 6);
+    near(json_number(json_at(json_get(j, "entropy_norm_quartiles"), 4), 0),
+         log(2) / log(6));
+    const json *h = json_get(j, "histogram");
+    near(json_number(json_get(h, "zeros"), 0), 29);
+    assert_int_equal(json_size(json_get(h, "counts")), METRICS_BINS - 2);
+    near(json_number(json_at(json_get(h, "counts"), 27), 0), 7); /* 10^.75 ... 10 */
+    assert_true(json_true(json_get(j, "renormalised")));
+    assert_int_equal(json_size(json_get(j, "spectrum")), 6);
+    assert_null(json_get(j, "relmap_rows"));
+    json_free(j);
+    metrics_free(&m);
+    m = measured(a, 1, 36, (metrics_grid){ 0 }, METRICS_VALID);
+    j = metrics_json(&m);
+    assert_true(json_is_null(json_get(j, "relmap")) && json_is_null(json_get(j, "dist")));
+    json_free(j);
+    metrics_free(&m);
+}
+
+/* A line of the table, and its head over it. */
+static void metrics_in_a_table(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    metrics m = measured(four, 4, 4, line_of_4, METRICS_VALID);
+    metrics_print_head(f, 8);
+    metrics_print(f, 8, "four", &m);
+    fclose(f);
+    assert_string_equal(text,
+                        "map       rank64  rank32  rank-3   erank  stable  H/lnM support  "
+                        "  max  top5%    dist (unif)  mass1 (unif)\n"
+                        "four           3       3       3    2.51    1.34  0.625     2.8  "
+                        "0.583  0.583   0.62 ( 1.25) 0.833 (0.625)\n");
+    free(text);
+    metrics_free(&m);
+}
+
 /* ---- scales -------------------------------------------------------------------- */
 
 static heatmap_scale scale_of(enum heatmap_view view, double clip, const double *a,
@@ -420,6 +474,13 @@ static void weights_over_a_picture(void **state)
     assert_int_equal(pixel(&q, 112, 224), 0xffffff);
     assert_int_equal(pixel(&q, 112, 226), 0x000000); /* the picture again */
     assert_int_equal(pixel(&q, 0, 300), 0xffffff);
+    picture_free(&q);
+    /* three cells fill 448 pixels in whole ones */
+    if (heatmap_overlay(path, &p, (double[]){ -.5, 1, 0 }, 1, 3, -1, NULL, 0, &e) ||
+        png_read_picture(path, &q, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(q.width, 2 * 450 + 8);
+    assert_int_equal(q.height, 150);
     picture_free(&q);
 }
 
@@ -680,6 +741,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(signs_and_sums),
         cmocka_unit_test(ranks),
         cmocka_unit_test(means_of_inputs),
+        cmocka_unit_test(metrics_as_json),
+        cmocka_unit_test(metrics_in_a_table),
         cmocka_unit_test(scales),
         cmocka_unit_test(clipped_scales),
         cmocka_unit_test(entries_of_the_table),

@@ -334,7 +334,8 @@ static void pivots(void **state)
     (void)state;
     usual_run("run");
     run(command_table, "@run --rows kernel --cols n --metric time");
-    says("out", "| linear.fused | 3.0 | 6.00† | **12†** | timeout |\n", true);
+    says("out", "|---------------|---------:|--------:|--------:|--------:|\n"
+                "| linear.fused | 3.0 | 6.00† | **12†** | timeout |\n", true);
     says("out", "| softmax.flash | **1.00** | **4.0** | 16.0 | - |\n", true);
     says("out", "time per call (µs) over sequence length N.", true);
     run(command_table, "@run --rows kernel --cols n --metric gflops");
@@ -428,7 +429,7 @@ static void held_axes(void **state)
     run(command_table, "@held --rows kernel --cols n --env all --where level=v2");
     says("out", "| softmax.flash | 2.00 | 8.00 | 9.00 | 9.50 |\n", true);
     run(command_table, "@held --rows n --cols threads --env all --where d=8");
-    says("out", "| 64 | 1.00 | 0.70 |\n", true);
+    says("out", "|-------:|-----:|-----:|\n| 64 | 1.00 | 0.70 |\n", true);
     assert_int_equal(run(command_table, "@held --rows kernel --cols n --env all "
                                         "--where d=12"), 2);
     says("err", "no case with head_dim=12; there is 8, 16", true);
@@ -458,6 +459,7 @@ static void near_lengths(void **state)
                      "64\t8e-06\t7.99e-06\t8.01e-06\t0\n\n\n# linear.fused\n"
                      "8\t5e-07\t4.9e-07\t5.1e-07\t0\n16\t9e-07\t8.9e-07\t9.1e-07\t0\n");
     free(text);
+    test_drawn(folder, "headdim-time");
 }
 
 /* What one in three of the clean samples says is no median to rely on. */
