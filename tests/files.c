@@ -390,6 +390,26 @@ static void foreign_journals_stay(void **state)
         }
 }
 
+/* A pipe would be waited for: it is refused before it is opened. */
+static void pipes_are_no_journals(void **state)
+{
+    (void)state;
+    const char *dir = in_folder("pipe");
+    char *path = path_join(dir, "journal.jsonl");
+    journal j;
+    journal_writer w;
+    error e;
+    assert_int_equal(mkdir(dir, 0777), 0);
+    assert_int_equal(mkfifo(path, 0666), 0);
+    alarm(30);
+    assert_int_equal(journal_read(&j, dir, &e), -1);
+    assert_non_null(strstr(e.text, "is not a regular file"));
+    assert_int_equal(journal_open(&w, dir, NULL, &e), -1);
+    assert_non_null(strstr(e.text, "is not a regular file"));
+    alarm(0);
+    free(path);
+}
+
 /* Empty lines, those of other systems, a mark of the encoding. */
 static void journals_of_editors(void **state)
 {
@@ -905,6 +925,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(links_are_followed),
         cmocka_unit_test(torn_rows_are_cut),
         cmocka_unit_test(foreign_journals_stay),
+        cmocka_unit_test(pipes_are_no_journals),
         cmocka_unit_test(journals_of_editors),
         cmocka_unit_test(broken_journals_are_named),
         cmocka_unit_test(journals_are_locked),

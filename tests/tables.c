@@ -709,6 +709,10 @@ static void figures_as_before(void **state)
     snprintf(path, sizeof path, "%s/scaling-time.gp", folder);
     assert_int_equal(rename(path, in_folder("panels.gp")), 0);
     test_drawn(folder, "panels");
+    free(figure_of("many", "roofline", false));
+    snprintf(path, sizeof path, "%s/roofline.gp", folder);
+    assert_int_equal(rename(path, in_folder("roofline-panels.gp")), 0);
+    test_drawn(folder, "roofline-panels");
 }
 
 /* ---- compare ------------------------------------------------------------------- */
