@@ -29,6 +29,7 @@ void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
     snprintf(o->reason, sizeof o->reason, "%s", reason ? reason : r->reason);
     if (!o->samples) o->samples = json_array();
     if (samples) json_push(o->samples, json_copy(samples));
+    sweep_units(o->samples, &o->units);
     if (!o->first) o->first = r->value;
     else json_free(r->value);
     r->value = NULL;
@@ -41,7 +42,62 @@ void sweep_outcome_free(sweep_outcome *o)
     *o = (sweep_outcome){ 0 };
 }
 
+/* ---- one process of several ---------------------------------------------- */
+
+json *sweep_pass_row(const sweep_case *c, const sweep_env *env,
+                     const sweep_outcome *o)
+{
+    const int number = json_size(o->samples) - 1;
+    char code[SWEEP_ID], when[24], id[ATT_NAME + 2 * SWEEP_ID];
+    json *row = json_object();
+    sweep_env_code(&c->entry, code);
+    sweep_time(when);
+    snprintf(id, sizeof id, "%s/%s#%d", env->id, c->name, number);
+    json_put_text(row, "kind", "pass");
+    json_put_number(row, "schema", JOURNAL_SCHEMA);
+    json_put_text(row, "id", id);
+    json_put_text(row, "case", c->name);
+    json_put_text(row, "env", env->id);
+    json_put_text(row, "code", code);
+    json_put_text(row, "when", when);
+    json_put_text(row, "status", o->status);
+    json_put(row, "settings", question_settings(c, env->row));
+    json_put_number(row, "process", number);
+    json_put(row, "samples", json_copy(json_at(o->samples, number)));
+    if (number > 0) return row;
+    json *first = json_copy(o->first);
+    json_put_null(first, "samples"); /* they are above */
+    json_put(row, "first", first);
+    return row;
+}
+
+bool sweep_pass_take(const json *row, sweep_outcome *o)
+{
+    const json *first = json_get(row, "first");
+    const json *samples = json_get(row, "samples");
+    isolate_result r = { .status = "ok" };
+    if (json_number(json_get(row, "process"), -1) != json_size(o->samples) ||
+        !samples || (!o->first && !json_get(first, "status")))
+        return false;
+    r.value = first ? json_copy(first) : json_object();
+    json_put_text(r.value, "status", "ok");
+    json_put(r.value, "samples", json_copy(samples));
+    sweep_outcome_add(o, &r);
+    return true;
+}
+
 /* ---- times --------------------------------------------------------------- */
+
+void sweep_units(const json *samples, spread *out)
+{
+    clean_samples c;
+    clean_read(samples, &c);
+    double *ln = sure(malloc(((size_t)c.processes + 1) * sizeof *ln));
+    for (int p = 0; p < c.processes; p++) ln[p] = log(clean_median(&c, p));
+    spread_of(ln, c.pass, c.processes, out);
+    free(ln);
+    clean_free(&c);
+}
 
 /* Why the measurement as a whole ended: when each process was content but they
  * disagree, more samples would not have helped. */
@@ -56,36 +112,88 @@ static const char *stop_of(const json *samples, double width, double ci)
     return stop;
 }
 
-static const char *doubt(const clean_samples *p)
+/* The fastest sample ever taken, touched or not. */
+static double fastest(const json *samples)
 {
-    if (p->all)
-        return "unreliable: fewer than 3 samples were free of steal, "
-               "involuntary switches and throttling, so all are used";
-    if (p->n < STATS_LEAST)
-        return "fewer than 6 samples: no 95 % interval of the median";
-    return NULL;
+    double least = INFINITY;
+    for (const json *s = json_first(samples); s; s = json_next(s))
+        for (const json *x = json_first(json_get(s, "ns")); x; x = json_next(x))
+            if (json_number(x, 0) > 0) least = fmin(least, json_number(x, 0));
+    return least;
 }
 
-static json *times(const sweep_case *c, const json *samples, double *median)
+static int passes_of(const clean_samples *c)
 {
+    int n = 0;
+    for (int p = 0; p < c->processes; p++)
+        n += p == 0 || c->pass[p] != c->pass[p - 1];
+    return n;
+}
+
+/* apart: how far the interval's ends are from each other. */
+static void doubt(const clean_samples *p, int units, double apart, char *out,
+                  size_t size)
+{
+    *out = 0;
+    if (p->all)
+        snprintf(out, size, "unreliable: fewer than 3 samples were free of steal, "
+                            "involuntary switches and throttling, so all are used");
+    else if (units < 2)
+        snprintf(out, size, "one process: how processes differ is not known, so "
+                            "there is no interval");
+    else if (apart > SPREAD_WIDEST)
+        snprintf(out, size, "unreliable: processes differ so much that the 95 %% "
+                            "interval would span a factor of %.3g", apart);
+}
+
+/* With these lo and hi can be computed again. */
+static json *pooled(const spread_interval *x, const spread_prior *prior)
+{
+    json *j = json_object();
+    json_put_number(j, "own", x->variance);
+    json_put_number(j, "variance", prior->freedom > 0 ? prior->variance : NAN);
+    json_put_number(j, "freedom", fmin(prior->freedom, 1e6));
+    json_put_number(j, "widening", prior->widening);
+    json_put_number(j, "shared", prior->shared);
+    json_put_number(j, "shared_freedom", prior->shared_freedom);
+    return j;
+}
+
+/* least: no interval reaches below, the time that the roofline allows. */
+static json *times(const sweep_case *c, const sweep_outcome *o,
+                   const spread_prior *prior, double least)
+{
+    const json *samples = o->samples;
     clean_samples p;
     stats_summary s;
+    spread_interval x;
+    double lo, hi;
+    char why[160];
     json *j = json_object();
 
     clean_read(samples, &p);
-    stats_processes(p.ns, p.count, p.processes, 1, &s);
-    json_put_number(j, "median", *median = s.median);
-    json_put_number(j, "lo", s.lo);
-    json_put_number(j, "hi", s.hi);
+    stats_summarise(p.ns, p.n, &s);
+    spread_estimate(&o->units, prior, 0.05, &x);
+    const double median = exp(x.centre);
+    const double apart =
+        spread_ends(&x, fmax(least, fastest(samples)), &lo, &hi);
+    doubt(&p, o->units.units, apart, why, sizeof why);
+    json_put_number(j, "median", median);
+    json_put_number(j, "lo", lo);
+    json_put_number(j, "hi", hi);
     json_put_number(j, "min", s.min);
     json_put_number(j, "mad", s.mad);
     json_put_number(j, "n", p.n);
     json_put_number(j, "touched", p.touched);
     json_put_number(j, "processes", p.processes);
-    json_put_text(j, "stop",
-                  stop_of(samples, stats_half_width(&s), c->settings.ci));
-    json_put_bool(j, "unreliable", p.all);
-    json_put_text(j, "reason", doubt(&p));
+    json_put_number(j, "passes", passes_of(&p));
+    json_put_number(j, "units", o->units.units);
+    json_put(j, "pooled", pooled(&x, prior));
+    const double width = (hi - lo) / 2 / median;
+    json_put_text(j, "stop", stop_of(samples, isnan(width) ? INFINITY : width,
+                                     c->settings.ci));
+    json_put_bool(j, "unreliable", p.all || apart > SPREAD_WIDEST);
+    json_put_text(j, "reason", *why ? why : NULL);
     json_put(j, "samples", json_copy(samples));
     clean_free(&p);
     return j;
@@ -237,17 +345,18 @@ static void copy_member(json *row, const json *from, const char *key)
 }
 
 json *sweep_row(const sweep_case *c, const sweep_env *env,
-                const sweep_outcome *o)
+                const sweep_outcome *o, const spread_prior *prior)
 {
     const bool ok = !strcmp(o->status, "ok");
     char reason[sizeof o->reason];
     json *row = json_object(), *time = NULL, *at = NULL;
-    double median;
 
     snprintf(reason, sizeof reason, "%s", o->reason);
     if (ok) {
-        time = times(c, o->samples, &median);
+        const double median = exp(spread_centre(&o->units));
         at = place(c, env, o->first, median);
+        const double fraction = json_number(json_get(at, "fraction"), 0);
+        time = times(c, o, prior, fraction <= 1 ? median * fraction : 0);
         doubt_cost(c, o->first, at, reason, sizeof reason);
     }
     sweep_row_head(row, "case", c, env);

@@ -67,6 +67,7 @@ void sweep_table_line(FILE *f, int width, const json *row)
     const char *status = json_text(json_get(row, "status"));
     const char *reason = json_text(json_get(row, "reason"));
     const char *stop = json_text(json_get(json_get(row, "time_ns"), "stop"));
+    const char *doubt = json_text(json_get(json_get(row, "time_ns"), "reason"));
     const bool unreliable =
         json_true(json_get(json_get(row, "time_ns"), "unreliable"));
 
@@ -82,7 +83,7 @@ void sweep_table_line(FILE *f, int width, const json *row)
             json_text(json_get(row, "case")), ms, half, gflops, roof, work,
             text_on(f, color), status, text_off(f, color));
     if (reason) fprintf(f, ": %s", reason);
-    else if (unreliable) fprintf(f, " (unreliable: too few clean samples)");
+    else if (doubt) fprintf(f, " (%s)", doubt);
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);
     fputc('\n', f);
 }
