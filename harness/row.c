@@ -8,8 +8,9 @@
 
 /* ---- the list ------------------------------------------------------------ */
 
-enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, EVERY = 31 };
-const char *const row_kinds[] = { "env", "case", "cache", "aa", "end" };
+enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, PASS = 32, EVERY = 63 };
+const char *const row_kinds[] = { "env", "case", "cache", "aa", "end",
+                                        "pass" };
 const int row_kinds_count = sizeof row_kinds / sizeof *row_kinds;
 
 #define AT(member) (int)offsetof(struct row, member)

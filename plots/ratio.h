@@ -8,4 +8,7 @@
 /* Clean samples of a measured case, all of them if too few are clean. */
 void ratio_read(ratio_samples *s, const result *r);
 
+/* What the measured cases of a run have in common (spread.h). */
+void ratio_pool(const results *r, spread_prior *out);
+
 #endif
