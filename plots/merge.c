@@ -18,7 +18,8 @@ static const char doc[] =
     "different results of one case in one environment are a conflict: they are "
     "named and nothing is written, unless --prefer says which journal wins.  "
     "Rows that end a run (totals, fits) are left out, since they are of the "
-    "parts; 'attnbench sweep' on OUT makes them anew.\n\n"
+    "parts; 'attnbench sweep' on OUT makes them anew; so are rows of single "
+    "processes whose case is finished.\n\n"
     "Exit code 1, with the others merged, if a journal cannot be read, or a part "
     "of a sweep (--shard) is missing or did not come to its end.";
 
@@ -91,6 +92,18 @@ static const char *text_or_empty(const json *j)
     return text ? text : "";
 }
 
+/* Whether a row of that case comes behind row i: what its single processes have
+ * brought is in it. */
+static bool is_finished(const journal *j, int i)
+{
+    const char *name = text_or_empty(json_get(j->rows[i], "case"));
+    for (int k = i + 1; k < j->count; k++)
+        if (!strcmp(text_or_empty(json_get(j->rows[k], "kind")), "case") &&
+            !strcmp(text_or_empty(json_get(j->rows[k], "case")), name))
+            return true;
+    return false;
+}
+
 static void collect(merged *m, const arguments *a)
 {
     int total = 0;
@@ -102,6 +115,7 @@ static void collect(merged *m, const arguments *a)
             const json *j = m->journal[d].rows[i];
             const char *kind = text_or_empty(json_get(j, "kind"));
             const bool is_case = !strcmp(kind, "case");
+            if (!strcmp(kind, "pass") && is_finished(&m->journal[d], i)) continue;
             if (!strcmp(kind, "end")) {
                 m->ends++;
                 continue;
