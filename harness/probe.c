@@ -48,7 +48,7 @@ enum probe_kind probe_for(const char *bound)
 {
     for (int kind = PROBE_L2; kind < PROBE_KINDS; kind++)
         if (!strcmp(bound, words[kind])) return (enum probe_kind)kind;
-    return PROBE_TILE;
+    return PROBE_EXP;
 }
 
 /* Bytes of one thread.  Of a private cache so little that the kernel's data in
@@ -185,7 +185,9 @@ void probe_free(core_probe *p)
 
 /* ---- calibration --------------------------------------------------------- */
 
-enum { AT_ONCE = 8, LOOKS = 600 };
+/* Several looks in a row: wide vector units that were idle are slow at first, and
+ * beside a sample the kernel has just used them. */
+enum { AT_ONCE = 16, LOOKS = 75 * AT_ONCE };
 
 typedef struct bench_item {
     core_probe *probe;
@@ -221,16 +223,18 @@ probe_bench *probe_bench_make(const int *threads, int count)
     if (!b->item) abort();
     for (int t = count - 1; t >= 0; t--) /* ascending: the most threads first */
         for (int level = 0; level < ATT_LEVELS; level++)
-            for (int kind = 0; kind < PROBE_KINDS; kind++)
+            for (int kind = PROBE_EXP; kind < PROBE_KINDS; kind++)
                 add(b, (enum probe_kind)kind, (enum att_level)level, threads[t]);
     return b;
 }
 
 void probe_bench_round(probe_bench *b)
 {
-    for (int k = 0; k < AT_ONCE && b->looks < LOOKS; k++, b->looks++)
-        for (int i = 0; i < b->count; i++)
-            b->item[i].rate[b->looks] = probe_rate(b->item[i].probe);
+    if (b->looks + AT_ONCE > LOOKS) return;
+    for (int i = 0; i < b->count; i++)
+        for (int k = 0; k < AT_ONCE; k++)
+            b->item[i].rate[b->looks + k] = probe_rate(b->item[i].probe);
+    b->looks += AT_ONCE;
 }
 
 static int ascending(const void *a, const void *b)
