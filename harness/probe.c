@@ -245,12 +245,19 @@ static int ascending(const void *a, const void *b)
 
 /* A neighbour makes looks slow, nothing makes them fast but a boost of the clock
  * that does not last. */
-static double best_of(const bench_item *item, int looks)
+static double best_of(const double *rate, int looks)
 {
     double x[LOOKS];
-    memcpy(x, item->rate, sizeof x);
+    memcpy(x, rate, (size_t)looks * sizeof *x);
     qsort(x, (size_t)looks, sizeof *x, ascending);
     return looks ? x[(9 * (looks - 1) + 5) / 10] : NAN;
+}
+
+double probe_best(core_probe *p)
+{
+    double rate[LOOKS];
+    for (int i = 0; i < LOOKS; i++) rate[i] = probe_rate(p);
+    return best_of(rate, LOOKS);
 }
 
 json *probe_bench_rates(const probe_bench *b, enum att_level level,
@@ -260,7 +267,7 @@ json *probe_bench_rates(const probe_bench *b, enum att_level level,
     for (int i = 0; i < b->count; i++) {
         const core_probe *p = b->item[i].probe;
         if (p->level == level && p->threads == threads)
-            json_put_number(j, words[p->kind], best_of(&b->item[i], b->looks));
+            json_put_number(j, words[p->kind], best_of(b->item[i].rate, b->looks));
     }
     return j;
 }

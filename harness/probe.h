@@ -39,6 +39,10 @@ void probe_free(core_probe *p);
  * exponentials or bytes.  About 40 us. */
 double probe_rate(core_probe *p);
 
+/* The rate of an undisturbed core, as far as a few hundredths of a second tell:
+ * what one look in ten exceeds. */
+double probe_best(core_probe *p);
+
 /* "tile", "exp", "L2", "L3", "memory". */
 const char *probe_word(enum probe_kind kind);
 const char *probe_name(const core_probe *p); /* of its kind                  */
