@@ -4,6 +4,8 @@
 #ifndef RATIO_H
 #define RATIO_H
 
+#include <stdbool.h>
+
 #include "json.h"
 #include "samples.h"
 #include "spread.h"
@@ -21,6 +23,11 @@ typedef struct ratio_samples {
  * every second, third ... of each process.  A process without one is left out. */
 void ratio_samples_take(const json *samples, ratio_samples *out);
 void ratio_samples_of(const measurement *m, ratio_samples *out);
+/* What they would have taken on an undisturbed core (paired.h), times a factor:
+ * the calibrated rates of the probe of both sides, over each other, take what the
+ * calibrations differ by out of a ratio.  False if that is not known. */
+bool ratio_samples_paired(const measurement *m, double factor,
+                          ratio_samples *out);
 
 /* The medians of processes as units of ln time (spread.h). */
 void ratio_spread(const ratio_samples *s, spread *out);
