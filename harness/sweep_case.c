@@ -65,6 +65,8 @@ static void describe(json *out, const att_plan *plan, enum att_pass pass,
         json_put(out, "executed", sweep_case_flop(done));
     json_put_number(out, "pairs", cost->pairs);
     json_put_number(bytes, "compulsory", cost->read + cost->write);
+    json_put_number(bytes, "read", cost->read);
+    json_put_number(bytes, "written", cost->write);
     json_put_number(bytes, "workspace",
                     (double)(pass == ATT_FORWARD ? plan->sizes.work
                                                  : plan->sizes.work_backward));

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "objections.h"
+
 static void *sure(void *p)
 {
     if (!p) abort();
@@ -94,6 +96,7 @@ static const column before_axes[] = {
 static const column after_axes[] = {
     WORD("status", "status", true, "status"),
     WORD("reason", "reason", false, "reason"),
+    WORD("objections", "objections to it", true, NULL),
     VALUE("time", "time_ns", "time per call", SECONDS, 1e-9, -1, true, NULL, interval_of_time),
     VALUE("time_lo", "time_lo_ns", "time, lower end", SECONDS, 1e-9, 0, true, "time_ns/lo", NULL),
     VALUE("time_hi", "time_hi_ns", "time, upper end", SECONDS, 1e-9, 0, true, "time_ns/hi", NULL),
@@ -310,7 +313,9 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         char text[RESULT_TEXT];
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
-    } else if (c->kind == COLUMN_TEXT) {
+    } else if (c->kind == COLUMN_TEXT && !c->path)
+        objections_of_case(r, out, size);
+    else if (c->kind == COLUMN_TEXT) {
         const char *text = json_text(result_member(r->row, c->path));
         if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
         snprintf(out, size, "%s", text);
