@@ -38,7 +38,8 @@ enum place { L1, L2, L3, MEMORY, PLACES };
 static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
 
 enum {
-    ROUNDS = 75,    /* most; three at least                                 */
+    ROUNDS = 75,    /* most; three at least,                                */
+    ENOUGH = 12,    /* and so many if there is time                         */
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
 
@@ -64,6 +65,7 @@ typedef struct probe {
                           twice in a row                                    */
     double rate[ROUNDS];
     bool clean[ROUNDS]; /* no thread was interrupted                        */
+    double ceiling;
 } probe;
 
 typedef struct bench {
@@ -330,6 +332,32 @@ static bool scales(const bench *b)
     return true;
 }
 
+double roofline_rate_at_least(const roofline_rate *all, int count,
+                              const roofline_rate *x)
+{
+    double most = x->rate;
+    for (int i = 0; i < count; i++) {
+        const roofline_rate *y = &all[i];
+        if (y->kind == x->kind && y->level <= x->level && y->place >= x->place)
+            most = fmax(most, y->rate * fmin(1, (double)x->threads / y->threads));
+    }
+    return most;
+}
+
+static void settle(bench *b)
+{
+    roofline_rate *all = reallocarray(NULL, (size_t)b->count + 1, sizeof *all);
+    if (!all) abort();
+    for (int i = 0; i < b->count; i++) {
+        const probe *p = &b->probe[i];
+        all[i] = (roofline_rate){ (int)p->kind, (int)p->level, p->threads,
+                                  (int)p->place, ceiling_of(b, p) };
+    }
+    for (int i = 0; i < b->count; i++)
+        b->probe[i].ceiling = roofline_rate_at_least(all, b->count, &all[i]);
+    free(all);
+}
+
 /* ---- the whole measurement, in a child ----------------------------------- */
 
 static json *bandwidths(const bench *b, const probe *first)
@@ -346,7 +374,7 @@ static json *bandwidths(const bench *b, const probe *first)
                 p->level != first->level || p->threads != first->threads)
                 continue;
             if (!at) at = json_object();
-            json_put_number(at, names[p->kind], ceiling_of(b, p));
+            json_put_number(at, names[p->kind], p->ceiling);
         }
         json_put(j, place_names[place], at);
     }
@@ -368,9 +396,9 @@ static json *ceilings(const bench *b)
         json *j = json_object();
         json_put_text(j, "level", att_level_name(p->level));
         json_put_number(j, "threads", p->threads);
-        json_put_number(j, "fma_flop_per_s", ceiling_of(b, p));
+        json_put_number(j, "fma_flop_per_s", p->ceiling);
         for (enum kind k = MUL; k <= EXP; k++) /* added after FMA, in order */
-            json_put_number(j, rate_names[k], ceiling_of(b, p + (k - FMA)));
+            json_put_number(j, rate_names[k], p[k - FMA].ceiling);
         json_put_number(j, "fma_operations", peaks[p->level]->fma_operations);
         json_put_number(j, "exp_mul_adds", peaks[p->level]->exp_mul_adds);
         json_put(j, "bandwidth_bytes_per_s", bandwidths(b, p));
@@ -394,7 +422,7 @@ static json *describe(const bench *b, double seconds)
     json_put_number(j, "seconds", seconds);
     json_put_number(j, "rounds", b->rounds);
     json_put_number(j, "clean", clean_part(b));
-    json_put_number(j, "clock_hz", ceiling_of(b, &b->probe[0]));
+    json_put_number(j, "clock_hz", b->probe[0].ceiling);
     for (int place = L1; place < MEMORY; place++) {
         const size_t bytes = machine_cache(place + 1);
         if (bytes)
@@ -451,7 +479,7 @@ static json *measure(void *arg)
         const double took = now() - start;
         if (b.rounds == ROUNDS ||
             (b.rounds >= 3 && took >= r->seconds &&
-             (took >= 3 * r->seconds || scales(&b))))
+             (took >= 3 * r->seconds || (b.rounds >= ENOUGH && scales(&b)))))
             break;
         for (int i = 0; i < b.count; i++)
             slot(&b, &b.probe[i], &b.probe[i].rate[b.rounds],
@@ -459,6 +487,7 @@ static json *measure(void *arg)
         b.rounds++;
     }
 
+    settle(&b);
     json *j = describe(&b, now() - start);
     munmap(b.block, b.bytes);
     free(b.probe);

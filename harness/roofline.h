@@ -14,6 +14,19 @@
  * row. */
 json *roofline_measure(const int *threads, int count, double seconds);
 
+/* A rate that was measured: what (kind), by code of a level, with threads, on data
+ * that lie at a place (0 is the nearest). */
+typedef struct roofline_rate {
+    int kind, level, threads, place;
+    double rate; /* 1/s, all threads                                         */
+} roofline_rate;
+
+/* The largest rate that x can have by all that was measured: what lower levels,
+ * farther data, fewer threads or the share of more threads reached, x reaches,
+ * too.  A slow moment of the machine then spoils no ceiling alone. */
+double roofline_rate_at_least(const roofline_rate *all, int count,
+                              const roofline_rate *x);
+
 /* Above this part of the roofline a row says more than the machine can do; the
  * rest is the noise of ceilings. */
 #define ROOFLINE_MOST 1.02

@@ -187,12 +187,35 @@ static void unknown(void **state)
     assert_false(roofline_place(NULL, &x, &at));
 }
 
+/* A rate that came out too low is raised by the others, and by those alone that it
+ * cannot be below. */
+static void rates(void **state)
+{
+    (void)state;
+    enum { V3_1, V3_2, V4_1, FAR, OTHER, COUNT };
+    const roofline_rate all[COUNT] = {
+        [V3_1] = { 1, ATT_V3, 1, 0, 30 },  [V3_2] = { 1, ATT_V3, 2, 0, 190 },
+        [V4_1] = { 1, ATT_V4, 1, 0, 180 }, [FAR] = { 1, ATT_V3, 1, 3, 120 },
+        [OTHER] = { 2, ATT_V3, 1, 0, 1000 },
+    };
+    assert_true(roofline_rate_at_least(all, COUNT, &all[V3_1]) == 120);
+    assert_true(roofline_rate_at_least(all, 3, &all[V3_1]) == 95);
+    assert_true(roofline_rate_at_least(all, COUNT, &all[V3_2]) == 190);
+    assert_true(roofline_rate_at_least(all, COUNT, &all[V4_1]) == 180);
+    assert_true(roofline_rate_at_least(all, COUNT, &all[FAR]) == 120);
+    const roofline_rate slow = { 1, ATT_V4, 1, 0, 17 };
+    assert_true(roofline_rate_at_least(all, 2, &slow) == 95);
+    const roofline_rate two = { 1, ATT_V3, 2, 0, 5 };
+    assert_true(roofline_rate_at_least(all, 1, &two) == 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units),         cmocka_unit_test(without_fma),
         cmocka_unit_test(nearest_cache), cmocka_unit_test(farther),
         cmocka_unit_test(blas),          cmocka_unit_test(unknown),
+        cmocka_unit_test(rates),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
