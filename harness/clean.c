@@ -76,7 +76,8 @@ void clean_take(const measurement *m, clean_samples *out)
     prepare(m, out);
     for (int r = 0; r < 3 && out->n < CLEAN_LEAST; r++) {
         collect(m, rules[r], out);
-        out->all = r > 0;
+        out->slowed = r == 1;
+        out->all = r == 2;
     }
 }
 
@@ -84,6 +85,7 @@ void clean_take_paired(const measurement *m, clean_samples *out)
 {
     prepare(m, out);
     collect(m, is_paired, out);
+    for (int i = 0; i < out->n; i++) out->ns[i] *= out->probe[i];
     out->all = out->n < CLEAN_LEAST;
 }
 

@@ -4,9 +4,9 @@
  * (involuntary switches) or quota, and if the core ran at CLEAN_SPEED of its
  * calibrated speed beside it, where that is known.  The clean samples of all
  * processes together count, if there are CLEAN_LEAST of them.  If there are
- * fewer the measurement is unreliable: then those count that lost no time, at
- * whatever speed, and if these are too few as well, every sample.  A process may
- * be left with none.
+ * fewer, those that lost no time do, at whatever speed: the core is slow.  If
+ * these are too few as well, every sample counts, and the measurement is
+ * unreliable.  A process may be left with none.
  */
 #ifndef CLEAN_H
 #define CLEAN_H
@@ -29,14 +29,16 @@ typedef struct clean_samples {
     int processes, n;
     int touched;     /* samples that are not clean                           */
     int slow;        /* of these, those that lost no time: a slow core alone */
-    bool all;        /* fewer than CLEAN_LEAST are clean: others count too   */
+    bool slowed;     /* those beside a slow core count too                   */
+    bool all;        /* every sample counts: unreliable                      */
 } clean_samples;
 
 bool clean_is(const timed_sample *s);
 
 void clean_take(const measurement *m, clean_samples *out);
-/* Those for a comparison with the speed beside them, which may be any: every
- * sample that lost no time and whose speed is known. */
+/* Those with a probe beside them, at whatever speed, that lost no time; `ns` is
+ * what they would have taken at the calibrated speed: ns * probe.  `all`: they
+ * are fewer than CLEAN_LEAST. */
 void clean_take_paired(const measurement *m, clean_samples *out);
 void clean_free(clean_samples *c);
 

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "../kernels/plan.h"
+
 /* Most arrays that a loop touches. */
 enum { PEAK_ARRAYS = 3 };
 
@@ -26,6 +28,12 @@ typedef struct peak {
     peak_loop *write;       /* a = s                                         */
     int fma_operations;     /* that a multiply-add is: 1, or 2 without FMA    */
     int exp_mul_adds;       /* multiply-adds in an exponential               */
+    peak_loop *tile;        /* c = a b, a tile in registers, flop; n floats
+                               of b                                          */
 } peak;
+
+/* The loops of a level; NULL if this build has not got it, or the CPU does not
+ * run it. */
+const peak *peak_of(enum att_level level);
 
 #endif

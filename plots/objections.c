@@ -10,19 +10,14 @@
 /* As the roofline's own limit: above it is more than noise of ceilings. */
 #define MOST 1.02
 
-static double number_of(const objection_subject *s, const char *path)
+static double number_of(const objection_subject *s, const char *key)
 {
-    return json_number(result_member(s->row, path), NAN);
+    return json_number(json_get(s->row, key), NAN);
 }
 
-static const char *text_of(const objection_subject *s, const char *path)
+static const char *text_of(const objection_subject *s, const char *key)
 {
-    return json_text(result_member(s->row, path));
-}
-
-static bool is_true(const objection_subject *s, const char *path)
-{
-    return json_true(result_member(s->row, path));
+    return json_text(json_get(s->row, key));
 }
 
 /* Notes the number and says whether it is objected to. */
@@ -41,34 +36,33 @@ static void explain(objection_subject *s, const char *text)
 
 static bool above_roofline(objection_subject *s)
 {
-    const double fraction = number_of(s, "roofline/fraction");
-    return found(s, fraction, fraction > MOST && !text_of(s, "reason") &&
-                                  !text_of(s, "roofline/reason"));
+    const double fraction = s->c->roofline.fraction;
+    return found(s, fraction, fraction > MOST && !s->c->reason &&
+                                  !s->c->roofline.reason);
 }
 
 /* The end of an interval would be above the roofline, of which its median is not. */
 static bool end_above_roofline(objection_subject *s)
 {
-    const double fraction = number_of(s, "roofline/fraction");
-    const double end = fraction * number_of(s, "time_ns/median") /
-                       number_of(s, "time_ns/lo");
+    const double fraction = s->c->roofline.fraction;
+    const double end = fraction * s->c->time_ns.median /
+                       s->c->time_ns.lo;
     return found(s, end, fraction <= MOST && end > MOST);
 }
 
 static bool no_roofline(objection_subject *s)
 {
-    explain(s, text_of(s, "roofline/reason"));
-    return s->item->ok && json_is_object(result_member(s->row, "roofline")) &&
-           !isfinite(number_of(s, "roofline/fraction"));
+    explain(s, s->c->roofline.reason);
+    return s->item->ok && s->c->roofline.reason && !isfinite(s->c->roofline.fraction);
 }
 
 /* Of what the case would reach on an undisturbed core, the core's speed is what it
  * did reach. */
 static bool fractions_disagree(objection_subject *s)
 {
-    const double wall = number_of(s, "roofline/fraction");
+    const double wall = s->c->roofline.fraction;
     const double paired =
-        number_of(s, "paired/fraction") * number_of(s, "paired/speed");
+        s->c->paired.fraction * s->c->paired.speed;
     return found(s, paired / wall, fabs(log(paired / wall)) > log(1.1));
 }
 
@@ -76,44 +70,44 @@ static bool fractions_disagree(objection_subject *s)
 
 static bool unreliable(objection_subject *s)
 {
-    explain(s, text_of(s, "time_ns/reason"));
-    return found(s, number_of(s, "time_ns/n"), is_true(s, "time_ns/unreliable"));
+    explain(s, s->c->time_ns.reason);
+    return found(s, s->c->time_ns.n, (s->c->time_ns.unreliable == ROW_YES));
 }
 
 static bool no_interval(objection_subject *s)
 {
-    return s->item->ok && !is_true(s, "time_ns/unreliable") &&
-           !(isfinite(number_of(s, "time_ns/lo")) &&
-             isfinite(number_of(s, "time_ns/hi")));
+    return s->item->ok && !(s->c->time_ns.unreliable == ROW_YES) &&
+           !(isfinite(s->c->time_ns.lo) &&
+             isfinite(s->c->time_ns.hi));
 }
 
 static bool wide(objection_subject *s)
 {
-    const double ratio = number_of(s, "time_ns/hi") / number_of(s, "time_ns/lo");
+    const double ratio = s->c->time_ns.hi / s->c->time_ns.lo;
     return found(s, ratio, ratio > 1.5);
 }
 
 static bool below_fastest(objection_subject *s)
 {
-    const double ratio = number_of(s, "time_ns/lo") / number_of(s, "time_ns/min");
+    const double ratio = s->c->time_ns.lo / s->c->time_ns.min;
     return found(s, ratio, ratio < 1 - 1e-9);
 }
 
 static bool one_process(objection_subject *s)
 {
-    const double n = number_of(s, "time_ns/processes");
+    const double n = s->c->time_ns.processes;
     return found(s, n, n == 1);
 }
 
 static bool few_processes(objection_subject *s)
 {
-    const double n = number_of(s, "time_ns/processes");
+    const double n = s->c->time_ns.processes;
     return found(s, n, n > 1 && n < s->processes);
 }
 
 static bool few_passes(objection_subject *s)
 {
-    const double n = number_of(s, "time_ns/passes");
+    const double n = s->c->time_ns.passes;
     return found(s, n, n < s->processes);
 }
 
@@ -121,48 +115,49 @@ static bool few_passes(objection_subject *s)
 
 static bool many_touched(objection_subject *s)
 {
-    const double touched = number_of(s, "time_ns/touched");
-    const double part = touched / (touched + number_of(s, "time_ns/n"));
-    return found(s, part, part > 0.25 && !is_true(s, "time_ns/unreliable"));
+    const double touched = s->c->time_ns.touched;
+    const double part = touched / (touched + s->c->time_ns.n);
+    return found(s, part, part > 0.25 && !(s->c->time_ns.unreliable == ROW_YES));
 }
 
 static bool throttled(objection_subject *s)
 {
-    const double seconds = number_of(s, "noise/throttled_s");
+    const double seconds = s->c->noise.throttled_s;
     return found(s, seconds, seconds > 0);
 }
 
 static bool loaded(objection_subject *s)
 {
-    const double load = number_of(s, "noise/load");
+    const double load = s->c->noise.load;
     const double threads =
-        json_number(result_member(s->env, "topology/usable_threads"), NAN);
+        json_number(
+        json_get(json_get(s->env, "topology"), "usable_threads"), NAN);
     return found(s, load, load > 1.5 * threads);
 }
 
 static bool slow_core(objection_subject *s)
 {
-    const double speed = number_of(s, "paired/speed");
+    const double speed = s->c->paired.speed;
     return found(s, speed, speed < 0.9);
 }
 
 static bool slow_clock(objection_subject *s)
 {
-    const double ratio = number_of(s, "noise/clock_ratio");
+    const double ratio = s->c->noise.clock_ratio;
     return found(s, ratio, ratio < 0.95);
 }
 
 static bool not_bound(objection_subject *s)
 {
-    explain(s, text_of(s, "binding/reason"));
-    return json_is_object(result_member(s->row, "binding")) &&
-           (!json_is_array(result_member(s->row, "binding/processors")) ||
-            json_is_false(result_member(s->row, "binding/held")));
+    explain(s, json_text(json_get(s->c->binding, "reason")));
+    return json_is_object(s->c->binding) &&
+           (!json_is_array(json_get(s->c->binding, "processors")) ||
+            json_is_false(json_get(s->c->binding, "held")));
 }
 
 static bool governor(objection_subject *s)
 {
-    const char *name = text_of(s, "binding/governor");
+    const char *name = json_text(json_get(s->c->binding, "governor"));
     explain(s, name);
     return name && strcmp(name, "performance");
 }
@@ -171,7 +166,7 @@ static bool governor(objection_subject *s)
 
 static bool has_status(const objection_subject *s, const char *status)
 {
-    return !strcmp(s->item->status, status);
+    return row_has(s->item->status, status);
 }
 
 static bool timed_out(objection_subject *s)
@@ -191,13 +186,13 @@ static bool failed(objection_subject *s)
 
 static bool unchecked(objection_subject *s)
 {
-    explain(s, text_of(s, "check/reason"));
-    return s->item->ok && !is_true(s, "check/pass");
+    explain(s, s->c->check.reason);
+    return s->item->ok && !(s->c->check.pass == ROW_YES);
 }
 
 static bool reduced_check(objection_subject *s)
 {
-    const char *against = text_of(s, "check/against");
+    const char *against = s->c->check.against;
     explain(s, against);
     return against && strstr(against, ", on ");
 }
@@ -206,10 +201,9 @@ static bool reduced_check(objection_subject *s)
 
 static bool bare_ratio(objection_subject *s)
 {
-    const double ratio = number_of(s, "ratio");
-    return found(s, ratio, isfinite(ratio) &&
-                               !(isfinite(number_of(s, "ratio_lo")) &&
-                                 isfinite(number_of(s, "ratio_hi"))));
+    const double ratio = s->c->ratio;
+    return found(s, ratio, isfinite(ratio) && !(isfinite(s->c->ratio_lo) &&
+                                                isfinite(s->c->ratio_hi)));
 }
 
 /* An interval as wide as from linear to quadratic says nothing. */
@@ -262,7 +256,9 @@ static bool debug_flags(objection_subject *s)
 static bool load_at_start(objection_subject *s)
 {
     const double load = json_number(json_at(json_get(s->row, "load"), 0), NAN);
-    return found(s, load, load > 0.5 * number_of(s, "topology/usable_threads"));
+    const double threads = json_number(
+        json_get(json_get(s->row, "topology"), "usable_threads"), NAN);
+    return found(s, load, load > 0.5 * threads);
 }
 
 /* Counters are missing, not wrong; the load is looked at by itself. */
@@ -284,8 +280,10 @@ static int different(const results *r, const char *key, bool of_env, size_t leng
     int n = 0;
     if (!seen) abort();
     for (int i = 0; i < r->count; i++) {
-        const json *from = of_env ? r->item[i].env : r->item[i].row;
-        const char *text = json_text(json_get(from, key));
+        const struct row *row = r->item[i].row;
+        const char *text = of_env             ? json_text(json_get(r->item[i].env, key))
+                           : *key == 'e' ? row->env
+                                              : row->when;
         int k = 0;
         while (text && k < n && strncmp(seen[k], text, length)) k++;
         if (text && k == n) seen[n++] = text;
@@ -325,9 +323,8 @@ static bool missing_cases(objection_subject *s)
     double cases = 0, shards = 0, done = 0;
     for (int i = j->count - 1; i >= 0; i--) {
         const json *row = j->rows[i];
-        const char *kind = json_text(json_get(row, "kind"));
-        if (!kind || strcmp(kind, "end")) continue;
-        const double all = json_number(result_member(row, "run/shards"), 1);
+        if (!row_has(j->row[i].kind, "end")) continue;
+        const double all = json_number(json_get(json_get(row, "run"), "shards"), 1);
         if (done && all != shards) break;
         shards = all;
         cases += json_number(json_get(row, "cases"), 0);
@@ -420,9 +417,8 @@ static void look_at_rows(finding *f, objection_subject *s, const char *kind)
 {
     const journal *j = &s->run->journal;
     for (int i = 0; i < j->count; i++) {
-        const char *is = json_text(json_get(j->rows[i], "kind"));
-        s->row = j->rows[i];
-        if (is && !strcmp(is, kind)) look(f, s, text_of(s, "case"));
+        s->c = &j->row[i];
+        if (row_has(s->c->kind, kind)) look(f, s, s->c->case_);
     }
 }
 
@@ -453,7 +449,7 @@ static void look_at_fits(finding *f, objection_subject *s)
 static void look_at_case(finding *f, objection_subject *s, const result *item)
 {
     s->item = item;
-    s->row = item->row;
+    s->c = item->row;
     s->env = item->env;
     look(f, s, item->name);
 }
@@ -480,12 +476,11 @@ int objections_find(const results *r, int processes, objection_found **out)
 
 void objections_of_case(const result *r, char *out, size_t size)
 {
-    objection_subject s = { .row = r->row, .item = r, .env = r->env,
+    objection_subject s = { .c = r->row, .item = r, .env = r->env,
                             .processes = OBJECTION_PROCESSES };
-    const char *kind = json_text(json_get(r->row, "kind"));
     size_t at = 0;
     *out = 0;
-    if (!kind || strcmp(kind, "case")) return;
+    if (!row_has(r->row->kind, "case")) return;
     for (int i = 0; i < objections_count && at < size; i++)
         if (objections[i].scope == OBJECTION_CASE && objections[i].test(&s))
             at += (size_t)snprintf(out + at, size - at, "%s%s", at ? " " : "",
@@ -511,7 +506,7 @@ void objections_explain(const results *r, char *out, size_t size)
     for (int i = 0; i < objections_count && at < size; i++) {
         bool applies = false;
         for (int k = 0; k < r->count && !applies; k++) {
-            objection_subject s = { .row = r->item[k].row, .item = &r->item[k],
+            objection_subject s = { .c = r->item[k].row, .item = &r->item[k],
                                     .env = r->item[k].env,
                                     .processes = OBJECTION_PROCESSES };
             applies = objections[i].scope == OBJECTION_CASE &&

@@ -23,8 +23,9 @@ enum { OBJECTION_DETAIL = 200 };
 
 typedef struct objection_subject {
     const results *run;
-    const json *row;  /* env row, warning, case, ratio or fit; NULL: the run */
-    const result *item; /* of a case                                         */
+    const json *row;     /* env row, warning or fit                          */
+    const struct row *c; /* case or ratio                                    */
+    const result *item;  /* of a case                                        */
     const json *env;  /* of a case or a warning; may be NULL                 */
     int processes;    /* fewer of them, or of passes, are few                */
     double number;    /* what a test found; NaN: nothing to count            */
