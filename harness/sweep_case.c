@@ -66,6 +66,8 @@ static void describe(json *out, const att_plan *plan, enum att_pass pass,
         json_put(out, "executed", sweep_case_flop(done));
     json_put_number(out, "pairs", cost->pairs);
     json_put_number(bytes, "compulsory", cost->read + cost->write);
+    json_put_number(bytes, "read", cost->read);
+    json_put_number(bytes, "written", cost->write);
     json_put_number(bytes, "workspace",
                     (double)(pass == ATT_FORWARD ? plan->sizes.work
                                                  : plan->sizes.work_backward));
@@ -309,13 +311,18 @@ static void put_probe(const sweep_job *job, const json *bytes,
                       const att_cost *cost, measure_job *timing)
 {
     const sweep_case *c = job->what;
-    const double data = json_number(json_get(bytes, "inputs"), 0) +
-                        json_number(json_get(bytes, "parameters"), 0);
+    const roofline_case limits = {
+        .level = c->entry.level,
+        .products = c->entry.level,
+        .threads = c->threads,
+        .cost = *cost,
+        .working_set = json_number(json_get(bytes, "inputs"), 0) +
+                       json_number(json_get(bytes, "parameters"), 0),
+        .seconds = 1,
+    };
     roofline_point at;
     timing->pass = job->round;
-    if (!roofline_place(job->roofline, c->entry.level, c->threads, cost, data,
-                        1, &at))
-        return;
+    if (!roofline_place(job->roofline, &limits, &at)) return;
     timing->probe = probe_make(probe_for(at.bound), c->entry.level, c->threads);
     if (timing->probe)
         timing->probe_rate = roofline_probe(job->roofline, c->entry.level,

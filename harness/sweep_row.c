@@ -284,68 +284,91 @@ static json *problem_of(const sweep_case *c)
     return j;
 }
 
-static void read_cost(const json *flop, const json *bytes, att_cost *out)
+/* Of what a call must do, that which this kernel does: where its executed() has
+ * fewer of some operations, it found a way around the others. */
+static att_cost read_cost(const json *first)
 {
-    *out = (att_cost){
-        .mul_add = json_number(json_get(flop, "mul_add"), NAN),
-        .add = json_number(json_get(flop, "add"), NAN),
-        .mul = json_number(json_get(flop, "mul"), NAN),
-        .div = json_number(json_get(flop, "div"), NAN),
-        .exp = json_number(json_get(flop, "exp"), NAN),
-        .read = json_number(json_get(bytes, "compulsory"), NAN),
-    };
+    const json *flop = json_get(first, "flop"), *bytes = json_get(first, "bytes");
+    const json *done = json_get(first, "executed");
+    att_cost cost = { .read = json_number(json_get(bytes, "read"), NAN),
+                      .write = json_number(json_get(bytes, "written"), NAN) };
+#define READ(op)                                                               \
+    cost.op = json_number(json_get(flop, #op), NAN);                           \
+    cost.op = fmin(cost.op, json_number(json_get(done, #op), cost.op));
+    READ(mul_add) READ(add) READ(mul) READ(div) READ(exp)
+#undef READ
+    return cost;
 }
 
-/* The definition's data live where all of them fit: q, k, v, o, parameters. */
-static json *place(const sweep_case *c, const sweep_env *env, const json *first,
-                   double median)
+/* At which level the products of a case run.  A BLAS that is not known is taken
+ * for one that does all that this processor can. */
+static enum att_level products_of(const sweep_case *c, const sweep_env *env)
 {
-    const json *bytes = json_get(first, "bytes");
-    roofline_point at;
-    att_cost cost;
+    if (!c->entry.kernel->blas) return c->entry.level;
+    const char *core = json_text(json_get(env->row, "blas_core"));
+    const int level = machine_blas_level(core);
+    return level < 0 ? att_level_cpu() : (enum att_level)level;
+}
+
+static json *no_place(const sweep_case *c, enum att_level products)
+{
+    char why[160];
     json *j = json_object();
-    const double data = json_number(json_get(bytes, "inputs"), NAN) +
-                        json_number(json_get(bytes, "parameters"), 0);
-    read_cost(json_get(first, "flop"), bytes, &cost);
-    if (roofline_place(json_get(env->row, "roofline"), c->entry.level,
-                       c->threads, &cost, data, median * 1e-9, &at)) {
-        json_put_text(j, "bound", at.bound);
-        json_put_number(j, "peak_gflops", at.peak * 1e-9);
-        json_put_number(j, "attainable_gflops", at.attainable * 1e-9);
-        json_put_number(j, "fraction", at.fraction);
-        json_put_bool(j, "implausible", at.fraction > ROOFLINE_MOST);
-        return j;
-    }
     json_put_null(j, "bound");
     json_put_null(j, "peak_gflops");
     json_put_null(j, "attainable_gflops");
     json_put_null(j, "fraction");
     json_put_null(j, "implausible");
-    json_put_text(j, "reason", "the env row has no ceilings for this level and "
-                               "number of threads");
+    snprintf(why, sizeof why,
+             "the env row has no ceilings for %s %s and %d thread%s",
+             products == c->entry.level ? "level" : "the BLAS's level",
+             att_level_name(products), c->threads, c->threads == 1 ? "" : "s");
+    json_put_text(j, "reason", why);
     return j;
 }
 
-/* What is faster than the machine was not done, or not counted rightly.  Fewer
- * operations than the definition's are no fault, if executed() says so. */
-static void doubt_cost(const sweep_case *c, const json *first, const json *at,
-                       char *reason, size_t size)
+/* Where the case stands, and why where that cannot be: what is faster than the
+ * machine was not done, or not counted rightly, or the machine is faster than it
+ * was when it was measured.  The definition's data live where all of them fit:
+ * q, k, v, o, parameters. */
+static json *place(const sweep_case *c, const sweep_env *env, const json *first,
+                   double median)
 {
-    const double fraction = json_number(json_get(at, "fraction"), 0);
-    const double all = json_number(json_get(json_get(first, "flop"), "mul_add"), 0);
-    const double done =
-        json_number(json_get(json_get(first, "executed"), "mul_add"), all);
-    if (*reason || !json_true(json_get(at, "implausible"))) return;
-    if (fraction * done <= ROOFLINE_MOST * all)
-        snprintf(reason, size, "%.0f %% of the roofline of the definition, of "
-                 "whose multiply-adds executed() does %.3g %%", 100 * fraction,
-                 100 * done / all);
-    else
-        snprintf(reason, size, "%.0f %% of the roofline, more than this machine "
-                 "can do: cost() of %s counts what is not computed, or "
-                 "executed() of %s does not tell what is left out, or the "
-                 "ceilings are too low (--ceilings fresh)", 100 * fraction,
-                 c->entry.mechanism->name, c->entry.kernel->name);
+    const json *bytes = json_get(first, "bytes");
+    const json *roofline = json_get(env->row, "roofline");
+    const double clean = json_number(json_get(roofline, "clean"), 1);
+    roofline_point at;
+    const roofline_case x = {
+        .level = c->entry.level,
+        .products = products_of(c, env),
+        .threads = c->threads,
+        .cost = read_cost(first),
+        .working_set = json_number(json_get(bytes, "inputs"), NAN) +
+                       json_number(json_get(bytes, "parameters"), 0),
+        .seconds = median * 1e-9,
+    };
+    if (!roofline_place(roofline, &x, &at)) return no_place(c, x.products);
+    json *j = json_object();
+    json_put_text(j, "bound", at.bound);
+    json_put_number(j, "peak_gflops", at.peak * 1e-9);
+    json_put_number(j, "attainable_gflops", at.attainable * 1e-9);
+    json_put_number(j, "fraction", at.fraction);
+    json_put_bool(j, "implausible", at.fraction > ROOFLINE_MOST);
+    if (x.products != x.level)
+        json_put_text(j, "products_level", att_level_name(x.products));
+    if (at.fraction > ROOFLINE_MOST) {
+        char why[320];
+        snprintf(why, sizeof why,
+                 "%.0f %% of the roofline (%s), more than this machine can do: "
+                 "%scost() of %s counts what is not computed, or executed() of "
+                 "%s does not tell what is left out, or the ceilings are too low "
+                 "(--ceilings fresh)", 100 * at.fraction, at.bound,
+                 clean < 0.9 ? "the ceilings were measured on a busy machine, or "
+                             : "", c->entry.mechanism->name,
+                 c->entry.kernel->name);
+        json_put_text(j, "reason", why);
+    }
+    return j;
 }
 
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
@@ -395,7 +418,9 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
         const double fraction = json_number(json_get(at, "fraction"), 0);
         time = times(c, o, &m, prior, fraction <= 1 ? median * fraction : 0);
         pair = undisturbed(c, env, &m, prior, median, fraction);
-        doubt_cost(c, o->first, at, reason, sizeof reason);
+        if (!*reason && json_true(json_get(at, "implausible")))
+            snprintf(reason, sizeof reason, "%s",
+                     json_text(json_get(at, "reason")));
     }
     sweep_row_head(row, "case", c, env);
     json_put_text(row, "status", o->status);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "objections.h"
+
 static void *sure(void *p)
 {
     if (!p) abort();
@@ -96,6 +98,7 @@ static const column derived[] = {
     VALUE("attainable", "attainable_flop_per_s", "attainable rate", FLOP_PER_S, 1, 0, false, attainable),
     VALUE("bandwidth", "bytes_per_s", "compulsory traffic", BYTES_PER_S, 1, 1, false, bandwidth),
     VALUE("intensity", "flop_per_byte", "arithmetic intensity", NUMBER, 1, 0, false, intensity),
+    { "objections", "objections", "objections to it", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, true, NULL, NULL },
 };
 #undef VALUE
 #undef AXIS
@@ -106,7 +109,7 @@ static const char *const before_axes[] = {
     "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "tokens",
 };
 static const char *const after_axes[] = {
-    "status", "reason", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
+    "status", "reason", "objections", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
     "processes", "stop", "gflops", "fraction", "bound", "peak", "attainable", "bandwidth",
     "intensity", "pairs", "flop", "mul_add", "add", "mul", "div", "exp", "executed",
     "compulsory", "workspace", "state", "saved", "parameters", "peak_rss", "nmse", "max_abs",
@@ -337,7 +340,9 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         char text[RESULT_TEXT];
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
-    } else if (c->kind == COLUMN_TEXT) {
+    } else if (c->kind == COLUMN_TEXT && !c->member)
+        objections_of_case(r, out, size);
+    else if (c->kind == COLUMN_TEXT) {
         const char *text = row_text_of(r->row, c->member);
         if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
         snprintf(out, size, "%s", text);

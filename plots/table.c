@@ -6,6 +6,7 @@
 
 #include "../harness/commands.h"
 #include "../harness/file.h"
+#include "objections.h"
 #include "options.h"
 #include "tables.h"
 
@@ -86,6 +87,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 typedef struct output {
     enum sheet_format format;
     sheet cases, fits, crossings;
+    bool objections; /* a column of them is there                            */
     bool intervals; /* of the values in `cases`                              */
     char hidden[512];
 } output;
@@ -207,6 +209,8 @@ static int make_cases(const arguments *a, results *r, const columns *c,
         snprintf(caption, sizeof caption, "All cases: %s.", same);
         if (*same) sheet_text(&o->cases.caption, caption);
     }
+    for (int k = 0; k < n; k++)
+        o->objections |= !strcmp(chosen[k]->name, "objections");
     if (rc == 0) table_cases(&o->cases, r, c, chosen, n);
     free(chosen);
     return rc;
@@ -216,7 +220,7 @@ static int make(const arguments *a, results *r, const columns *c, output *o,
                 error *e)
 {
     fixed_axis asked[SLICE_AXES];
-    char footnote[1024];
+    char footnote[1024], both[4096], why[3000];
     int count = 0;
     if (a->where && slice_ask(asked, &count, c, a->where, e) < 0) return -1;
     table_fits(&o->fits, r);
@@ -230,7 +234,11 @@ static int make(const arguments *a, results *r, const columns *c, output *o,
                  : make_cases(a, r, c, asked, count, o, e)) < 0)
         return -1;
     table_footnote(r, o->intervals, footnote, sizeof footnote);
-    sheet_text(&o->cases.footnote, footnote);
+    objections_explain(r, why, sizeof why);
+    snprintf(both, sizeof both, "%s%s%s%s", footnote,
+             o->objections && *why ? " Objections: " : "",
+             o->objections ? why : "", o->objections && *why ? "." : "");
+    sheet_text(&o->cases.footnote, both);
     return 0;
 }
 
