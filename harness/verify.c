@@ -1,5 +1,6 @@
 /* verify.c - kernels and references against case files, or kernels against
  * their references on shapes of our own. */
+#include "accuracy.h"
 #include "casefile.h"
 #include "check.h"
 #include "commands.h"
@@ -380,7 +381,7 @@ static const char doc[] =
     "Exit code 1 if anything failed, or nothing random was verified.  `attnbench verify tests/golden/*` is "
     "what `make test` runs.";
 
-enum { KEY_NO_TIME = 0x100, KEY_TIMEOUT };
+enum { KEY_NO_TIME = 0x100, KEY_TIMEOUT, KEY_ACCURACY };
 
 static const struct argp_option options[] = {
     { "kernel", 'k', "NAMES", 0,
@@ -389,6 +390,9 @@ static const struct argp_option options[] = {
     { "level", 'l', "LEVEL", 0, "only v2, v3, v4, base or best", 0 },
     { "threads", 't', "N", 0, "threads of the kernels (default 2; without files 1, 2, 3 in turn)", 0 },
     { "many", 'M', NULL, 0, "without files: more shapes", 0 },
+    { "accuracy", KEY_ACCURACY, NULL, 0,
+      "how exact instead of whether: errors in units in the last place, and "
+      "whether bits are the same again", 0 },
     { 0, 0, NULL, 0, "Random problems:", 1 },
     { "random", 'r', "N", 0, "so many problems", 1 },
     { "seconds", 's', "T", 0, "as many problems as fit in this time", 1 },
@@ -399,15 +403,17 @@ static const struct argp_option options[] = {
       "seconds for one problem (default 20), or for a kernel on a case file "
       "(600)", 1 },
     { "out", 'o', "DIR", 0,
-      "folder for case files of what is found (default: this one)", 1 },
+      "folder for case files of what is found (default: this one); of "
+      "--accuracy: the run whose journal gets its rows (default: none)", 1 },
     { 0 },
 };
 
 typedef struct arguments {
     selection selection;
     random_options random;
-    bool is_random;
+    bool is_random, is_accuracy;
     bool seeded; /* or another option that is of random problems alone        */
+    const char *out;
     char **files;
     int count;
 } arguments;
@@ -480,10 +486,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_TIMEOUT:
         a->selection.timeout = number(state, "timeout", text, 0.001);
         break;
-    case 'o':
-        a->random.out = text;
-        a->seeded = true;
-        break;
+    case 'o': a->out = a->random.out = text; break;
+    case KEY_ACCURACY: a->is_accuracy = true; break;
     case ARGP_KEY_ARGS:
         a->files = state->argv + state->next;
         a->count = state->argc - state->next;
@@ -495,14 +499,17 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static int check_random(const arguments *a, error *e)
 {
+    if (a->is_accuracy && (a->count || a->is_random || a->seeded))
+        return error_set(e, "--accuracy has inputs of its own: leave %s out",
+                         a->count ? a->files[0] : "options of random problems");
     if (a->is_random && a->count)
         return error_set(e, "--random and --seconds take no case files: leave "
                             "'%s' out", a->files[0]);
     if (a->is_random && a->selection.amount == SHAPES_MANY)
         return error_set(e, "--many is for verify without --random");
-    if (!a->is_random && a->seeded)
+    if (!a->is_random && (a->seeded || (a->out && !a->is_accuracy)))
         return error_set(e, "--seed, --no-time and --out need --random N or "
-                            "--seconds T");
+                            "--seconds T%s", a->seeded ? "" : ", or --accuracy");
     return 0;
 }
 
@@ -518,6 +525,22 @@ static int verify_random(arguments *a)
     a->random.selected = random_selected;
     a->random.arg = &a->selection;
     return random_verify(&a->random);
+}
+
+/* One thread and a minute, unless asked for otherwise. */
+static int verify_accuracy(const arguments *a, const char *name)
+{
+    const selection *s = &a->selection;
+    const accuracy_options o = {
+        .name = name,
+        .selected = random_selected,
+        .arg = s,
+        .many = s->amount == SHAPES_MANY,
+        .threads = s->threads ? s->threads : 1,
+        .timeout = s->timeout > 0 ? s->timeout : s->amount == SHAPES_MANY ? 600 : 60,
+        .out = a->out,
+    };
+    return accuracy_verify(&o);
 }
 
 int command_verify(int argc, char **argv)
@@ -539,6 +562,7 @@ int command_verify(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (a.is_random) return verify_random(&a);
+    if (a.is_accuracy) return verify_accuracy(&a, argv[0]);
     for (int i = 0; i < a.count; i++) verify_file(a.files[i], &a.selection, &t);
     if (a.count == 0 && verify_shapes(&a.selection, &t, &e)) {
         fprintf(stderr, "%s: %s\n", argv[0], e.text);
