@@ -47,8 +47,8 @@ static const struct kind {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* Grids of one size, by axes: those of 192 tokens, and of at least LONG_ROW. */
-static const char *const usual_grid[] = { "192", "12x16", "4x6x8" };
+/* Grids of one size, by axes: those of 160 tokens, and of at least LONG_ROW. */
+static const char *const usual_grid[] = { "160", "10x16", "4x5x8" };
 static const char *const long_grid[] = { "10240", "80x128", "16x20x32" };
 
 /* Index of the first of the three grids that the mechanism takes; -1: none. */
@@ -102,15 +102,16 @@ static double keys_of_row(const att_mechanism *m, const att_problem *p)
     return cost.pairs / ((double)att_tokens(p) * p->heads * p->batch);
 }
 
-/* What a reference does at least: the definition's operations, or one for each
- * channel of a visible pair where it goes through all of them. */
+/* What a reference does, about: the definition's operations; where rows are
+ * normalised channel by channel it goes through the pairs of each one. */
 static double work_of(const att_mechanism *m, const att_problem *p)
 {
     att_cost cost = { 0 };
     m->cost(p, ATT_FORWARD, &cost);
     const double width = (double)p->head_dim + (double)att_value_dim(p);
-    const bool linear = att_uses(m, ATT_FIELD_tokens_k) && p->tokens_k;
-    return fmax(att_flops(&cost), linear ? 0 : cost.pairs * width);
+    const unsigned channels = ATT_PER_CHANNEL | ATT_ROWS_SUM_1;
+    return att_flops(&cost) +
+           ((m->traits & channels) == channels ? cost.pairs * width : 0);
 }
 
 /* Few queries and many keys where they may differ in number, else a grid as long,
@@ -224,18 +225,25 @@ static int make_reference(const drawn *d, check_values *want, bounds *b, error *
 
 /* ---- one kernel ---------------------------------------------------------- */
 
-/* Results of a call on fresh memory.  NULL, or why the kernel refuses; grad says
- * whether backward ran, as far as it is there. */
-static const char *call(const drawn *d, const att_entry *entry, int threads,
-                        bool grad, check_values *got, int *rc, error *e)
+/* Results of a call on fresh memory, with the gradients if grad; the kernel does not
+ * refuse the problem. */
+static int call(const drawn *d, const att_entry *entry, int threads, bool grad,
+                check_values *got, error *e)
 {
-    const char *why = NULL;
-    *rc = check_values_make(got, d->mechanism, &d->problem, grad, e) ||
-                  draw_fill(d, got, e)
-              ? -1 : 0;
-    if (!*rc) why = check_run(entry, threads, &check_heap, got);
-    if (why || *rc) check_values_free(got);
-    return why;
+    const char *why;
+    if (check_values_make(got, d->mechanism, &d->problem, grad, e) ||
+        draw_fill(d, got, e))
+        return -1;
+    why = check_run(entry, threads, &check_heap, got);
+    return why ? error_set(e, "%s: %s", entry->kernel->name, why) : 0;
+}
+
+static double scale_of(const bounds *b, int i)
+{
+    const check_output *ref = &b->want->output[i];
+    const double most = ulp_scale(ref->value, ref->elements);
+    const double terms = bound_terms(b->want, i), scale = fmax(most, b->scale[i]);
+    return most <= BOUND_CANCELLED * terms ? fmax(scale, terms) : scale;
 }
 
 static void judge(const bounds *b, const check_values *got, accuracy_result *r)
@@ -247,7 +255,7 @@ static void judge(const bounds *b, const check_values *got, accuracy_result *r)
         const bool stored = i == 0 || x->gradient;
         memcpy(t->name, x->name, sizeof t->name);
         t->gradient = x->gradient;
-        t->scale = fmax(ulp_scale(ref->value, ref->elements), b->scale[i]);
+        t->scale = scale_of(b, i);
         t->unit = ulp_unit(stored ? got->problem.dtype : ATT_F32, t->scale);
         const ulp_error e = ulp_compare(x->value, ref->value, x->elements, t->unit);
         t->max = e.max;
@@ -276,10 +284,9 @@ static int try_once(const drawn *d, const att_entry *entry, int t,
                     enum accuracy_way way, const check_values *other,
                     check_values *got, accuracy_result *r, error *e)
 {
-    int rc;
-    if (!call(d, entry, t, other->grad, got, &rc, e) && !rc)
-        note_same(r, way, other, got);
-    return rc;
+    if (call(d, entry, t, other->grad, got, e)) return -1;
+    note_same(r, way, other, got);
+    return 0;
 }
 
 /* Again with as many threads, and with others; with most of them twice. */
@@ -301,29 +308,36 @@ static int try_again(const drawn *d, const att_entry *entry, int threads,
     return rc;
 }
 
+/* NULL, or why the kernel does not take the problem, which r gets, too. */
+static const char *refusal(const drawn *d, const att_entry *entry, bool grad,
+                           accuracy_result *r)
+{
+    att_plan plan;
+    const char *why = att_plan_create(&plan, entry, &d->problem, 3, grad, true);
+    const bool large = !why && (double)plan.block_bytes > MEMORY;
+    if (large) why = "it would take more than a gigabyte";
+    if (!why) return NULL;
+    snprintf(r->status, sizeof r->status, "%s", large ? "memory" : "unsupported");
+    snprintf(r->reason, sizeof r->reason, "%s", why);
+    return why;
+}
+
 static int measure_entry(const drawn *d, const att_entry *entry, int threads,
                          const bounds *b, check_values *base, accuracy_result *r,
                          error *e)
 {
     const char *why = "";
-    att_plan plan;
     char stage[64];
     int rc = 0;
     snprintf(stage, sizeof stage, "running %s %s", entry->kernel->name,
              att_level_name(entry->level));
     isolate_stage(stage);
-    *r = (accuracy_result){ .status = "unsupported" };
+    *r = (accuracy_result){ .status = "" };
     for (int grad = d->grad; why && grad >= 0; grad--) {
-        why = att_plan_create(&plan, entry, &d->problem, 3, grad, true);
-        if (!why && (double)plan.block_bytes > MEMORY) {
-            snprintf(r->status, sizeof r->status, "memory");
-            why = "it would take more than a gigabyte";
-        }
-        if (!why) why = call(d, entry, threads, grad, base, &rc, e);
-        if (rc) return rc;
-        if (why) snprintf(r->reason, sizeof r->reason, "%s", why);
+        why = refusal(d, entry, grad, r);
+        if (!why) rc = call(d, entry, threads, grad, base, e);
     }
-    if (why) return 0;
+    if (rc || why) return rc;
     snprintf(r->status, sizeof r->status, "ok");
     r->backward = base->grad;
     judge(b, base, r);
@@ -340,9 +354,12 @@ int accuracy_measure(const accuracy_input *in, const att_entry *const *entry,
     bounds b = { 0 };
     check_values *base = calloc((size_t)count + 1, sizeof *base);
     if (!base) return error_set(e, "out of memory for results");
+    bool any = false;
+    for (int i = 0; i < count; i++)
+        any |= wanted[i] && !refusal(&in->values, entry[i], false, &out[i]);
     *current = -1;
-    int rc = make_reference(&in->values, &want, &b, e);
-    for (int i = 0; !rc && i < count; i++) {
+    int rc = !any ? 0 : make_reference(&in->values, &want, &b, e);
+    for (int i = 0; any && !rc && i < count; i++) {
         if (!wanted[i]) continue;
         *current = i;
         rc = measure_entry(&in->values, entry[i], threads, &b, &base[i], &out[i],

@@ -4,9 +4,11 @@
  *
  * Errors are in units in the last place of each tensor's scale (ulp.h): the largest
  * value of the reference, or of the same problem on normal inputs of at most this
- * size where that is larger (bound.h: scale), for tensors whose terms cancel: the
- * gradients of a saturated softmax.  Units are those of the storage for what is
- * stored in it and for gradients, which start from it; of a float for other results.
+ * size where that is larger (bound.h: scale), as for the gradients of a saturated
+ * softmax.  A gradient that vanishes since its terms cancel wholly (that of a term
+ * which all keys share, before a softmax) has the scale of these terms.  Units are
+ * those of the storage for what is stored in it and for gradients, which start from
+ * it; of a float for other results.
  */
 #ifndef ACCURACY_H
 #define ACCURACY_H

@@ -16,7 +16,7 @@ typedef struct run {
     journal_writer writer;
     bool open;      /* there is a journal                                     */
     bool env_written;
-    int rows, kept, died, wrong;
+    int rows, kept, refused, died, wrong;
     int width;      /* of the column of kernels                               */
     progress bar;
     error error;
@@ -109,7 +109,8 @@ static void count_row(run *r, const json *row)
     r->died += strcmp(status, "ok") && strcmp(status, "unsupported") &&
                strcmp(status, "memory") && strcmp(status, "wrong");
     progress_clear(&r->bar);
-    accuracy_row_line(stdout, r->width, row);
+    if (!strcmp(status, "unsupported")) r->refused++;
+    else accuracy_row_line(stdout, r->width, row);
 }
 
 static int append(run *r, const json *row)
@@ -232,7 +233,10 @@ static void say(const run *r)
     for (int i = 0; i < 8 && r->why[i]; i++)
         printf("long rows are not run of %s: %s\n", r->left[i], r->why[i]);
     printf("%d rows", r->rows);
-    if (r->kept) printf(", %d of them known", r->kept);
+    if (r->refused)
+        printf(", of which %d not shown: storage or pass that the kernel does not "
+               "have", r->refused);
+    if (r->kept) printf("; %d were known", r->kept);
     if (r->open) printf("; journal: %s", r->writer.path);
     printf("\n");
     fflush(stdout);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accuracy.h"
+
 static void *sure(void *p)
 {
     if (!p) abort();
@@ -75,9 +77,11 @@ static void interval_of_time(const result *r, double value[3])
 
 /* clang-format off */
 #define WORD(name, title, standard, path) \
-    { name, name, title, COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, standard, path, NULL }
+    { name, name, title, COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, standard, path, NULL, NULL }
+#define SAME(name, title, word) \
+    { name, name, title, COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL, word }
 #define VALUE(name, key, title, quantity, si, better, standard, path, derive) \
-    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, path, derive }
+    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, path, derive, NULL }
 
 static const column before_axes[] = {
     WORD("case", "case", false, "case"),
@@ -85,10 +89,10 @@ static const column before_axes[] = {
     WORD("mechanism", "mechanism", false, "mechanism"),
     WORD("family", "family", false, "family"),
     WORD("level", "level", true, "level"),
-    { "threads", "threads", "threads", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, threads },
+    { "threads", "threads", "threads", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, threads, NULL },
     WORD("pass", "pass", true, "pass"),
     WORD("inputs", "inputs", false, "inputs"),
-    { "tokens", "tokens", "sequence length N", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, NULL },
+    { "tokens", "tokens", "sequence length N", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, NULL, NULL },
 };
 
 static const column after_axes[] = {
@@ -125,12 +129,19 @@ static const column after_axes[] = {
     VALUE("peak_rss", "peak_rss_bytes", "peak resident memory", BYTES, 1, 0, true, "bytes/peak_rss", NULL),
     VALUE("nmse", "nmse", "normalised squared error", NUMBER, 1, 0, false, "check/nmse", NULL),
     VALUE("max_abs", "max_abs_error", "largest error", NUMBER, 1, 0, true, "check/max_abs", NULL),
+    VALUE("max_ulp", "max_error_ulp", "largest error (ulp)", NUMBER, 1, -1, false, NULL, accuracy_max_ulp),
+    VALUE("rms_ulp", "rms_error_ulp", "rms error (ulp)", NUMBER, 1, -1, false, NULL, accuracy_rms_ulp),
+    VALUE("stress_ulp", "stress_error_ulp", "largest error on stress inputs (ulp)", NUMBER, 1, -1, false, NULL, accuracy_stress_ulp),
+    SAME("same_repeat", "same bits again", accuracy_repeat),
+    SAME("same_threads", "same bits with other threads", accuracy_threads),
+    SAME("same_levels", "same bits at other levels", accuracy_levels),
     VALUE("steal", "steal_ticks", "steal", COUNT, 1, 0, false, "noise/steal_ticks", NULL),
     VALUE("switches", "involuntary_switches", "involuntary switches", COUNT, 1, 0, false, "noise/involuntary_switches", NULL),
     VALUE("clock_ratio", "clock_ratio", "clock against quiet", NUMBER, 1, 0, false, "noise/clock_ratio", NULL),
     WORD("env", "environment", false, "env"),
 };
 #undef WORD
+#undef SAME
 #undef VALUE
 /* clang-format on */
 
@@ -199,7 +210,7 @@ static void add_members(columns *c, const results *r, const char *part,
                                                    : QUANTITY_COUNT, 1,
                               kind == COLUMN_VALUE ? -1 : 0,
                               kind == COLUMN_AXIS,
-                              kind == COLUMN_VALUE ? name : NULL, NULL });
+                              kind == COLUMN_VALUE ? name : NULL, NULL, NULL });
         }
     }
 }
@@ -220,8 +231,12 @@ void columns_make(columns *c, const results *r)
         add(c, &one);
     }
     add_members(c, r, "problem", "", COLUMN_AXIS);
-    for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++)
-        add(c, &after_axes[i]);
+    const bool accuracy = accuracy_any(r);
+    for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++) {
+        column one = after_axes[i];
+        one.standard |= accuracy && accuracy_is_column(&one);
+        add(c, &one);
+    }
     columns_more(c, r);
 }
 
@@ -311,7 +326,8 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
     } else if (c->kind == COLUMN_TEXT) {
-        const char *text = json_text(result_member(r->row, c->path));
+        const char *text = c->word ? c->word(r)
+                                   : json_text(result_member(r->row, c->path));
         if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
         snprintf(out, size, "%s", text);
     } else {

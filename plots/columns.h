@@ -26,6 +26,7 @@ typedef struct column {
     bool standard;     /* in a table that names no columns                   */
     const char *path;  /* member of the row; NULL: derived                   */
     void (*derive)(const result *r, double value[3]);
+    const char *(*word)(const result *r); /* derived words                   */
 } column;
 
 /* All columns for these results: the fixed ones, one per axis of the problems,

@@ -23,6 +23,7 @@ typedef struct result {
     const char *name, *mechanism, *kernel, *family, *level, *pass;
     const char *status, *reason;
     int threads;
+    const json *accuracy; /* errors of its kernel (accuracy.h); NULL: none   */
     bool ok;         /* status "ok", with a median if it was timed           */
     bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h), or
                         faster than the roofline                             */
