@@ -47,8 +47,8 @@ static const struct kind {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* Grids of one size, by axes: those of 160 tokens, and of at least LONG_ROW. */
-static const char *const usual_grid[] = { "160", "10x16", "4x5x8" };
+/* Grids of one size, by axes: those of 144 tokens, and of at least LONG_ROW. */
+static const char *const usual_grid[] = { "144", "12x12", "4x6x6" };
 static const char *const long_grid[] = { "10240", "80x128", "16x20x32" };
 
 /* Index of the first of the three grids that the mechanism takes; -1: none. */
