@@ -14,7 +14,9 @@ static bool same_text(const char *a, const json *b)
 
 static const char *machine_of(const journal *j, const json *row)
 {
-    return json_text(json_get(journal_env(j, row), "machine_id"));
+    struct row of = row_unknown();
+    of.env = json_text(json_get(row, "env"));
+    return json_text(json_get(journal_env(j, &of), "machine_id"));
 }
 
 static bool is_of(const journal *j, const json *row, const result *r,
@@ -24,10 +26,23 @@ static bool is_of(const journal *j, const json *row, const result *r,
            same_text(r->level, json_get(row, "level")) &&
            same_text(r->pass, json_get(row, "pass")) &&
            same_text(dtype, json_get(row, "dtype")) &&
-           same_text(json_text(json_get(row, "code")), json_get(r->row, "code")) &&
+           same_text(r->row->code, json_get(row, "code")) &&
            same_text(machine_of(j, row), json_get(r->env, "machine_id"));
 }
 
+static double number(const json *row, const char *object, const char *key)
+{
+    return json_number(json_get(json_get(row, object), key), NAN);
+}
+
+static row_flag same(const json *row, const char *way)
+{
+    const json *x =
+        json_get(json_get(json_get(row, "determinism"), way), "same");
+    return json_true(x) ? ROW_YES : json_is_false(x) ? ROW_NO : ROW_UNKNOWN;
+}
+
+/* The last row that is of the case; NULL: none. */
 static const json *row_of(const journal *j, const result *r)
 {
     char dtype[RESULT_TEXT];
@@ -39,63 +54,71 @@ static const json *row_of(const journal *j, const result *r)
     return NULL;
 }
 
+static accuracy_errors errors_of(const json *row)
+{
+    return (accuracy_errors){
+        .known = row != NULL,
+        .max_ulp = number(row, "error", "max_ulp"),
+        .rms_ulp = number(row, "error", "rms_ulp"),
+        .stress_ulp = number(row, "stress", "max_ulp"),
+        .repeat = same(row, "repeat"),
+        .threads = same(row, "threads"),
+        .levels = same(row, "levels"),
+    };
+}
+
 void accuracy_join(results *r)
 {
     bool some = false;
     for (int i = 0; i < r->journal.count && !some; i++)
         some = same_text("accuracy", json_get(r->journal.rows[i], "kind"));
-    for (int i = 0; some && i < r->count; i++)
-        r->item[i].accuracy = row_of(&r->journal, &r->item[i]);
+    for (int i = 0; i < r->count; i++)
+        r->item[i].accuracy =
+            errors_of(some ? row_of(&r->journal, &r->item[i]) : NULL);
 }
 
 bool accuracy_any(const results *r)
 {
     for (int i = 0; i < r->count; i++)
-        if (r->item[i].accuracy) return true;
+        if (r->item[i].accuracy.known) return true;
     return false;
 }
 
 /* ---- columns ------------------------------------------------------------- */
 
-static double number(const result *r, const char *path)
-{
-    return json_number(result_member(r->accuracy, path), NAN);
-}
-
 void accuracy_max_ulp(const result *r, double value[3])
 {
-    value[0] = number(r, "error/max_ulp");
+    value[0] = r->accuracy.max_ulp;
 }
 
 void accuracy_rms_ulp(const result *r, double value[3])
 {
-    value[0] = number(r, "error/rms_ulp");
+    value[0] = r->accuracy.rms_ulp;
 }
 
 void accuracy_stress_ulp(const result *r, double value[3])
 {
-    value[0] = number(r, "stress/max_ulp");
+    value[0] = r->accuracy.stress_ulp;
 }
 
-static const char *word(const result *r, const char *path)
+static const char *word(row_flag same_bits)
 {
-    const json *same = result_member(r->accuracy, path);
-    return json_true(same) ? "yes" : json_is_false(same) ? "no" : "";
+    return same_bits == ROW_YES ? "yes" : same_bits == ROW_NO ? "no" : "";
 }
 
 const char *accuracy_repeat(const result *r)
 {
-    return word(r, "determinism/repeat/same");
+    return word(r->accuracy.repeat);
 }
 
 const char *accuracy_threads(const result *r)
 {
-    return word(r, "determinism/threads/same");
+    return word(r->accuracy.threads);
 }
 
 const char *accuracy_levels(const result *r)
 {
-    return word(r, "determinism/levels/same");
+    return word(r->accuracy.levels);
 }
 
 bool accuracy_is_column(const column *c)
@@ -108,7 +131,7 @@ bool accuracy_is_column(const column *c)
 void accuracy_note(const results *r, char *out, size_t size)
 {
     int without = 0;
-    for (int i = 0; i < r->count; i++) without += !r->item[i].accuracy;
+    for (int i = 0; i < r->count; i++) without += !r->item[i].accuracy.known;
     *out = 0;
     if (without)
         snprintf(out, size, "%d of %d cases lack errors in ulp of their kernel, "

@@ -8,7 +8,7 @@
 #include "columns.h"
 #include "results.h"
 
-/* Sets `accuracy` of each case of r: the last such row, NULL if there is none. */
+/* Sets `accuracy` of each case of r: from the last such row. */
 void accuracy_join(results *r);
 /* Whether any case has one. */
 bool accuracy_any(const results *r);

@@ -26,7 +26,7 @@ static const column along = { .name = "level", .kind = COLUMN_VALUE,
 
 static double time_of(const result *r)
 {
-    return 1e-9 * result_number(r, "time_ns/median");
+    return 1e-9 * r->row->time_ns.median;
 }
 
 /* The fastest plain kernel of the mechanism at that level; NaN: none. */
@@ -34,7 +34,7 @@ static double plain_time(const slice *s, const result *r)
 {
     double best = NAN;
     for (int i = 0; i < s->count; i++)
-        if (s->item[i]->ok && json_true(json_get(s->item[i]->row, "plain")) &&
+        if (s->item[i]->ok && s->item[i]->row->plain == ROW_YES &&
             !strcmp(s->item[i]->mechanism, r->mechanism) &&
             !strcmp(s->item[i]->level, r->level))
             best = fmin(best, time_of(s->item[i]));

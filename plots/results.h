@@ -16,14 +16,21 @@
 #include "../harness/journal.h"
 #include "../harness/json.h"
 
+/* What a row of kind `accuracy` says; unknown without one. */
+typedef struct accuracy_errors {
+    bool known;
+    double max_ulp, rms_ulp, stress_ulp; /* NaN: not measured                */
+    row_flag repeat, threads, levels;    /* whether bits are the same        */
+} accuracy_errors;
+
 typedef struct result {
-    const json *row;
+    const struct row *row;
     const json *env; /* its env row; NULL if the journal lacks it            */
     const char *env_id; /* of the first env row of that program and machine  */
     const char *name, *mechanism, *kernel, *family, *level, *pass;
     const char *status, *reason;
     int threads;
-    const json *accuracy; /* errors of its kernel (accuracy.h); NULL: none   */
+    accuracy_errors accuracy; /* of its kernel (accuracy.h)                  */
     bool ok;         /* status "ok", with a median if it was timed           */
     bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h), or
                         faster than the roofline                             */
@@ -64,9 +71,8 @@ void result_axis(const result *r, const char *axis, char *out);
  * "tokens" is the product of the grid. */
 double result_axis_number(const result *r, const char *axis);
 
-/* Member by path, "time_ns/median"; NULL if it is not there. */
-const json *result_member(const json *row, const char *path);
-double result_number(const result *r, const char *path); /* NaN if none      */
+/* A member of an env row's ceilings ("roofline"); NULL if it has none. */
+const json *results_ceilings(const json *env, const char *member);
 
 /* Where the numbers are from, one line each for people: "Zen 5, 2 cores",
  * "gcc 12.2 -O3", "1a2b3c4"; "?" where the journal does not say. */
