@@ -373,7 +373,20 @@ static const char doc[] =
     "but not told by the mechanism).  Without files: every kernel against its "
     "reference on many shapes; with --random or --seconds on random problems, "
     "sensible or not, each with random kinds of values, in processes of their "
-    "own, in memory between guard pages.\v"
+    "own, in memory between guard pages.  With --accuracy: how exact they are.\v"
+    "--accuracy prints for every kernel, level, storage and pass the largest and "
+    "the root-mean-square error against the double-precision reference, in units "
+    "in the last place of a tensor's largest value: on normal inputs, and the "
+    "worst of inputs that stress it (sharp and large logits, equal keys, one "
+    "outlier, tiny and denormal values, rows of 10,000 keys); and whether a call "
+    "gives the same bits again, with 1, 2 and 3 threads, and at other levels.  "
+    "With --out the rows are kept in the journal of a run, whose tables and "
+    "figures then show them; with --many every small shape is tried, and longer "
+    "rows.\n\n"
+    "  attnbench verify --accuracy --level best\n"
+    "  attnbench verify --accuracy -k 'softmax.*' --out results/run\n"
+    "  attnbench table results/run --columns kernel,time,rms_ulp,same_threads\n"
+    "  attnbench plot results/run accuracy\n\n"
     "Random problems are a function of the seed; the first of a seed is the "
     "one that a failure names.  What fails (wrong, crashed, hung, three times "
     "as slow on one kind of inputs as on another) is made smaller until nothing "
@@ -388,7 +401,8 @@ static const struct argp_option options[] = {
       "only these, with commas; patterns like 'na2d.*'; 'reference' is one", 0 },
     { "mechanism", 'm', "NAMES", 0, "only these mechanisms", 0 },
     { "level", 'l', "LEVEL", 0, "only v2, v3, v4, base or best", 0 },
-    { "threads", 't', "N", 0, "threads of the kernels (default 2; without files 1, 2, 3 in turn)", 0 },
+    { "threads", 't', "N", 0, "threads of the kernels (default 2; without files 1, 2, 3 in turn; with "
+      "--accuracy 1)", 0 },
     { "many", 'M', NULL, 0, "without files: more shapes", 0 },
     { "accuracy", KEY_ACCURACY, NULL, 0,
       "how exact instead of whether: errors in units in the last place, and "

@@ -57,14 +57,21 @@ static chart_point point(const slice *s, const result *r, const void *what)
                           NAN, NAN, false };
 }
 
-/* Full marks are those of the highest level; softmax is not repeated in grey. */
-static void set_marks(panels *p)
+/* Full marks are those of the highest level, which alone a plain kernel has: that of
+ * each level stands at 1.  softmax is not repeated in grey. */
+static void set_marks(panels *p, bool relative)
 {
     for (int i = 0; i < p->count; i++)
         for (int k = 0; k < p->item[i].count; k++) {
             chart_line *l = &p->item[i].line[k];
+            const int last = l->count - 1;
             if (l->style == CHART_GREY) l->count = 0;
-            for (int n = 0; n + 1 < l->count; n++) l->point[n].hollow = true;
+            for (int n = 0; n < last; n++) l->point[n].hollow = true;
+            bool still = relative && last > 0;
+            for (int n = 0; n <= last; n++) still &= l->point[n].x == 1;
+            if (!still) continue;
+            l->point[0] = l->point[last];
+            l->count = l->style == CHART_GREY ? 0 : 1;
         }
 }
 
@@ -85,7 +92,8 @@ static void add_note(const lines *all, const slice *s, bool relative, char *note
                           "rms error, on normal inputs.", n ? " " : "");
     if (levels && n < size)
         n += (size_t)snprintf(note + n, size - n, " Full: the highest level; hollow: "
-                              "lower ones, joined in their order.");
+                              "lower ones, joined in their order%s.",
+                              relative ? "; plain kernels at the highest" : "");
     if (shown < measured && n < size)
         snprintf(note + n, size - n, " %d of %d cases without a mark: no error%s.",
                  measured - shown, measured,
@@ -108,13 +116,13 @@ static int draw(const figure_request *q, const results *r, const slice *s, error
                      "--accuracy --out' with this folder adds them", q->name);
     else {
         panels_make(&p, &all, 1, titles);
-        set_marks(&p);
+        set_marks(&p, relative);
         caption_note(r, s, &all, "rms error", note, sizeof note);
         add_note(&all, s, relative, note, sizeof note);
         caption_comment(r, s, q->file, comment, sizeof comment);
         const chart figure = {
             .name = q->file,
-            .x_title = relative ? "time over that of the plain kernel"
+            .x_title = relative ? "time over that of the plain kernel at the same level"
                                 : "time per call (s)",
             .y_title = "rms error (ulp)",
             .x_ticks = CHART_DECADES,
