@@ -8,9 +8,10 @@
 
 /* ---- the list ------------------------------------------------------------ */
 
-enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, PASS = 32, EVERY = 63 };
-const char *const row_kinds[] = { "env", "case", "cache", "aa", "end",
-                                        "pass" };
+enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, PASS = 32, ACCURACY = 64,
+       EVERY = 127 };
+const char *const row_kinds[] = { "env", "case", "cache", "aa", "end", "pass",
+                                  "accuracy" };
 const int row_kinds_count = sizeof row_kinds / sizeof *row_kinds;
 
 #define AT(member) (int)offsetof(struct row, member)

@@ -8,6 +8,7 @@
 
 #include "../harness/clean.h"
 #include "../harness/file.h"
+#include "accuracy.h"
 #include "sha256.h"
 
 enum { READ_LIMIT = 1 << 30 };
@@ -254,6 +255,7 @@ static int collect(results *r, enum results_kind which, const char *env,
                          which == RESULTS_TIMED ? "sweep" : "cache");
     drop_replaced(r);
     list_envs(r);
+    accuracy_join(r);
     return 0;
 }
 
