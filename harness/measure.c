@@ -63,6 +63,7 @@ typedef struct sampler {
     double kept[MEASURE_SAMPLES]; /* the clean ones                         */
     double steal, switches, throttled; /* in all                            */
     double kernel;                /* seconds inside the kernel, all calls   */
+    double took;                  /* the last calls, with what is not timed */
     double width_before;          /* half width at the last doubling        */
     int stuck;                    /* doublings that did not narrow it       */
 } sampler;
@@ -98,14 +99,18 @@ static double timed(sampler *s, int calls)
     for (;;) {
         const int before = measure_stops();
         const double start = measure_now();
-        for (int i = 0; i < calls; i++) s->job->run(s->job->arg);
-        const double seconds = measure_now() - start;
+        double own = 0;
+        for (int i = 0; i < calls; i++)
+            if (s->job->call) own += s->job->call(s->job->arg);
+            else s->job->run(s->job->arg);
+        s->took = measure_now() - start;
+        const double seconds = s->job->call ? own : s->took;
         if (measure_stops() == before) {
             s->kernel += seconds;
             return seconds;
         }
-        s->start += seconds;
-        s->sampling += seconds;
+        s->start += s->took;
+        s->sampling += s->took;
     }
 }
 
@@ -135,7 +140,7 @@ static void sample(sampler *s)
     const int i = s->count++;
 
     s->ns[i] = 1e9 * seconds / s->calls;
-    s->touched[i] = spoilt(seconds, stolen, switched, stands);
+    s->touched[i] = spoilt(s->took, stolen, switched, stands);
     s->throttled += stands;
     s->steal += stolen;
     s->switches += switched;
@@ -147,12 +152,12 @@ static void sample(sampler *s)
 /* Until two calls in a row agree within 5 %: caches, pages, clock and thread
  * pool have settled.  A first call that takes longer than all sampling should
  * is a sample already: what is cold at its start does not matter to it. */
-static double warm_up(sampler *s)
+static void warm_up(sampler *s)
 {
     s->calls = 1;
     sample(s);
     double last = 1e-9 * s->ns[0];
-    if (last > s->job->seconds) return last;
+    if (last > s->job->seconds) return;
     s->count = s->clean = 0;
     s->steal = s->switches = s->throttled = 0;
     for (int i = 1; i < WARM_CALLS; i++) {
@@ -162,17 +167,18 @@ static double warm_up(sampler *s)
         last = t;
         if (settled) break;
     }
-    return last;
 }
 
-static void calibrate(sampler *s, double seconds)
+static void calibrate(sampler *s)
 {
+    double seconds = s->took;
     s->calls = 1;
     while (seconds < SAMPLE_SECONDS && s->calls < 1 << 24) {
         const double more = 1.1 * SAMPLE_SECONDS / fmax(seconds, 1e-9);
         s->calls = (int)fmax(s->calls + 1.0,
                              ceil(s->calls * fmin(more, 100)));
-        seconds = timed(s, s->calls);
+        timed(s, s->calls);
+        seconds = s->took;
     }
 }
 
@@ -241,7 +247,8 @@ json *measure_samples(const measure_job *job)
 {
     sampler s = { .job = job, .start = measure_now() };
     const char *stop;
-    calibrate(&s, warm_up(&s));
+    warm_up(&s);
+    calibrate(&s);
     const double before = measure_clock();
     s.sampling = measure_now();
     while (!(stop = enough(&s))) sample(&s);

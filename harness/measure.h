@@ -15,6 +15,9 @@ enum { MEASURE_SAMPLES = 400 }; /* most samples of one process              */
 typedef struct measure_job {
     void (*run)(void *arg);
     void *arg;
+    double (*call)(void *arg); /* NULL, or one call that times itself: seconds,
+                       without what it does before (cold.h).  Then a sample is
+                       as many of them as take 2 ms with that, one by one    */
     double ci;      /* enough when half the 95 % interval over the median is
                        below this                                            */
     double seconds; /* most time for warming up and sampling; but three

@@ -41,6 +41,13 @@ static int by_series(const void *a, const void *b)
     return c ? c : (x->tokens > y->tokens) - (x->tokens < y->tokens);
 }
 
+/* "cold", or "warm", which rows before there was a choice are as well. */
+static const char *cache_of(const json *row)
+{
+    const char *text = json_text(json_get(json_get(row, "settings"), "cache"));
+    return text ? text : "warm";
+}
+
 static point point_of(const json *row, const json *roofline)
 {
     point p = { .row = row,
@@ -53,7 +60,7 @@ static point point_of(const json *row, const json *roofline)
     const double parameters = member(row, "bytes", "parameters");
     p.held = roofline_held(roofline,
                            (int)json_number(json_get(row, "threads"), 1),
-                           data + (parameters > 0 ? parameters : 0) +
+                           !strcmp(cache_of(row), "cold") ? INFINITY : data + (parameters > 0 ? parameters : 0) +
                                (p.workspace > 0 ? p.workspace : 0));
     series_of(row, p.series, sizeof p.series);
     return p;
@@ -175,7 +182,8 @@ static bool comparable(const json *a, const json *b)
         const char *y = json_text(json_get(b, whole[i]));
         if (!x || !y || strcmp(x, y)) return false;
     }
-    if (strcmp(inputs_of(a), inputs_of(b))) return false;
+    if (strcmp(inputs_of(a), inputs_of(b)) || strcmp(cache_of(a), cache_of(b)))
+        return false;
     for (size_t i = 0; i < sizeof problem / sizeof *problem; i++)
         if (!(member(a, "problem", problem[i]) ==
               member(b, "problem", problem[i]))) return false;
@@ -350,7 +358,7 @@ void sweep_crossings_print(FILE *f, const json *crossings)
     print_names(f, crossings, STATS_UNCLEAR, "not to be told:");
 }
 
-/* ---- levels and inputs -------------------------------------------------------- */
+/* ---- levels, inputs and caches ------------------------------------------------ */
 
 /* A case by its name without one part; `order`: what that part says. */
 typedef struct variant {
@@ -377,10 +385,10 @@ static int by_text_then_order(const void *a, const void *b)
     return c ? c : x->order - y->order;
 }
 
-/* Timed cases without their level (and its number) or, if not by_level, without
- * "in=sharp" (0 normal, 1 sharp), sorted; allocated. */
-static variant *sort_variants(const json *const *rows, int count, bool by_level,
-                              int *n)
+/* Timed cases without that part of their names (1: they had it, 0 otherwise) or,
+ * if it is NULL, without their level (and its number), sorted; allocated. */
+static variant *sort_variants(const json *const *rows, int count,
+                              const char *part, int *n)
 {
     variant *x = malloc(((size_t)count + 1) * sizeof *x);
     if (!x) abort();
@@ -388,16 +396,15 @@ static variant *sort_variants(const json *const *rows, int count, bool by_level,
     for (int i = 0; i < count; i++) {
         const char *name = json_text(json_get(rows[i], "case"));
         const char *level = json_text(json_get(rows[i], "level"));
-        char part[16];
+        char last[16];
         variant one = { .lo = member(rows[i], "time_ns", "lo"),
                         .hi = member(rows[i], "time_ns", "hi"),
                         .ns = member(rows[i], "time_ns", "median") };
         if (!name || !level || !(one.ns > 0)) continue;
         snprintf(one.text, sizeof one.text, "%s", name);
-        snprintf(part, sizeof part, ",%s", level);
-        if (by_level && !take_out(one.text, part)) continue;
-        one.order = by_level ? att_level_parse(level)
-                             : take_out(one.text, ",in=sharp");
+        snprintf(last, sizeof last, ",%s", level);
+        if (!part && !take_out(one.text, last)) continue;
+        one.order = part ? take_out(one.text, part) : att_level_parse(level);
         x[(*n)++] = one;
     }
     qsort(x, (size_t)*n, sizeof *x, by_text_then_order);
@@ -408,7 +415,7 @@ void sweep_levels_print(FILE *f, const json *const *rows, int count)
 {
     int n, best = 0;
     const char *gap = "\n";
-    variant *x = sort_variants(rows, count, true, &n);
+    variant *x = sort_variants(rows, count, NULL, &n);
     for (int i = 1; i < n; i++) {
         if (strcmp(x[i].text, x[best].text)) best = i;
         if (x[i].lo > x[best].hi) {
@@ -429,10 +436,12 @@ static int ascending_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void sweep_inputs_print(FILE *f, const json *const *rows, int count)
+/* Times of cases with that part in their names over those without. */
+static void print_shares(FILE *f, const json *const *rows, int count,
+                         const char *part, const char *what)
 {
     int n, pairs = 0, worst = 0;
-    variant *x = sort_variants(rows, count, false, &n);
+    variant *x = sort_variants(rows, count, part, &n);
     double *share = malloc(((size_t)n + 1) * sizeof *share), most = 0;
     if (!share) abort();
     for (int i = 1; i < n; i++) {
@@ -443,9 +452,16 @@ void sweep_inputs_print(FILE *f, const json *const *rows, int count)
     }
     qsort(share, (size_t)pairs, sizeof *share, ascending_number);
     if (pairs)
-        fprintf(f, "\ntime with sharp inputs over that with normal ones: %d "
-                   "cases, median %.2f, most %.2f (%s)\n",
-                pairs, share[pairs / 2], most, x[worst].text);
+        fprintf(f, "\ntime with %s ones: %d cases, median %.2f, most %.2f (%s)\n",
+                what, pairs, share[pairs / 2], most, x[worst].text);
     free(share);
     free(x);
+}
+
+void sweep_inputs_print(FILE *f, const json *const *rows, int count)
+{
+    print_shares(f, rows, count, ",in=sharp",
+                 "sharp inputs over that with normal");
+    print_shares(f, rows, count, ",cache=cold",
+                 "cold caches over that with warm");
 }

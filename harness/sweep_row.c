@@ -153,7 +153,8 @@ static void read_cost(const json *flop, const json *bytes, att_cost *out)
     };
 }
 
-/* The definition's data live where all of them fit: q, k, v, o, parameters. */
+/* The definition's data live where all of them fit: q, k, v, o, parameters; in
+ * memory if they are cold. */
 static json *place(const sweep_case *c, const sweep_env *env, const json *first,
                    double median)
 {
@@ -161,8 +162,10 @@ static json *place(const sweep_case *c, const sweep_env *env, const json *first,
     roofline_point at;
     att_cost cost;
     json *j = json_object();
-    const double data = json_number(json_get(bytes, "inputs"), NAN) +
-                        json_number(json_get(bytes, "parameters"), 0);
+    const double data = c->cold ? INFINITY
+                                : json_number(json_get(bytes, "inputs"), NAN) +
+                                      json_number(json_get(bytes, "parameters"),
+                                                  0);
     read_cost(json_get(first, "flop"), bytes, &cost);
     if (roofline_place(json_get(env->row, "roofline"), c->entry.level,
                        c->threads, &cost, data, median * 1e-9, &at)) {
