@@ -86,6 +86,17 @@ void cold_add(cold *c, const void *at, size_t bytes)
     c->range[c->ranges++].bytes = bytes;
 }
 
+/* Other lines that are brought in and flushed between the flush and the call.
+ * Without them a processor (Intel, family 6 model 207) that was asked for less
+ * than 280 KiB of just these lines again got them from memory at half the speed:
+ * copies of 100 KB at 9 GB/s, of 200 KB at 16; with them all at 16. */
+static _Alignas(64) char others[512 << 10];
+
+static void bring_in(const char *from, const char *to, size_t line)
+{
+    for (const char *x = from; x < to; x += line) (void)*(const volatile char *)x;
+}
+
 /* A thread's share of the lines of a range; how many. */
 static size_t flush_share(const char *at, size_t bytes, size_t line, size_t i,
                           size_t n)
@@ -108,6 +119,11 @@ size_t cold_evict(const cold *c)
         for (int k = 0; k < c->ranges; k++)
             lines += flush_share(c->range[k].at, c->range[k].bytes, line, i, n);
         settle();
+        if (i == 0) {
+            bring_in(others, others + sizeof others, line);
+            flush(others, others + sizeof others, line);
+            settle();
+        }
     }
     return lines;
 }
