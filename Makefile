@@ -129,14 +129,14 @@ $(B)/registry.inc: FORCE
 # around every kernel while it is measured, and what it is checked against.
 KB := $(if $(filter fuzz,$(FLAVOUR)),$(FUZZ_PLAIN),$(B))
 CODED := $(addprefix $(B)/,kernels/plan.o kernels/problem.o kernels/reference.o \
-	harness/bind.o harness/inputs.o harness/measure.o)
+	harness/bind.o harness/inputs.o harness/measure.o harness/probe.o harness/sampler.o)
 CODES := $(CODED) $(MECHS:%.c=$(B)/%.plain.o) \
-	$(foreach l,$(LEVELS),$(patsubst %.c,$(KB)/%.$(l).o,$(KERNS) kernels/tile.c))
+	$(foreach l,$(LEVELS),$(patsubst %.c,$(KB)/%.$(l).o,$(LEVELLED)))
 OBJCOPY := $(shell $(CC) -print-prog-name=objcopy)
 $(B)/codes.inc: $(CODES)
 	@hash() { for o; do $(OBJCOPY) -g $$o $@.tmp && cat $@.tmp || exit; done | \
 	    sha256sum | cut -c1-16; }; \
-	{ $(foreach l,$(LEVELS),echo "CORE(ATT_$(call upper,$(l)), 0x$$(hash $(CODED) $(KB)/kernels/tile.$(l).o))"; ) \
+	{ $(foreach l,$(LEVELS),echo "CORE(ATT_$(call upper,$(l)), 0x$$(hash $(CODED) $(KB)/kernels/tile.$(l).o $(KB)/harness/peak.$(l).o))"; ) \
 	$(foreach u,$(MECHS),echo "CODE(att_mechanisms_$(call unit,$(u))_plain, 0x$$(hash $(B)/$(u:.c=.plain.o)))"; ) \
 	$(foreach l,$(LEVELS),$(foreach u,$(KERNS),echo "CODE(att_kernels_$(call unit,$(u))_$(l), 0x$$(hash $(KB)/$(u:.c=).$(l).o))"; )) \
 	} >$@.new && rm -f $@.tmp && mv $@.new $@

@@ -365,7 +365,7 @@ static int take_rounds(const json *file, const json *filters,
         if (!filter) rc = error_set(e, "\"rounds\" are two [NAME=VALUE]...");
         else if (!row) rc = -1;
         else
-            clean_take(json_get(json_get(row, "time_ns"), "samples"), &side[s]);
+            clean_read(json_get(json_get(row, "time_ns"), "samples"), &side[s]);
     }
     if (rc == 0) rc = ratio_of_rounds(&side[0], &side[1], q, e);
     for (int s = 0; s < 2; s++) clean_free(&side[s]);

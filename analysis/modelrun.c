@@ -324,7 +324,7 @@ static void summarise(const json *samples, stats_summary *out)
     clean_samples c;
     json *processes = json_array();
     json_push(processes, json_copy(samples));
-    clean_take(processes, &c);
+    clean_read(processes, &c);
     stats_summarise(c.ns, c.n, out);
     clean_free(&c);
     json_free(processes);

@@ -181,7 +181,7 @@ static json *time_ns(const model_result *m)
     json *j = json_object(), *processes = json_array();
     clean_samples c;
     json_push(processes, json_copy(m->samples));
-    clean_take(processes, &c);
+    clean_read(processes, &c);
     json_put_number(j, "median", m->ns.median);
     json_put_number(j, "lo", m->ns.lo);
     json_put_number(j, "hi", m->ns.hi);

@@ -12,52 +12,97 @@ static void *sure(void *p)
     return p;
 }
 
-static int room_of(const json *samples)
+typedef bool rule(const timed_sample *s);
+
+static bool is_sample(const timed_sample *s)
 {
-    int n = 0;
-    for (const json *s = json_first(samples); s; s = json_next(s))
-        n += json_size(json_get(s, "ns"));
-    return n;
+    return s->ns > 0 && isfinite(s->ns);
 }
 
-static void collect(const json *samples, bool all, clean_samples *out)
+static bool lost_no_time(const timed_sample *s)
 {
-    int p = 0;
-    out->all = all;
-    out->n = out->touched = 0;
-    for (const json *s = json_first(samples); s; s = json_next(s), p++) {
-        const json *touched = json_get(s, "touched");
-        int index = 0;
+    return is_sample(s) && !s->touched;
+}
+
+bool clean_is(const timed_sample *s)
+{
+    return lost_no_time(s) && !(s->probe < CLEAN_SPEED);
+}
+
+static bool is_paired(const timed_sample *s)
+{
+    return lost_no_time(s) && s->probe > 0;
+}
+
+static void collect(const measurement *m, rule *counts, clean_samples *out)
+{
+    out->n = 0;
+    for (int p = 0; p < m->processes; p++) {
+        const sample_process *one = &m->process[p];
         out->count[p] = 0;
-        for (const json *x = json_first(json_get(s, "ns")); x;
-             x = json_next(x), index++) {
-            const double ns = json_number(x, NAN);
-            if (!(ns > 0)) continue;
-            const bool spoilt = json_holds(touched, index);
-            out->touched += spoilt;
-            if (spoilt && !all) continue;
-            out->ns[out->n++] = ns;
+        for (int i = 0; i < one->count; i++) {
+            if (!counts(&one->of[i])) continue;
+            out->ns[out->n] = one->of[i].ns;
+            out->probe[out->n++] = one->of[i].probe;
             out->count[p]++;
         }
     }
 }
 
-void clean_take(const json *samples, clean_samples *out)
+static void prepare(const measurement *m, clean_samples *out)
 {
-    const int processes = json_size(samples);
-    *out = (clean_samples){
-        .ns = sure(malloc(((size_t)room_of(samples) + 1) * sizeof *out->ns)),
-        .count = sure(calloc((size_t)processes + 1, sizeof *out->count)),
-        .processes = processes,
-    };
-    collect(samples, false, out);
-    if (out->n < CLEAN_LEAST) collect(samples, true, out);
+    const size_t processes = (size_t)m->processes + 1;
+    size_t room = 1;
+    *out = (clean_samples){ .processes = m->processes };
+    out->count = sure(calloc(processes, sizeof *out->count));
+    out->pass = sure(calloc(processes, sizeof *out->pass));
+    for (int p = 0; p < m->processes; p++) {
+        const sample_process *one = &m->process[p];
+        room += (size_t)one->count;
+        out->pass[p] = one->pass;
+        for (int i = 0; i < one->count; i++) {
+            if (!is_sample(&one->of[i]) || clean_is(&one->of[i])) continue;
+            out->touched++;
+            out->slow += lost_no_time(&one->of[i]);
+        }
+    }
+    out->ns = sure(malloc(room * sizeof *out->ns));
+    out->probe = sure(malloc(room * sizeof *out->probe));
+}
+
+void clean_take(const measurement *m, clean_samples *out)
+{
+    static rule *const rules[] = { clean_is, lost_no_time, is_sample };
+    prepare(m, out);
+    for (int r = 0; r < 3 && out->n < CLEAN_LEAST; r++) {
+        collect(m, rules[r], out);
+        out->slowed = r == 1;
+        out->all = r == 2;
+    }
+}
+
+void clean_take_paired(const measurement *m, clean_samples *out)
+{
+    prepare(m, out);
+    collect(m, is_paired, out);
+    for (int i = 0; i < out->n; i++) out->ns[i] *= out->probe[i];
+    out->all = out->n < CLEAN_LEAST;
+}
+
+void clean_read(const json *samples, clean_samples *out)
+{
+    measurement m;
+    measurement_read(samples, &m);
+    clean_take(&m, out);
+    measurement_free(&m);
 }
 
 void clean_free(clean_samples *c)
 {
     free(c->ns);
+    free(c->probe);
     free(c->count);
+    free(c->pass);
     *c = (clean_samples){ 0 };
 }
 

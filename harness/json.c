@@ -162,13 +162,6 @@ const json *json_at(const json *array, int index)
     return cJSON_GetArrayItem(array, index);
 }
 
-bool json_holds(const json *array, double number)
-{
-    for (const json *x = json_first(array); x; x = json_next(x))
-        if (json_number(x, NAN) == number) return true;
-    return false;
-}
-
 int json_size(const json *array_or_object)
 {
     return array_or_object ? cJSON_GetArraySize(array_or_object) : 0;

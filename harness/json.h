@@ -41,8 +41,6 @@ void json_push_text(json *array, const char *value);
 const json *json_get(const json *object, const char *key); /* or NULL       */
 const json *json_at(const json *array, int index);         /* or NULL       */
 int json_size(const json *array_or_object);
-/* Whether an array has that number. */
-bool json_holds(const json *array, double number);
 /* Walk the members of an object or the elements of an array:
  *     for (const json *x = json_first(j); x; x = json_next(x)) */
 const json *json_first(const json *j);

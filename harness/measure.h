@@ -1,7 +1,7 @@
 /* measure.h - samples of the time of one call, until they suffice.
  *
- * A sample is the time of `calls` calls in a row, at least 2 ms, divided by
- * them.  Uses OpenMP if the call does: child processes only.
+ * A sample is the time of `calls` calls in a row, at least 2 ms with what is done
+ * between them, divided by them.  Uses OpenMP if the call does: child processes only.
  */
 #ifndef MEASURE_H
 #define MEASURE_H
@@ -9,28 +9,21 @@
 #include <stdbool.h>
 
 #include "json.h"
-
-enum { MEASURE_SAMPLES = 400 }; /* most samples of one process              */
+#include "probe.h"
 
 typedef struct measure_job {
     void (*run)(void *arg);
     void *arg;
-    double (*call)(void *arg); /* NULL, or one call that times itself: seconds,
-                       without what it does before (cold.h).  Then a sample is
-                       as many of them as take 2 ms with that, one by one    */
-    double ci;      /* enough when half the 95 % interval over the median is
-                       below this                                            */
-    double seconds; /* most time for warming up and sampling; but three
-                       samples, unless they take ten times as long           */
-    double clock;   /* measure_clock() of a quiet machine, for clock_ratio   */
+    double (*call)(void *arg); /* NULL, or one call that times itself, without
+                           what it does before: seconds (cold.h)             */
+    double ci, seconds; /* sampler_goal                                      */
+    double clock;       /* measure_clock() of a quiet machine                */
+    int pass;           /* round over the suite                              */
+    core_probe *probe;  /* beside every sample; NULL: none                   */
+    double probe_rate;  /* its calibrated rate                               */
 } measure_job;
 
-/* Samples as JSON, for a parent to read:
- *     calls, ns [per call], touched [indices], stop "ci" | "time" | "noise",
- *     kernel_s [seconds inside the kernel, warming up included], steal_ticks,
- *     involuntary_switches, throttled_s [for want of quota], clock_ratio
- * touched: the sample lost time to another guest (steal) or process, or to the
- * quota of a control group. */
+/* Samples of this process (samples.h) as JSON, for a parent to read. */
 json *measure_samples(const measure_job *job);
 
 /* What was resident at a moment, in bytes. */

@@ -5,7 +5,6 @@
  */
 #include "peak.h"
 
-#include "../kernels/att.h" /* ATT_PASTE, ATT_UNIT */
 #include "../kernels/simd.h"
 
 /* Independent chains: more than latency x units (8 to 10 on current cores), and
@@ -97,6 +96,40 @@ static double triad(float *const array[PEAK_ARRAYS], size_t n,
     return 12.0 * (double)(n * times);
 }
 
+/* As many rows as leave registers for the row of b and a factor. */
+#if VL == 16 || !defined __x86_64__
+#define ROWS 8
+#elif VL == 8
+#define ROWS 6
+#else
+#define ROWS 4
+#endif
+
+/* A register-blocked product: a is k x ROWS, b is k x 2 VL, in the first cache. */
+static double tile(float *const array[PEAK_ARRAYS], size_t n, size_t times)
+{
+    const size_t k = n / (2 * VL);
+    for (size_t t = 0; t < times; t++) {
+        const float *a = array[0], *b = array[1];
+        vf sum[ROWS][2];
+        UNROLL for (int i = 0; i < ROWS; i++) sum[i][0] = sum[i][1] = v_zero();
+        for (size_t p = 0; p < k; p++, a += ROWS, b += 2 * VL) {
+            const vf x = v_load(b), y = v_load(b + VL);
+            UNROLL for (int i = 0; i < ROWS; i++) {
+                const vf f = v_set1(a[i]);
+                sum[i][0] = v_fma(f, x, sum[i][0]);
+                sum[i][1] = v_fma(f, y, sum[i][1]);
+            }
+        }
+        UNROLL for (int i = 0; i < ROWS; i++) {
+            v_store(array[2] + 2 * i * VL, sum[i][0]);
+            v_store(array[2] + (2 * i + 1) * VL, sum[i][1]);
+        }
+        KEEP();
+    }
+    return 2.0 * ROWS * 2 * VL * (double)(k * times);
+}
+
 #define TABLE ATT_PASTE(peak_, ATT_UNIT)
 extern const peak TABLE;
 const peak TABLE = {
@@ -105,4 +138,5 @@ const peak TABLE = {
     .read = read_all,
     .copy = copy,
     .triad = triad,
+    .tile = tile,
 };

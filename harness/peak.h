@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "../kernels/plan.h"
+
 /* Most arrays that a loop touches. */
 enum { PEAK_ARRAYS = 3 };
 
@@ -19,6 +21,12 @@ typedef struct peak {
     peak_loop *read;        /* sum of a                                      */
     peak_loop *copy;        /* a = b                                         */
     peak_loop *triad;       /* a = b + s c                                   */
+    peak_loop *tile;        /* c = a b, a tile in registers, flop; n floats
+                               of b                                          */
 } peak;
+
+/* The loops of a level; NULL if this build has not got it, or the CPU does not
+ * run it. */
+const peak *peak_of(enum att_level level);
 
 #endif

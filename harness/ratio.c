@@ -12,8 +12,16 @@ enum { RESAMPLES = 1000 };
 
 void ratio_samples_take(const json *samples, ratio_samples *out)
 {
+    measurement m;
+    measurement_read(samples, &m);
+    ratio_samples_of(&m, out);
+    measurement_free(&m);
+}
+
+void ratio_samples_of(const measurement *m, ratio_samples *out)
+{
     clean_samples c;
-    clean_take(samples, &c);
+    clean_take(m, &c);
     const int step = c.n > 0 ? (c.n - 1) / RATIO_SAMPLES + 1 : 1;
     const double *from = c.ns;
     out->processes = out->count = 0;

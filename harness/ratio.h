@@ -5,6 +5,7 @@
 #define RATIO_H
 
 #include "json.h"
+#include "samples.h"
 
 /* Samples of one case: process after process. */
 enum { RATIO_SAMPLES = 40000 }; /* 100 processes of MEASURE_SAMPLES          */
@@ -17,6 +18,7 @@ typedef struct ratio_samples {
 /* Those that count (clean.h) of a row's `time_ns.samples`; of more than fit,
  * every second, third ... of each process.  A process without one is left out. */
 void ratio_samples_take(const json *samples, ratio_samples *out);
+void ratio_samples_of(const measurement *m, ratio_samples *out);
 
 typedef struct ratio {
     double value;  /* median B / median A                                    */

@@ -20,19 +20,7 @@
 #include "isolate.h"
 #include "machine.h"
 #include "peak.h"
-
-/* One per level that this build has. */
-extern const peak peak_harness_peak_base __attribute__((weak));
-extern const peak peak_harness_peak_v2 __attribute__((weak));
-extern const peak peak_harness_peak_v3 __attribute__((weak));
-extern const peak peak_harness_peak_v4 __attribute__((weak));
-
-static const peak *const peaks[ATT_LEVELS] = {
-    &peak_harness_peak_base,
-    &peak_harness_peak_v2,
-    &peak_harness_peak_v3,
-    &peak_harness_peak_v4,
-};
+#include "probe.h"
 
 enum place { L1, L2, L3, MEMORY, PLACES };
 static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
@@ -70,6 +58,7 @@ typedef struct bench {
     probe *probe;
     int count;
     int rounds;  /* done                                                    */
+    probe_bench *beside; /* the loops beside samples                        */
     char *block; /* arrays of all threads                                   */
     size_t bytes;
 } bench;
@@ -129,16 +118,11 @@ static void add_probe(bench *b, enum kind kind, enum att_level level,
                                     .length = length };
 }
 
-static bool level_is_here(enum att_level level)
-{
-    return peaks[level] && level <= att_level_cpu();
-}
-
 static void add_probes(bench *b, const int *threads, int count)
 {
     add_probe(b, CLOCK, ATT_BASE, 1, L1);
     for (int l = 0; l < ATT_LEVELS; l++) {
-        if (!level_is_here((enum att_level)l)) continue;
+        if (!peak_of((enum att_level)l)) continue;
         for (int t = 0; t < count; t++) {
             add_probe(b, FMA, (enum att_level)l, threads[t], L1);
             add_probe(b, EXP, (enum att_level)l, threads[t], L1);
@@ -176,7 +160,7 @@ static double clock_loop(float *const array[PEAK_ARRAYS], size_t n,
 
 static peak_loop *loop_of(const probe *p)
 {
-    const peak *level = peaks[p->level];
+    const peak *level = peak_of(p->level);
     switch (p->kind) {
     case CLOCK: return clock_loop;
     case FMA: return level->fma;
@@ -357,6 +341,7 @@ static json *ceilings(const bench *b)
         json_put_number(j, "fma_flop_per_s", ceiling_of(b, p));
         json_put_number(j, "exp_per_s", ceiling_of(b, p + 1)); /* added next */
         json_put(j, "bandwidth_bytes_per_s", bandwidths(b, p));
+        json_put(j, "probe", probe_bench_rates(b->beside, p->level, p->threads));
         json_push(list, j);
     }
     return list;
@@ -428,6 +413,7 @@ static json *measure(void *arg)
     if (refused) return no_ceilings(refused);
     add_probes(&b, r->threads, r->count);
     make_block(&b, most);
+    b.beside = probe_bench_make(r->threads, r->count);
 
     calibrate_all(&b);
     for (;;) {
@@ -439,10 +425,12 @@ static json *measure(void *arg)
         for (int i = 0; i < b.count; i++)
             slot(&b, &b.probe[i], &b.probe[i].rate[b.rounds],
                  &b.probe[i].clean[b.rounds]);
+        probe_bench_round(b.beside);
         b.rounds++;
     }
 
     json *j = describe(&b, now() - start);
+    probe_bench_free(b.beside);
     munmap(b.block, b.bytes);
     free(b.probe);
     return j;
@@ -472,6 +460,13 @@ static const json *ceiling(const json *roofline, enum att_level level,
             return x;
     }
     return NULL;
+}
+
+double roofline_probe(const json *roofline, enum att_level level, int threads,
+                      const char *kind)
+{
+    const json *rates = json_get(ceiling(roofline, level, threads), "probe");
+    return json_number(json_get(rates, kind), NAN);
 }
 
 /* Private caches of all threads together may hold the working set: a ceiling

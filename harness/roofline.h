@@ -24,6 +24,11 @@ typedef struct roofline_point {
     double fraction;     /* achieved / attainable                            */
 } roofline_point;
 
+/* Rate of a probe (probe.h) on an undisturbed core, for each thread; NaN:
+ * unknown. */
+double roofline_probe(const json *roofline, enum att_level level, int threads,
+                      const char *kind);
+
 /* Smallest level ("L1", "L2", "L3", "memory") that holds so many bytes, private
  * caches of all threads together; NULL if `roofline` knows no caches. */
 const char *roofline_held(const json *roofline, int threads, double bytes);

@@ -22,24 +22,18 @@ typedef struct tally {
     bool failed;
 } tally;
 
-static void count(tally *t, const json *row)
+static void count(tally *t, const struct row *row)
 {
-    const char *verdict = json_text(json_get(row, "verdict"));
     t->pairs++;
-    t->differ += json_true(json_get(row, "differs"));
-    t->alarms += verdict && (!strcmp(verdict, "faster") ||
-                             !strcmp(verdict, "slower"));
+    t->differ += row->differs == ROW_YES;
+    t->alarms += row_has(row->verdict, "faster") ||
+                 row_has(row->verdict, "slower");
 }
 
 /* Pairs of case i, if all are dealt to the cases in turn. */
 static int share(const sweep_run *r, int i)
 {
     return r->o->pairs / r->cases.count + (i < r->o->pairs % r->cases.count);
-}
-
-static bool is_aa(const json *row)
-{
-    return !strcmp(json_text(json_get(row, "kind")), "aa");
 }
 
 /* Pairs of that case that the same code has measured on the same machine under
@@ -49,8 +43,8 @@ static void count_known(const sweep_run *r, const sweep_case *c, tally *t)
     json *asked = question_settings(c, r->env.row);
     char why[160];
     for (int k = 0; k < r->before.count; k++) {
-        const json *row = r->before.rows[k];
-        if (is_aa(row) && sweep_row_is_of(&r->before, row, &r->env, c) &&
+        const struct row *row = &r->before.row[k];
+        if (row_has(row->kind, "aa") && sweep_row_is_of(&r->before, row, &r->env, c) &&
             question_answered(row, asked, why, sizeof why))
             count(t, row);
     }
@@ -146,7 +140,9 @@ static int add_pair(sweep_run *r, int i, bool first, ratio_samples *side,
     if (rc) return rc < 0 ? -1 : 0;
     json *row = row_of(r, &r->cases.of[i], t->pairs, side);
     const int written = journal_append(&r->writer, row, &r->o->error);
-    count(t, row);
+    struct row typed;
+    if (row_read(&typed, row, r->writer.path, 0, &r->o->error) == 0)
+        count(t, &typed);
     json_free(row);
     return written < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;
 }

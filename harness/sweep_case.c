@@ -14,6 +14,7 @@
 #include "counters.h"
 #include "isolate.h"
 #include "measure.h"
+#include "roofline.h"
 
 /* ---- what is known before it runs ---------------------------------------- */
 
@@ -320,21 +321,36 @@ static bool make_cold(const sweep_call *r, const measure_job *job, cold *c,
     return false;
 }
 
-static json *measure(const sweep_job *job, json *out)
+/* What bounds the case tells which loop sees the same neighbours.  Its data are
+ * no part of the case's memory. */
+static void put_probe(const sweep_job *job, const json *bytes,
+                      const att_cost *cost, measure_job *timing)
+{
+    const sweep_case *c = job->what;
+    const double data = json_number(json_get(bytes, "inputs"), 0) +
+                        json_number(json_get(bytes, "parameters"), 0);
+    roofline_point at;
+    timing->pass = job->round;
+    if (!roofline_place(job->roofline, c->entry.level, c->threads, cost,
+                        c->cold ? INFINITY : data, 1, &at))
+        return;
+    timing->probe = probe_make(probe_for(at.bound), c->entry.level, c->threads);
+    if (timing->probe)
+        timing->probe_rate = roofline_probe(job->roofline, c->entry.level,
+                                            c->threads,
+                                            probe_name(timing->probe));
+}
+
+static json *measure(const sweep_job *job, const att_cost *cost, json *out)
 {
     const sweep_case *c = job->what;
     sweep_call r = { 0 };
     measure_memory memory;
-    char reason[160];
-    measure_memory_begin(&memory);
-    put_bytes(out, "baseline_rss", memory.resident);
-    const char *why = sweep_call_make(&r, c);
-    if (why) return verdict(out, "oom", why);
-
     void (*run)(void *) = c->pass == ATT_FORWARD ? sweep_call_forward
                                                  : sweep_call_backward;
     cold flushed = { .run = run, .arg = &r, .threads = c->threads };
-    const measure_job timing = {
+    char reason[160];
+    measure_job timing = {
         .run = run,
         .arg = c->cold ? (void *)&flushed : &r,
         .call = c->cold ? cold_call : NULL,
@@ -342,6 +358,12 @@ static json *measure(const sweep_job *job, json *out)
         .seconds = c->settings.seconds,
         .clock = job->clock,
     };
+    put_probe(job, json_get(out, "bytes"), cost, &timing);
+    measure_memory_begin(&memory);
+    put_bytes(out, "baseline_rss", memory.resident);
+    const char *why = sweep_call_make(&r, c);
+    if (why) return verdict(out, "oom", why);
+
     isolate_stage("warming up and sampling");
     if (c->pass == ATT_BACKWARD) sweep_call_forward(&r); /* fills `save` */
     if (c->threads > 1) run(&r); /* a BLAS makes its threads */
@@ -402,5 +424,5 @@ json *sweep_case_run(void *arg)
     refused = bind_refusal(c->threads);
     if (refused) return verdict(out, "threads", refused);
     if (job->first && !check(job, out)) return out;
-    return measure(job, out);
+    return measure(job, &plan.cost[c->pass], out);
 }

@@ -40,6 +40,8 @@ typedef struct sweep_job {
     const sweep_case *what;
     size_t max_memory;  /* bytes                                            */
     double clock;       /* measure_clock() at the start of the run          */
+    const json *roofline; /* ceilings, for the probe beside samples         */
+    int round;          /* over the suite                                   */
     bool describe_only; /* --dry-run: no allocation                         */
     bool first;         /* with check and counters                          */
     const json *checks; /* results so far: {case name: check object}        */

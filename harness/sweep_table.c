@@ -25,11 +25,6 @@ static void cell(double value, char out[CELL])
     snprintf(out, CELL, "%.*f", decimals, value);
 }
 
-static double member(const json *row, const char *object, const char *key)
-{
-    return json_number(json_get(json_get(row, object), key), NAN);
-}
-
 /* ---- table --------------------------------------------------------------- */
 
 int sweep_table_width(const sweep_case *cases, int count)
@@ -57,31 +52,27 @@ static enum text_color color_of(const char *status, bool doubtful)
     return TEXT_BAD;
 }
 
-void sweep_table_line(FILE *f, int width, const json *row)
+void sweep_table_line(FILE *f, int width, const struct row *row)
 {
     char ms[CELL], gflops[CELL], work[CELL], half[CELL] = "-", roof[CELL] = "-";
-    const double median = member(row, "time_ns", "median");
-    const double lo = member(row, "time_ns", "lo");
-    const double hi = member(row, "time_ns", "hi");
-    const double fraction = member(row, "roofline", "fraction");
-    const char *status = json_text(json_get(row, "status"));
-    const char *reason = json_text(json_get(row, "reason"));
-    const char *stop = json_text(json_get(json_get(row, "time_ns"), "stop"));
-    const bool unreliable =
-        json_true(json_get(json_get(row, "time_ns"), "unreliable"));
+    const double median = row->time_ns.median;
+    const double range = row->time_ns.hi - row->time_ns.lo;
+    const bool unreliable = row->time_ns.unreliable == ROW_YES;
+    const char *stop = row->time_ns.stop;
 
     cell(median * 1e-6, ms);
-    cell(member(row, "flop", "total") / median, gflops);
-    cell(member(row, "bytes", "workspace") / 0x1p20, work);
-    if (isfinite(hi - lo))
-        snprintf(half, sizeof half, "%.1f %%", 50 * (hi - lo) / median);
-    if (isfinite(fraction))
-        snprintf(roof, sizeof roof, "%.1f", 100 * fraction);
-    const enum text_color color = color_of(status, unreliable || reason);
-    fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width,
-            json_text(json_get(row, "case")), ms, half, gflops, roof, work,
-            text_on(f, color), status, text_off(f, color));
-    if (reason) fprintf(f, ": %s", reason);
+    cell(row->flop.total / median, gflops);
+    cell(row->bytes.workspace / 0x1p20, work);
+    if (isfinite(range))
+        snprintf(half, sizeof half, "%.1f %%", 50 * range / median);
+    if (isfinite(row->roofline.fraction))
+        snprintf(roof, sizeof roof, "%.1f", 100 * row->roofline.fraction);
+    const enum text_color color =
+        color_of(row->status, unreliable || row->reason);
+    fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width, row->case_, ms,
+            half, gflops, roof, work, text_on(f, color), row->status,
+            text_off(f, color));
+    if (row->reason) fprintf(f, ": %s", row->reason);
     else if (unreliable) fprintf(f, " (unreliable: too few clean samples)");
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);
     fputc('\n', f);

@@ -136,8 +136,7 @@ static const char *other_setting(const pair *x)
 {
     static const char *const keys[] = { "bind", "processors", "environment",
                                         "governor", "turbo", "smt", "thp" };
-    const json *a = json_get(x->a->row, "settings");
-    const json *b = json_get(x->b->row, "settings");
+    const json *a = x->a->row->settings, *b = x->b->row->settings;
     for (size_t i = 0; a && b && i < sizeof keys / sizeof *keys; i++) {
         char *one = json_print(json_get(a, keys[i]), false);
         char *two = json_print(json_get(b, keys[i]), false);
@@ -263,7 +262,7 @@ static void judge(pairs *p, const arguments *a)
 static void put_time(cell *c, const result *r)
 {
     char text[64];
-    const double ns = result_number(r, "time_ns/median");
+    const double ns = r->row->time_ns.median;
     if (r->ok) quantity_text(QUANTITY_SECONDS, ns * 1e-9, text, sizeof text);
     else snprintf(text, sizeof text, "%s", r->status);
     cell_number(c, r->ok ? ns : NAN, text);

@@ -3,5 +3,5 @@
 
 void ratio_read(ratio_samples *s, const result *r)
 {
-    ratio_samples_take(result_member(r->row, "time_ns/samples"), s);
+    ratio_samples_of(&r->row->time_ns.samples, s);
 }

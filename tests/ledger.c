@@ -70,7 +70,7 @@ static void which_samples_count(void **state)
         clean_samples c;
         static ratio_samples side;
         json *j = json_parse(s->samples, strlen(s->samples), "samples", &e);
-        clean_take(j, &c);
+        clean_read(j, &c);
         ratio_samples_take(j, &side);
         if (c.n != s->n || c.touched != s->touched || c.all != s->all)
             fail_msg("%s: %d count, %d touched, all %d", s->samples, c.n,
