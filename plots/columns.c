@@ -81,6 +81,7 @@ static void interval_of_time(const result *r, double value[3])
 
 static const column derived[] = {
     AXIS("threads", "threads", threads),
+    { "cache", "cache", "cache", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL },
     AXIS("tokens", "sequence length N", NULL),
     VALUE("time", "time_ns", "time per call", SECONDS, 1e-9, -1, true, interval_of_time),
     VALUE("gflops", "flop_per_s", "rate", FLOP_PER_S, 1, 1, true, rate),
@@ -96,7 +97,7 @@ static const column derived[] = {
 /* In which order they stand: those above, and the keys of a row that are columns
  * (row_keys.inc).  Keys that are not named here come behind them. */
 static const char *const before_axes[] = {
-    "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "tokens",
+    "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "cache", "tokens",
 };
 static const char *const after_axes[] = {
     "status", "reason", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
@@ -236,9 +237,11 @@ void columns_make(columns *c, const results *r)
     *c = (columns){ 0 };
     for (size_t i = 0; i < sizeof before_axes / sizeof *before_axes; i++)
         add_named(c, before_axes[i]);
-    for (int i = 0; i < c->count; i++)
-        if (!strcmp(c->item[i].name, "inputs"))
-            c->item[i].standard = has_other_inputs(r);
+    for (int i = 0; i < c->count; i++) {
+        column *one = &c->item[i];
+        if (!strcmp(one->name, "inputs")) one->standard = has_other_inputs(r);
+        if (!strcmp(one->name, "cache")) one->standard = results_cold(r);
+    }
     add_axes(c, r);
     for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++)
         add_named(c, after_axes[i]);
@@ -331,7 +334,8 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
     } else if (c->kind == COLUMN_TEXT) {
-        const char *text = row_text_of(r->row, c->member);
+        const char *text = c->member ? row_text_of(r->row, c->member)
+                                     : result_cache(r);
         if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
         snprintf(out, size, "%s", text);
     } else {
