@@ -504,6 +504,7 @@ static void set_defaults(sweep_options *o)
             level = att_level_name((enum att_level)l);
     if (!o->axes.of[AXIS_LEVEL].count)
         axes_set(&o->axes, AXIS_LEVEL, level, NULL, &o->error);
+    axes_set(&o->axes, AXIS_CACHE, "warm", NULL, &o->error); /* has both */
     if (!o->axes.of[AXIS_THREADS].count)
         axes_set(&o->axes, AXIS_THREADS, "1", NULL, &o->error);
     if (isnan(o->settings.timeout)) o->settings.timeout = 600;

@@ -50,6 +50,7 @@ enum { SETTINGS = sizeof settings / sizeof *settings };
 static void of_case(json *j, const sweep_case *c)
 {
     const sweep_settings *s = &c->settings;
+    json_put_text(j, "cache", c->cold ? "cold" : "warm"); /* the name says it */
     json_put_text(j, "bind", bind_word(s->bind));
     json_put_number(j, "processes", s->processes);
     json_put_number(j, "passes",

@@ -35,6 +35,13 @@ static int by_series(const void *a, const void *b)
     return c ? c : (x->tokens > y->tokens) - (x->tokens < y->tokens);
 }
 
+/* "cold", or "warm", which rows before there was a choice are as well. */
+static const char *cache_of(const struct row *row)
+{
+    const char *text = json_text(json_get(row->settings, "cache"));
+    return text ? text : "warm";
+}
+
 static double at_least_0(double bytes)
 {
     return bytes > 0 ? bytes : 0;
@@ -49,8 +56,9 @@ static point point_of(const struct row *row, const json *roofline)
                 .ns = row->time_ns.median,
                 .lo = row->time_ns.lo,
                 .hi = row->time_ns.hi,
-                .workspace = row->bytes.workspace,
-                .held = roofline_held(roofline, (int)row->threads, data) };
+                .workspace = row->bytes.workspace };
+    const bool fits = strcmp(cache_of(row), "cold");
+    p.held = roofline_held(roofline, (int)row->threads, fits ? data : INFINITY);
     series_of(row, p.series, sizeof p.series);
     return p;
 }
@@ -199,7 +207,8 @@ static bool comparable(const struct row *a, const struct row *b)
 {
     static const char *const problem[] = { "head_dim", "heads", "batch" };
     if (!same_text(a->level, b->level) || !same_text(a->pass, b->pass) ||
-        !same_text(inputs_of(a), inputs_of(b)) || a->threads != b->threads)
+        !same_text(inputs_of(a), inputs_of(b)) ||
+        !same_text(cache_of(a), cache_of(b)) || a->threads != b->threads)
         return false;
     for (size_t i = 0; i < sizeof problem / sizeof *problem; i++)
         if (!(json_number(json_get(a->problem, problem[i]), NAN) ==
@@ -376,7 +385,7 @@ void sweep_crossings_print(FILE *f, const json *crossings)
     print_names(f, crossings, STATS_UNCLEAR, "not to be told:");
 }
 
-/* ---- levels and inputs -------------------------------------------------------- */
+/* ---- levels, inputs and caches ------------------------------------------------ */
 
 /* A case by its name without one part; `order`: what that part says. */
 typedef struct variant {
@@ -403,26 +412,25 @@ static int by_text_then_order(const void *a, const void *b)
     return c ? c : x->order - y->order;
 }
 
-/* Timed cases without their level (and its number) or, if not by_level, without
- * "in=sharp" (0 normal, 1 sharp), sorted; allocated. */
+/* Timed cases without that part of their names (1: they had it, 0 otherwise) or,
+ * if it is NULL, without their level (and its number), sorted; allocated. */
 static variant *sort_variants(const struct row *const *rows, int count,
-                              bool by_level, int *n)
+                              const char *part, int *n)
 {
     variant *x = malloc(((size_t)count + 1) * sizeof *x);
     if (!x) abort();
     *n = 0;
     for (int i = 0; i < count; i++) {
         const char *level = rows[i]->level;
-        char part[16];
+        char last[16];
         variant one = { .lo = rows[i]->time_ns.lo,
                         .hi = rows[i]->time_ns.hi,
                         .ns = rows[i]->time_ns.median };
         if (!level || !(one.ns > 0)) continue;
         snprintf(one.text, sizeof one.text, "%s", rows[i]->case_);
-        snprintf(part, sizeof part, ",%s", level);
-        if (by_level && !take_out(one.text, part)) continue;
-        one.order = by_level ? att_level_parse(level)
-                             : take_out(one.text, ",in=sharp");
+        snprintf(last, sizeof last, ",%s", level);
+        if (!part && !take_out(one.text, last)) continue;
+        one.order = part ? take_out(one.text, part) : att_level_parse(level);
         x[(*n)++] = one;
     }
     qsort(x, (size_t)*n, sizeof *x, by_text_then_order);
@@ -433,7 +441,7 @@ void sweep_levels_print(FILE *f, const struct row *const *rows, int count)
 {
     int n, best = 0;
     const char *gap = "\n";
-    variant *x = sort_variants(rows, count, true, &n);
+    variant *x = sort_variants(rows, count, NULL, &n);
     for (int i = 1; i < n; i++) {
         if (strcmp(x[i].text, x[best].text)) best = i;
         if (x[i].lo > x[best].hi) {
@@ -454,10 +462,12 @@ static int ascending_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void sweep_inputs_print(FILE *f, const struct row *const *rows, int count)
+/* Times of cases with that part in their names over those without. */
+static void print_shares(FILE *f, const struct row *const *rows, int count,
+                         const char *part, const char *what)
 {
     int n, pairs = 0, worst = 0;
-    variant *x = sort_variants(rows, count, false, &n);
+    variant *x = sort_variants(rows, count, part, &n);
     double *share = malloc(((size_t)n + 1) * sizeof *share), most = 0;
     if (!share) abort();
     for (int i = 1; i < n; i++) {
@@ -468,9 +478,16 @@ void sweep_inputs_print(FILE *f, const struct row *const *rows, int count)
     }
     qsort(share, (size_t)pairs, sizeof *share, ascending_number);
     if (pairs)
-        fprintf(f, "\ntime with sharp inputs over that with normal ones: %d "
-                   "cases, median %.2f, most %.2f (%s)\n",
-                pairs, share[pairs / 2], most, x[worst].text);
+        fprintf(f, "\ntime with %s ones: %d cases, median %.2f, most %.2f (%s)\n",
+                what, pairs, share[pairs / 2], most, x[worst].text);
     free(share);
     free(x);
+}
+
+void sweep_inputs_print(FILE *f, const struct row *const *rows, int count)
+{
+    print_shares(f, rows, count, ",in=sharp",
+                 "sharp inputs over that with normal");
+    print_shares(f, rows, count, ",cache=cold",
+                 "cold caches over that with warm");
 }

@@ -112,8 +112,8 @@ static const char doc[] =
     "  attnbench sweep --suite default --kernel 'aft*' --dry-run\n"
     "\n"
     "Without axes: --seq 1024 --head-dim 32 --window 7 --threads 1 --level "
-    "best --pass forward.  Every mechanism gets the same tokens and the same "
-    "width "
+    "best --pass forward --cache warm.  Every mechanism gets the same tokens "
+    "and the same width "
     "heads x head-dim.\n"
     "\n"
     "Exit codes: 0 done; 1 a kernel was wrong; 2 usage; 3 something needed is "
@@ -343,7 +343,7 @@ static const struct argp_option *all_options(const sweep_command *as)
             all[n++] = fixed_options[i];
     while (own && (own->name || own->doc) && n < FIXED + OWN) all[n++] = *own++;
     for (int a = 0; a < AXES; a++)
-        all[n++] = (struct argp_option){
+        if (!as || a != AXIS_CACHE) all[n++] = (struct argp_option){
             axes_name(a), KEY_AXIS + a, "VALUES", 0, axes_help(a), 3
         };
     all[n] = (struct argp_option){ 0 };

@@ -128,6 +128,7 @@ static int add_case(sweep_cases *out, const sweep_block *b, int group,
         .threads = point->threads,
         .pass = point->pass,
         .inputs = point->inputs,
+        .cold = point->cold,
         .settings = b->settings,
         .group = group,
     };

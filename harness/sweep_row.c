@@ -330,7 +330,7 @@ static json *no_place(const sweep_case *c, enum att_level products)
 /* Where the case stands, and why where that cannot be: what is faster than the
  * machine was not done, or not counted rightly, or the machine is faster than it
  * was when it was measured.  The definition's data live where all of them fit:
- * q, k, v, o, parameters. */
+ * q, k, v, o, parameters; in memory if they are cold. */
 static json *place(const sweep_case *c, const sweep_env *env, const json *first,
                    double median)
 {
@@ -343,8 +343,10 @@ static json *place(const sweep_case *c, const sweep_env *env, const json *first,
         .products = products_of(c, env),
         .threads = c->threads,
         .cost = read_cost(first),
-        .working_set = json_number(json_get(bytes, "inputs"), NAN) +
-                       json_number(json_get(bytes, "parameters"), 0),
+        .working_set = c->cold
+                           ? INFINITY
+                           : json_number(json_get(bytes, "inputs"), NAN) +
+                                 json_number(json_get(bytes, "parameters"), 0),
         .seconds = median * 1e-9,
     };
     if (!roofline_place(roofline, &x, &at)) return no_place(c, x.products);

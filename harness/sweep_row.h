@@ -82,8 +82,8 @@ void sweep_crossings_print(FILE *f, const json *crossings);
  * both intervals: what no kernel should be. */
 void sweep_levels_print(FILE *f, const struct row *const *rows, int count);
 
-/* One line: time on sharp inputs over that on normal ones, where both were
- * measured; nothing if there is no such pair. */
+/* A line each: time on sharp inputs over that on normal ones, with cold caches over
+ * that with warm ones, where both were measured; nothing if there is no such pair. */
 void sweep_inputs_print(FILE *f, const struct row *const *rows, int count);
 
 #endif

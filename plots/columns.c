@@ -93,6 +93,7 @@ static void interval_of_time(const result *r, double value[3])
 
 static const column derived[] = {
     AXIS("threads", "threads", threads),
+    { "cache", "cache", "cache", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL, result_cache },
     AXIS("tokens", "sequence length N", NULL),
     VALUE("time", "time_ns", "time per call", SECONDS, 1e-9, -1, true, interval_of_time),
     VALUE("gflops", "flop_per_s", "rate", FLOP_PER_S, 1, 1, true, rate),
@@ -116,7 +117,7 @@ static const column derived[] = {
 /* In which order they stand: those above, and the keys of a row that are columns
  * (row_keys.inc).  Keys that are not named here come behind them. */
 static const char *const before_axes[] = {
-    "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "tokens",
+    "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "cache", "tokens",
 };
 static const char *const after_axes[] = {
     "status", "reason", "objections", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
@@ -257,9 +258,11 @@ void columns_make(columns *c, const results *r)
     *c = (columns){ 0 };
     for (size_t i = 0; i < sizeof before_axes / sizeof *before_axes; i++)
         add_named(c, before_axes[i]);
-    for (int i = 0; i < c->count; i++)
-        if (!strcmp(c->item[i].name, "inputs"))
-            c->item[i].standard = has_other_inputs(r);
+    for (int i = 0; i < c->count; i++) {
+        column *one = &c->item[i];
+        if (!strcmp(one->name, "inputs")) one->standard = has_other_inputs(r);
+        if (!strcmp(one->name, "cache")) one->standard = results_cold(r);
+    }
     add_axes(c, r);
     for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++)
         add_named(c, after_axes[i]);

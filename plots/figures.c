@@ -488,6 +488,15 @@ static bool any_has(const results *r, const char *axis)
     return false;
 }
 
+/* Cold cases get lines of their own, unless one or the other is asked for. */
+static bool cold_lines(const figure_request *q, const results *r,
+                       const column *cache)
+{
+    bool asked = false;
+    for (int i = 0; i < q->asked_count; i++) asked |= q->asked[i].axis == cache;
+    return results_cold(r) && !asked;
+}
+
 int figures_draw(const figure_request *q, const results *r, const columns *c,
                  error *e)
 {
@@ -507,7 +516,10 @@ int figures_draw(const figure_request *q, const results *r, const columns *c,
         error_set(e, "%s: no case has a %s", q->name, x->name);
         return 0;
     }
-    if (slice_make(&s, r, c, &x, !models, q->asked, q->asked_count, e) < 0)
+    const column *vary[2] = { x, columns_find(c, "cache", NULL) };
+    const int varied = 1 + cold_lines(q, r, vary[1]);
+    if (slice_make(&s, r, c, vary, models ? 0 : varied, q->asked, q->asked_count,
+                   e) < 0)
         return -1;
     if (models) rc = model_figure_draw(q, r, &s, e);
     else if (!a) rc = draw_roofline(q, r, &s, x, e);

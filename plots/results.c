@@ -27,6 +27,25 @@ static const char *text_or(const json *j, const char *absent)
 
 /* ---- one row ------------------------------------------------------------- */
 
+const char *result_cache(const result *r)
+{
+    const char *text = json_text(json_get(r->row->settings, "cache"));
+    if (!row_has(r->row->kind, "case")) return "";
+    return text ? text : "warm";
+}
+
+bool result_is_cold(const result *r)
+{
+    return !strcmp(result_cache(r), "cold");
+}
+
+bool results_cold(const results *r)
+{
+    for (int i = 0; i < r->count; i++)
+        if (result_is_cold(&r->item[i])) return true;
+    return false;
+}
+
 static void value_text(const json *value, char *out, size_t size)
 {
     size_t at = 0;

@@ -64,6 +64,13 @@ void results_free(results *r);
  * ...): --env all"; "" if none is. */
 void results_say_left_out(const results *r, char *out, size_t size);
 
+/* "warm" or "cold": what was in the caches when it was called; "" of simulated
+ * ones, which are both.  Rows before there was a choice are warm. */
+const char *result_cache(const result *r);
+bool result_is_cold(const result *r);
+/* Whether any case is cold. */
+bool results_cold(const results *r);
+
 /* Text of an axis of the problem: "56x56", "32", "relu"; "" if the case has no
  * such axis.  out holds RESULT_TEXT bytes. */
 enum { RESULT_TEXT = 64 };

@@ -94,7 +94,7 @@ static int compare_texts(const char *a, const char *b)
 
 static int compare_cases(const void *a, const void *b, void *context)
 {
-    static const char *const first[] = { "kernel", "pass", "inputs", "level",
+    static const char *const first[] = { "kernel", "pass", "inputs", "cache", "level",
                                          "threads" };
     const result *x = *(const result *const *)a, *y = *(const result *const *)b;
     const columns *c = context;
