@@ -81,8 +81,12 @@ void ratio_rounds_spread(const ratio_samples *a, const ratio_samples *b,
                          spread *out)
 {
     double *x = medians_of(a), *y = medians_of(b);
-    const int n = a->processes < b->processes ? a->processes : b->processes;
-    for (int p = 0; p < n; p++) y[p] -= x[p];
+    int n = 0;
+    for (int i = 0, k = 0; i < a->processes && k < b->processes;) {
+        if (a->pass[i] == b->pass[k]) y[n++] = y[k++] - x[i++];
+        else if (a->pass[i] < b->pass[k]) i++;
+        else k++;
+    }
     spread_of(y, NULL, n, out);
     free(x);
     free(y);

@@ -48,8 +48,9 @@ void ratio_make(ratio *out, const ratio_samples *a, const spread_prior *prior_a,
                 const ratio_samples *b, const spread_prior *prior_b,
                 double alpha);
 
-/* Of two sides whose processes took turns: the units are the ratios of processes
- * of the same number, so that what both met is in neither. */
+/* Of two sides whose processes took turns, each pair of them a pass of its own: the
+ * units are the ratios of processes of the same pass, so that what both met is in
+ * neither.  A process whose partner has no sample that counts is left out. */
 void ratio_rounds(ratio *out, const ratio_samples *a, const ratio_samples *b,
                   const spread_prior *prior, double alpha);
 /* The units of that. */

@@ -236,8 +236,9 @@ void spread_estimate(const spread *s, const spread_prior *prior, double alpha,
     *out = (spread_interval){ spread_centre(s), NAN, NAN, NAN, 0, 0, 0, NAN };
     if (d < 1) return;
     out->variance = least(own_variance(s, s->units, p));
-    out->own = p->widening * p->widening * moderated(out->variance, d, p) /
-               s->units;
+    /* what is odd about single units fades in the mean of many */
+    const double widening = 1 + (p->widening - 1) * fmin(1, 2.0 / d);
+    out->own = widening * widening * moderated(out->variance, d, p) / s->units;
     out->freedom = freedom_of(d, p);
     out->shared = p->shared / s->units;
     out->shared_freedom = p->shared_freedom;

@@ -40,7 +40,8 @@ typedef struct spread_prior {
     double variance, freedom; /* of a unit of ln time; freedom 0: not known,
                                  INFINITY: the same for all cases           */
     double widening; /* units are farther apart than that explains: a factor
-                        of all intervals, at least 1                         */
+                        of intervals of up to three units, at least 1, which
+                        nears 1 as units become many                        */
     double shared, shared_freedom; /* variance of what moves all cases alike
                                  from unit to unit; 0: none is seen         */
     double move[SPREAD_UNITS]; /* of each unit: that movement               */

@@ -96,9 +96,8 @@ void sweep_say_legend(const sweep_run *r)
     char processes[96] = "1 process each", seconds[64];
     if (s->processes > 1)
         snprintf(processes, sizeof processes,
-                 "%d processes each in %d pass%s, order of kernels rotated",
-                 s->processes, s->passes < s->processes ? s->passes : s->processes,
-                 s->passes > 1 ? "es" : "");
+                 "%d processes each, passes: %d, order of kernels rotated",
+                 s->processes, s->passes < s->processes ? s->passes : s->processes);
     tell_seconds(r, seconds, sizeof seconds);
     for (int i = 0; i < r->cases.notes; i++) {
         const char *note = r->cases.note[i];

@@ -87,6 +87,13 @@ static void ratios_by_hand(void **state)
     near(r.error, 0.01, 1e-9);
     near(r.freedom, 1, 0);
     near(log(r.hi / r.value), stats_student(1) * 0.01, 1e-9);
+    /* without its second process, A has the first and the third of B beside it */
+    const double three[] = { 1000, 1000 }, four[] = { 1100, 9999, 1150 };
+    fill(&a, three, 2);
+    fill(&b, four, 3);
+    a.pass[1] = 2;
+    ratio_rounds(&r, &a, &b, NULL, 0.05);
+    near(r.value, sqrt(1.1 * 1.15), 1e-9);
 }
 
 /* One process does not tell how processes differ, whatever its samples say. */
