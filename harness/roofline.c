@@ -27,7 +27,7 @@ static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
 
 enum {
     ROUNDS = 75,    /* most; three at least,                                */
-    ENOUGH = 12,    /* and so many if there is time                         */
+    ENOUGH = 8,     /* and so many if there is time                         */
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
 
