@@ -235,6 +235,13 @@ int row_read(struct row *r, const json *j, const char *path, int line,
     return -1;
 }
 
+void row_take(struct row *r, const json *members)
+{
+    int next = 0;
+    error e;
+    read_members(r, members, "", &next, "", 0, &e);
+}
+
 void row_free(struct row *r)
 {
     measurement_free(&r->time_ns.samples);
