@@ -297,6 +297,7 @@ help:
 	@echo "make maps      attention maps of the built-in picture into $(MAPS)"
 	@echo "make findings  claims of papers against measurements, into $(FINDINGS)"
 	@echo "make train     the same with every model trained anew (half an hour)"
+	@echo "make probes    which loop beside a sample tells of which kernel (20 minutes)"
 	@echo "make peers     PyTorch beside our kernels (downloads it; needs the network)"
 	@echo "make readme    the table of mechanisms in README.md, made anew"
 	@echo "make asan tsan fuzz lint    more checks"
