@@ -1,10 +1,12 @@
 /* measure.c - the measuring core on invented times: warming up, calls in a
  * sample, stopping, waiting for a core, which samples count, pairing, and the row
- * that comes of it. */
+ * that comes of it; ceilings of several runs; and that probes run. */
 #include "test.h"
 
+#include "../harness/ceilings.h"
 #include "../harness/clean.h"
 #include "../harness/paired.h"
+#include "../harness/probe.h"
 #include "../harness/ratio.h"
 #include "../harness/sampler.h"
 #include "../harness/sweep_row.h"
@@ -577,6 +579,113 @@ static void no_probe(void **state)
     measurement_free(&m);
 }
 
+/* A comparison where one side had a slow core: times as on an undisturbed one,
+ * times what the calibrations differ by. */
+static void compared_on_one_core(void **state)
+{
+    (void)state;
+    static const double full[] = { 1, 1 }, half[] = { 0.5, 0.5 };
+    static ratio_samples a, b;
+    measurement m = two_processes(2000, 2000, full);
+    measurement slow = two_processes(2000, 2000, half);
+    for (int p = 0; p < 2; p++)
+        snprintf(slow.process[p].probe_kind, sizeof slow.process[p].probe_kind,
+                 "%s", m.process[p].probe_kind);
+    assert_true(ratio_samples_paired(&m, 1, &a));
+    assert_true(ratio_samples_paired(&slow, 1.25, &b));
+    assert_int_equal(a.count, 20);
+    assert_int_equal(b.processes, 2);
+    for (int i = 0; i < 20; i++) near(b.ns[i] / a.ns[i], 1.25);
+    ratio_samples_of(&slow, &b); /* the wall time is what it was */
+    for (int i = 0; i < 20; i++) near(b.ns[i] / a.ns[i], 2);
+    assert_false(ratio_samples_paired(&m, NAN, &a));
+    snprintf(m.process[0].probe_kind, sizeof m.process[0].probe_kind, "L3");
+    assert_false(ratio_samples_paired(&m, 1, &a));
+    measurement_free(&m);
+    measurement_free(&slow);
+}
+
+/* ---- ceilings of several runs ---------------------------------------------------- */
+
+static json *parsed(const char *text)
+{
+    error e;
+    json *j = json_parse(text, strlen(text), "text", &e);
+    if (!j) fail_msg("%s", e.text);
+    return j;
+}
+
+/* Rate by rate the higher one; what only one of them has stays. */
+static void best_ceilings(void **state)
+{
+    (void)state;
+    json *now_measured = parsed(
+        "{\"seconds\":3,\"runs\":1,\"ceilings\":["
+        "{\"level\":\"v3\",\"threads\":1,\"fma_flop_per_s\":10,"
+        "\"bandwidth_bytes_per_s\":{\"L1\":{\"read\":5},\"L3\":null},"
+        "\"probe\":{\"core\":7,\"L2\":null}}]}");
+    json *before = parsed(
+        "{\"seconds\":9,\"runs\":4,\"ceilings\":["
+        "{\"level\":\"v3\",\"threads\":2,\"fma_flop_per_s\":99},"
+        "{\"level\":\"v3\",\"threads\":1,\"fma_flop_per_s\":8,"
+        "\"bandwidth_bytes_per_s\":{\"L1\":{\"read\":6},\"L3\":null},"
+        "\"probe\":{\"core\":8,\"L2\":3}}]}");
+    ceilings_raise(now_measured, before);
+    char *text = json_print(now_measured, false);
+    assert_string_equal(
+        text,
+        "{\"seconds\":3,\"runs\":5,\"ceilings\":["
+        "{\"level\":\"v3\",\"threads\":1,\"fma_flop_per_s\":10,"
+        "\"bandwidth_bytes_per_s\":{\"L1\":{\"read\":6},\"L3\":null},"
+        "\"probe\":{\"core\":8,\"L2\":3}},"
+        "{\"level\":\"v3\",\"threads\":2,\"fma_flop_per_s\":99}]}");
+    free(text);
+    json_free(now_measured);
+    json_free(before);
+}
+
+/* ---- the loops themselves -------------------------------------------------------- */
+
+/* Every probe of every level here runs and tells a rate, also of two threads that
+ * share a processor; a level that is not here has none. */
+static void probes_run(void **state)
+{
+    (void)state;
+    static const int threads[] = { 1, 2 };
+    for (int level = 0; level < ATT_LEVELS; level++)
+        for (int kind = 0; kind < PROBE_KINDS; kind++) {
+            core_probe *p = probe_make((enum probe_kind)kind,
+                                       (enum att_level)level, 1 + kind % 2);
+            if (!p) continue;
+            const double rate = probe_rate(p);
+            assert_true(isfinite(rate) && rate > 0);
+            assert_string_equal(probe_name(p),
+                                probe_word((enum probe_kind)kind));
+            probe_free(p);
+        }
+    for (int level = (int)att_level_cpu() + 1; level < ATT_LEVELS; level++)
+        assert_null(probe_make(PROBE_CORE, (enum att_level)level, 1));
+
+    probe_bench *b = probe_bench_make(threads, 2);
+    probe_bench_round(b);
+    json *rates = probe_bench_rates(b, att_level_cpu(), 2);
+    assert_true(json_number(json_get(rates, "core"), NAN) > 0);
+    json_free(rates);
+    probe_bench_free(b);
+}
+
+/* What bounds a case chooses its probe. */
+static void probe_of_a_bound(void **state)
+{
+    (void)state;
+    static const char *const bounds[][2] = {
+        { "compute", "core" }, { "L1", "core" },     { "L2", "L2" },
+        { "L3", "L3" },        { "memory", "memory" },
+    };
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+        assert_string_equal(probe_word(probe_for(bounds[i][0])), bounds[i][1]);
+}
+
 /* ---- the journal ---------------------------------------------------------------- */
 
 static measurement read_text(const char *text)
@@ -669,6 +778,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(half_the_speed),
         cmocka_unit_test(processes_disagree),
         cmocka_unit_test(no_probe),
+        cmocka_unit_test(compared_on_one_core),
+        cmocka_unit_test(best_ceilings),
+        cmocka_unit_test(probes_run),
+        cmocka_unit_test(probe_of_a_bound),
         cmocka_unit_test(as_written),
         cmocka_unit_test(of_before_probes),
     };
