@@ -76,8 +76,12 @@ static double call(void *arg, int calls, double *took)
 {
     const measure_job *job = arg;
     const double start = measure_now();
-    for (int i = 0; i < calls; i++) job->run(job->arg);
-    return *took = measure_now() - start;
+    double own = 0;
+    for (int i = 0; i < calls; i++)
+        if (job->call) own += job->call(job->arg);
+        else job->run(job->arg);
+    *took = measure_now() - start;
+    return job->call ? own : *took;
 }
 
 static double speed(void *arg)
@@ -108,9 +112,14 @@ static void wait_for(void *arg, double seconds)
     nanosleep(&t, NULL);
 }
 
+sampler_source measure_source(const measure_job *job)
+{
+    return (sampler_source){ call, speed, losses, (void *)job };
+}
+
 json *measure_samples(const measure_job *job)
 {
-    const sampler_source source = { call, speed, losses, (void *)job };
+    const sampler_source source = measure_source(job);
     const sampler_clock clock = { now, wait_for, NULL };
     const sampler_goal goal = { job->ci, job->seconds };
     sample_process out;

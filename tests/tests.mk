@@ -1,8 +1,8 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files rows process numbers measure training data evidence ledger counters corpus zoo matrix maps tables fits counts samples models simd denormals properties references kernels
-TEST_SCRIPTS := build golden random random_options readme figures cache evidence_sweep journal papi training_cli findings plugin cli faults limits layout peers slurm
+TEST_PROGRAMS := problem files rows process numbers measure roofline accuracy training data evidence coverage ledger counters corpus zoo matrix maps tables fits counts samples models simd denormals properties references kernels
+TEST_SCRIPTS := build golden random random_options accuracy_cli readme figures cache evidence_sweep journal schema review papi training_cli findings plugin cli faults limits layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
@@ -30,6 +30,21 @@ $(B)/tests/corpus: LDLIBS += $(FUZZ_LDFLAGS)
 -include $(FUZZ_OBJECTS:.o=.d)
 .SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/test.o
 -include $(TEST_BUILT:%=%.d) $(B)/tests/test.d
+
+# Which loop beside a sample tells of which kernel: the table of results/README.md, with
+# a neighbour and without; a minute for each kernel.
+PROBE_SECONDS ?= 60
+.PHONY: probes
+$(B)/tests/probes: $(B)/tests/probes.o $(TEST_OBJECTS)
+	$(call say,link,$@)
+	$(Q)$(LINK) $(filter %.o,$^) $(LDLIBS) -o $@
+-include $(B)/tests/probes.d
+probes:
+	@$(MAKE) --no-print-directory $(JOBS) $(B)/tests/probes
+	@echo "a neighbour that multiplies, streams memory and rests"
+	@$(B)/tests/probes tests/probes.json $(PROBE_SECONDS)
+	@echo "without it"
+	@$(B)/tests/probes tests/probes.json $(PROBE_SECONDS) alone
 
 .PHONY: test test-quick tests asan tsan distros
 tests: all $(TEST_BUILT) $(PMU).so
