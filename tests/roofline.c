@@ -83,6 +83,7 @@ static void units(void **state)
     stands((roofline_case){ V3, COST(.add = 0.8e9) }, 0.8, "add");
     stands((roofline_case){ V3, COST(.mul_add = 0.8e9, .add = 0.4e9) }, 0.5,
            "vector");
+    stands((roofline_case){ V3, COST(.mul = 0.9e9, .add = 0.3e9) }, 0.5, "vector");
     stands((roofline_case){ V3, COST(.div = 0.05e9) }, 0.5, "div");
     stands((roofline_case){ V3, COST(.exp = 0.1e9) }, 0.5, "exp");
     /* units beside each other: the longest counts, not the sum */

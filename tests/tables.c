@@ -818,7 +818,7 @@ static void gates(void **state)
                           .samples = samples_of(1000), .unreliable = true });
     fclose(f);
     assert_int_equal(run(command_compare, "@bound @bound --fail-on slower"), 1);
-    says("err", "1 without enough clean samples", true);
+    says("err", "--fail-on slower: 1 unreliable", true);
 }
 
 /* ---- merge --------------------------------------------------------------------- */
