@@ -812,6 +812,25 @@ static void gates(void **state)
     fclose(f);
     assert_int_equal(run(command_compare, "@one @one --fail-on slower"), 1);
     says("err", "1 of one process only", true);
+    f = journal_begin("half");
+    put_env(f, "e1", "m1", "b1", "cs");
+    put_case(f, &(timed){ "softmax.flash", 64, 8, 500, 499, 501,
+                          .samples = "[{\"ns\":[500,501,499,500,502,498],"
+                                     "\"touched\":[]}]" });
+    fclose(f);
+    run(command_compare, "@one @half"); /* the ratio is told, but decides nothing */
+    says("out", " 1 µs 500 ns -50.0 % - - unclear", true);
+    for (int side = 0; side < 2; side++) { /* 1.5 % either way are the same */
+        f = journal_begin(side ? "less" : "more");
+        put_env(f, "e1", "m1", "b1", "cs");
+        put_sampled(f, "softmax.flash", 64, side ? 985 : 1000);
+        fclose(f);
+    }
+    run(command_compare, "@more @less");
+    says("out", "-1.5 %", true);
+    says("out", "0 faster, 0 slower, 1 same, 0 unclear", true);
+    run(command_compare, "@less @more");
+    says("out", "0 faster, 0 slower, 1 same, 0 unclear", true);
     f = journal_begin("bound");
     put_env(f, "e1", "m1", "b1", "cs");
     put_case(f, &(timed){ "softmax.flash", 64, 8, 1000, 999, 1001,
