@@ -279,9 +279,10 @@ static int put_group(json *to, const struct row *r, int i)
     const size_t n = strlen(group->path);
     json *j = json_object();
     bool known = false;
-    for (i++; i < KEYS && is_member(&keys[i]) &&
-              !strncmp(keys[i].path, group->path, n) && keys[i].path[n] == '.';
+    for (i++; i < KEYS && !strncmp(keys[i].path, group->path, n) &&
+              keys[i].path[n] == '.';
          i++) {
+        if (!is_member(&keys[i])) continue;
         known |= is_known(r, &keys[i]);
         put(j, r, &keys[i]);
     }
