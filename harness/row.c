@@ -52,11 +52,6 @@ bool row_has(const char *text, const char *wanted)
     return text && !strcmp(text, wanted);
 }
 
-bool row_is_ok(const struct row *r)
-{
-    return row_has(r->status, "ok");
-}
-
 /* ---- members ------------------------------------------------------------- */
 
 /* Whether the key is a member of struct row, or groups some. */

@@ -94,7 +94,6 @@ bool row_is_whole(const struct row *r, const char **key);
  * frees.  Texts and JSON of *r stay the caller's. */
 json *row_write(const struct row *r);
 
-bool row_is_ok(const struct row *r);
 /* Whether the row has that text there: row_has(r->status, "memory"). */
 bool row_has(const char *text, const char *wanted);
 
