@@ -168,10 +168,20 @@ static void limit(found *f, const json *parent, const char *name, double x)
     f->most = fmax(f->most, x > most ? INFINITY : most);
 }
 
+/* A null that was measured, but says nothing: it may be anything. */
+static bool is_undetermined(const json *parent, const json *x)
+{
+    static const char words[] = "not determined";
+    const char *reason = json_text(json_get(parent, "reason"));
+    return x && json_is_null(x) && reason &&
+           !strncmp(reason, words, strlen(words));
+}
+
 /* lo and hi belong to the number that stands right before them. */
 static void add(found *f, const json *parent, const json *x)
 {
-    if (!json_is_number(x)) {
+    const bool open = is_undetermined(parent, x);
+    if (!json_is_number(x) && !open) {
         f->missing++;
         return;
     }
@@ -185,6 +195,8 @@ static void add(found *f, const json *parent, const json *x)
         interval ? json_number(next, NAN) : NAN,
         interval ? json_number(json_get(parent, "hi"), NAN) : NAN,
     };
+    if (open)
+        f->of[f->count - 1] = (ledger_number){ NAN, -INFINITY, INFINITY };
     limit(f, parent, name, json_number(x, NAN));
 }
 
@@ -356,8 +368,8 @@ static int ratio_of_sides(const measurement *m, ledger_quantity *q, error *e)
 {
     clean_samples side[2];
     paired known[2];
-    const bool pairs = paired_take(&m[0], &known[0]) &&
-                       paired_take(&m[1], &known[1]) &&
+    const bool pairs = paired_take(&m[0], NULL, &known[0]) &&
+                       paired_take(&m[1], NULL, &known[1]) &&
                        !strcmp(known[0].kind, known[1].kind);
     for (int s = 0; s < 2; s++)
         if (pairs) clean_take_paired(&m[s], &side[s]);
@@ -402,7 +414,7 @@ static int take_found(const found *f, const json *source, const char *path,
         return error_set(e, "'%s' leads to %d numbers, and %d times to none",
                          path, f->count, f->missing);
     const double value = scale * reduce(how, f->of, f->count);
-    if (isnan(value))
+    if (isnan(value) && !(one && isinf(f->of[0].hi)))
         return error_set(e, "'%s' leads to %d numbers%s", path, f->count,
                          how || f->count < 2 ? "" : ": say how to reduce");
     const double lo = scale * (one ? f->of[0].lo : NAN);

@@ -65,7 +65,7 @@ static bool is_map_axis(int number)
     return number != ATT_FIELD_scale && number != ATT_FIELD_batch &&
            number != ATT_FIELD_dtype && number != AXIS_THREADS &&
            number != AXIS_LEVEL && number != AXIS_PASS &&
-           number != AXIS_INPUTS;
+           number != AXIS_INPUTS && number != AXIS_CACHE;
 }
 
 static const struct argp_option own_options[] = {

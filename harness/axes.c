@@ -24,6 +24,9 @@ static const struct {
     { "pass", "forward, backward" },
     { "inputs", "normal; sharp: keys times 16, so that logits are as spread as "
                 "those of trained models" },
+    { "cache", "warm: the call was made just before; cold: all that it reads "
+               "and writes is flushed from the caches before each call, and "
+               "timed as it comes from memory ('attnbench cache' simulates)" },
 };
 
 const char *axes_name(int number)
@@ -151,6 +154,15 @@ static int add_field(axis *x, int field, const char *text, error *e)
     return add(x, field, out, e);
 }
 
+static int add_word(axis *x, int number, const char *text, const char *a,
+                    const char *b, error *e)
+{
+    if (strcmp(text, a) && strcmp(text, b))
+        return error_set(e, "--%s: '%s' is neither %s nor %s",
+                         axes_name(number), text, a, b);
+    return add(x, number, text, e);
+}
+
 static int add_value(axis *x, int number, const char *text, bool *missing,
                      error *e)
 {
@@ -164,16 +176,9 @@ static int add_value(axis *x, int number, const char *text, bool *missing,
                        MOST_THREADS, e);
     case AXIS_LEVEL:
         return add_level(x, text, missing, e);
-    case AXIS_PASS:
-        if (strcmp(text, "forward") && strcmp(text, "backward"))
-            return error_set(e, "--pass: '%s' is neither forward nor backward",
-                             text);
-        return add(x, number, text, e);
-    case AXIS_INPUTS:
-        if (strcmp(text, "normal") && strcmp(text, "sharp"))
-            return error_set(e, "--inputs: '%s' is neither normal nor sharp",
-                             text);
-        return add(x, number, text, e);
+    case AXIS_PASS: return add_word(x, number, text, "forward", "backward", e);
+    case AXIS_INPUTS: return add_word(x, number, text, "normal", "sharp", e);
+    case AXIS_CACHE: return add_word(x, number, text, "warm", "cold", e);
     default:
         return add_field(x, number, text, e);
     }
@@ -313,6 +318,7 @@ static void apply(int number, const char *value, axes_point *out)
     case AXIS_INPUTS:
         out->inputs = *value == 's' ? INPUTS_SHARP : INPUTS_NORMAL;
         break;
+    case AXIS_CACHE: out->cold = *value == 'c'; break;
     default: att_set(&out->problem, (enum att_field)number, value);
     }
 }

@@ -5,7 +5,7 @@
  *     lo..hi+k     lo, lo + k ... up to hi
  *
  * Axes are the fields of a problem (att_fields, so a new field is a new axis)
- * and five more: seq, threads, level, pass, inputs.
+ * and six more: seq, threads, level, pass, inputs, cache.
  */
 #ifndef AXES_H
 #define AXES_H
@@ -20,6 +20,7 @@ enum {
     AXIS_LEVEL,                 /* names, "best" or "all"                    */
     AXIS_PASS,                  /* "forward", "backward"                     */
     AXIS_INPUTS,                /* "normal", "sharp"                         */
+    AXIS_CACHE,                 /* "warm", "cold"                            */
     AXES
 };
 
@@ -42,6 +43,7 @@ typedef struct axes_point {
     enum att_level level;
     enum att_pass pass;
     enum inputs_family inputs;
+    bool cold;
     uint64_t usual; /* ATT_USE() bits of fields that nobody asked for       */
 } axes_point;
 

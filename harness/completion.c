@@ -99,6 +99,7 @@ static const char *words_after(const char *name)
         { "level", "best all v2 v3 v4" },
         { "pass", "forward backward" },
         { "inputs", "normal sharp" },
+        { "cache", "warm cold" },
         { "format", "md csv tex json" },
         { "color", "auto always never" },
         { "plain", "all one none only" },

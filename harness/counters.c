@@ -357,6 +357,7 @@ static void run_pass(schedule *s, int pass, const counters_job *job)
         s->packet[i].seat = calloc((size_t)job->threads, sizeof(seat));
         if (!s->packet[i].seat) abort();
     }
+    if (job->before) job->before(job->before_arg);
     #pragma omp parallel num_threads(job->threads)
     {
         #pragma omp single

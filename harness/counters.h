@@ -12,6 +12,8 @@
 typedef struct counters_job {
     void (*run)(void *arg);
     void *arg;
+    void (*before)(void *arg); /* before each call, uncounted; NULL: nothing  */
+    void *before_arg;
     int threads;
     const att_cost *cost; /* of one call; published as sde:::attnbench::...  */
     size_t workspace;     /* bytes, published likewise                       */
@@ -22,7 +24,8 @@ typedef struct counters_job {
  * case row: {name: {value, source, scope, passes, event}} with {min, max,
  * imbalance} if there are several threads, or {value: null, reason}.  With
  * `multiplex` the hardware events of PAPI share one group, during which the job
- * is repeated; their values are means of a call and say `estimate`.
+ * is repeated; their values are means of a call and say `estimate`; not with
+ * `before`.
  * Never fails; what cannot be counted says why. */
 json *counters_measure(const counters_job *job);
 

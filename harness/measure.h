@@ -1,7 +1,7 @@
 /* measure.h - samples of the time of one call, until they suffice.
  *
- * A sample is the time of `calls` calls in a row, at least 2 ms, divided by
- * them.  Uses OpenMP if the call does: child processes only.
+ * A sample is the time of `calls` calls in a row, at least 2 ms with what is done
+ * between them, divided by them.  Uses OpenMP if the call does: child processes only.
  */
 #ifndef MEASURE_H
 #define MEASURE_H
@@ -15,6 +15,8 @@
 typedef struct measure_job {
     void (*run)(void *arg);
     void *arg;
+    double (*call)(void *arg); /* NULL, or one call that times itself, without
+                           what it does before: seconds (cold.h)             */
     double ci, seconds; /* sampler_goal                                      */
     double clock;       /* measure_clock() of a quiet machine                */
     int pass;           /* round over the suite                              */

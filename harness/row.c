@@ -8,8 +8,10 @@
 
 /* ---- the list ------------------------------------------------------------ */
 
-enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, EVERY = 31 };
-const char *const row_kinds[] = { "env", "case", "cache", "aa", "end" };
+enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, PASS = 32, ACCURACY = 64,
+       EVERY = 127 };
+const char *const row_kinds[] = { "env", "case", "cache", "aa", "end", "pass",
+                                  "accuracy" };
 const int row_kinds_count = sizeof row_kinds / sizeof *row_kinds;
 
 #define AT(member) (int)offsetof(struct row, member)
@@ -231,6 +233,13 @@ int row_read(struct row *r, const json *j, const char *path, int line,
     if (read_members(r, j, "", &next, path, line, e) == 0) return 0;
     row_free(r);
     return -1;
+}
+
+void row_take(struct row *r, const json *members)
+{
+    int next = 0;
+    error e;
+    read_members(r, members, "", &next, "", 0, &e);
 }
 
 void row_free(struct row *r)

@@ -10,6 +10,7 @@
 
 #include "bind.h"
 #include "check.h"
+#include "cold.h"
 #include "counters.h"
 #include "isolate.h"
 #include "measure.h"
@@ -19,13 +20,14 @@
 
 void sweep_case_name(const sweep_case *c, const att_problem *p, char *out)
 {
-    char in[32], rest[ATT_NAME];
+    const bool other = c->inputs != INPUTS_NORMAL;
+    char rest[ATT_NAME];
     att_case_name(&c->entry, p, c->threads, c->pass, out);
-    if (c->inputs == INPUTS_NORMAL) return;
     char *threads = strstr(out, ",t=");
-    snprintf(in, sizeof in, ",in=%s", inputs_family_name(c->inputs));
     snprintf(rest, sizeof rest, "%s", threads);
-    snprintf(threads, (size_t)(out + ATT_NAME - threads), "%s%s", in, rest);
+    snprintf(threads, (size_t)(out + ATT_NAME - threads), "%s%s%s%s",
+             other ? ",in=" : "", other ? inputs_family_name(c->inputs) : "",
+             c->cold ? ",cache=cold" : "", rest);
 }
 
 json *sweep_case_flop(const att_cost *c)
@@ -66,6 +68,8 @@ static void describe(json *out, const att_plan *plan, enum att_pass pass,
         json_put(out, "executed", sweep_case_flop(done));
     json_put_number(out, "pairs", cost->pairs);
     json_put_number(bytes, "compulsory", cost->read + cost->write);
+    json_put_number(bytes, "read", cost->read);
+    json_put_number(bytes, "written", cost->write);
     json_put_number(bytes, "workspace",
                     (double)(pass == ATT_FORWARD ? plan->sizes.work
                                                  : plan->sizes.work_backward));
@@ -193,7 +197,9 @@ static bool check(const sweep_job *job, json *out)
         j = no_check("no form of this problem is small enough (--check)");
     else {
         const bool reduced = memcmp(&p, &c->problem, sizeof p) != 0;
-        sweep_case_name(c, &p, name);
+        sweep_case warm = *c; /* results are the same whatever is cached */
+        warm.cold = false;
+        sweep_case_name(&warm, &p, name);
         const json *known = json_get(job->checks, name);
         j = known ? json_copy(known) : check_of(c, &p, reduced, name);
         json_put_text(out, "checked", name);
@@ -225,6 +231,29 @@ static void put_bytes(json *out, const char *key, double value)
 {
     json *bytes = (json *)json_get(out, "bytes");
     if (value > 0) json_put_number(bytes, key, value);
+}
+
+/* A call, and then nothing useful for a part of the time that it took, by the
+ * clock.  Waiting for less than WAIT cannot be timed: what is owed is paid when it
+ * is more. */
+typedef struct slowed {
+    void (*run)(void *arg);
+    void *arg;
+    double part, owed;
+} slowed;
+
+static void slowed_call(void *arg)
+{
+    const double WAIT = 1e-6;
+    slowed *s = arg;
+    const double start = measure_now();
+    s->run(s->arg);
+    const double end = measure_now();
+    s->owed += s->part * (end - start);
+    if (s->owed < WAIT) return;
+    double now = end;
+    while (now - end < s->owed) now = measure_now();
+    s->owed -= now - end;
 }
 
 /* Where backward() shall write the gradients. */
@@ -262,22 +291,58 @@ const char *sweep_call_make(sweep_call *r, const sweep_case *c)
     return NULL;
 }
 
+void sweep_call_arrays(const sweep_call *r, cold *c)
+{
+    const size_t value = att_dtype_bytes(r->plan.problem.dtype);
+    cold_add(c, r->plan.block, r->plan.block_bytes);
+    for (enum att_slot s = ATT_Q; s <= ATT_O; s++) {
+        const size_t n = r->in.elements[s];
+        cold_add(c, r->in.value[s], n * value);
+        if (s != ATT_O) cold_add(c, r->in.grad[s], n * sizeof(float));
+        else cold_add(c, r->in.dout, n * sizeof(float));
+    }
+    cold_add(c, r->gradients, r->gradients ? gradient_bytes(&r->plan) : 0);
+}
+
+static void evict(void *c)
+{
+    cold_evict(c);
+}
+
+/* flushed: what is to be cold, or NULL. */
 static json *count_events(sweep_call *r, const sweep_job *sweep,
-                          const measure_job *job)
+                          void (*run)(void *), cold *flushed)
 {
     const sweep_case *c = sweep->what;
     const att_sizes *sizes = &r->plan.sizes;
     const counters_job counting = {
-        .run = job->run,
+        .run = run,
         .arg = r,
+        .before = flushed ? evict : NULL,
+        .before_arg = flushed,
         .threads = c->threads,
         .cost = &r->plan.cost[c->pass],
         .workspace = c->pass == ATT_FORWARD ? sizes->work
                                             : sizes->work_backward,
-        .multiplex = c->settings.multiplex,
+        .multiplex = c->settings.multiplex && !flushed,
     };
     isolate_stage("counting events");
     return counters_measure(&counting);
+}
+
+/* Makes calls of r cold from here on; false if they are too short to be timed
+ * one by one: reason. */
+static bool make_cold(const sweep_call *r, const measure_job *job, cold *c,
+                      char *reason, size_t size)
+{
+    double least = INFINITY;
+    sweep_call_arrays(r, c);
+    for (int i = 0; i < 3; i++) least = fmin(least, job->call(c));
+    if (least >= COLD_LEAST) return true;
+    snprintf(reason, size, "a cold call of %.2g us is too short to be timed by "
+             "itself: at least %g us (--cache warm, or a larger problem)",
+             1e6 * least, 1e6 * COLD_LEAST);
+    return false;
 }
 
 /* What bounds the case tells which loop sees the same neighbours.  Its data are
@@ -286,13 +351,19 @@ static void put_probe(const sweep_job *job, const json *bytes,
                       const att_cost *cost, measure_job *timing)
 {
     const sweep_case *c = job->what;
-    const double data = json_number(json_get(bytes, "inputs"), 0) +
-                        json_number(json_get(bytes, "parameters"), 0);
+    const roofline_case limits = {
+        .level = c->entry.level,
+        .products = c->entry.level,
+        .threads = c->threads,
+        .cost = *cost,
+        .working_set = c->cold ? INFINITY
+                               : json_number(json_get(bytes, "inputs"), 0) +
+                                     json_number(json_get(bytes, "parameters"), 0),
+        .seconds = 1,
+    };
     roofline_point at;
     timing->pass = job->round;
-    if (!roofline_place(job->roofline, c->entry.level, c->threads, cost, data,
-                        1, &at))
-        return;
+    if (!roofline_place(job->roofline, &limits, &at)) return;
     timing->probe = probe_make(probe_for(at.bound), c->entry.level, c->threads);
     if (timing->probe)
         timing->probe_rate = roofline_probe(job->roofline, c->entry.level,
@@ -305,24 +376,39 @@ static json *measure(const sweep_job *job, const att_cost *cost, json *out)
     const sweep_case *c = job->what;
     sweep_call r = { 0 };
     measure_memory memory;
+    void (*run)(void *) = c->pass == ATT_FORWARD ? sweep_call_forward
+                                                 : sweep_call_backward;
+    cold flushed = { .run = run, .arg = &r, .threads = c->threads };
+    char reason[160];
     measure_job timing = {
-        .run = c->pass == ATT_FORWARD ? sweep_call_forward
-                                         : sweep_call_backward,
-        .arg = &r,
+        .run = run,
+        .arg = c->cold ? (void *)&flushed : &r,
+        .call = c->cold ? cold_call : NULL,
         .ci = c->settings.ci,
         .seconds = c->settings.seconds,
         .clock = job->clock,
     };
     put_probe(job, json_get(out, "bytes"), cost, &timing);
+    if (c->cold) cold_begin(&flushed); /* its memory is the harness's */
     measure_memory_begin(&memory);
     put_bytes(out, "baseline_rss", memory.resident);
     const char *why = sweep_call_make(&r, c);
     if (why) return verdict(out, "oom", why);
 
+    slowed slow = { run, &r, job->inject, 0 };
+    if (job->inject > 0 && c->cold) {
+        flushed.run = slowed_call;
+        flushed.arg = &slow;
+    } else if (job->inject > 0) {
+        timing.run = slowed_call;
+        timing.arg = &slow;
+    }
     isolate_stage("warming up and sampling");
     if (c->pass == ATT_BACKWARD) sweep_call_forward(&r); /* fills `save` */
-    if (c->threads > 1) timing.run(&r); /* a BLAS makes its threads */
+    if (c->threads > 1) run(&r); /* a BLAS makes its threads */
     json *binding = bind_team(c->settings.bind, c->threads);
+    if (c->cold && !make_cold(&r, &timing, &flushed, reason, sizeof reason))
+        return verdict(out, "unsupported", reason);
     json_put(out, "samples", measure_samples(&timing));
     const bool held = bind_verify(binding, c->threads);
     json_put(out, "binding", binding);
@@ -330,7 +416,9 @@ static json *measure(const sweep_job *job, const att_cost *cost, json *out)
         return verdict(out, "threads", "a thread was not on its processor when "
                                        "its last sample was taken");
     put_bytes(out, "peak_rss", measure_memory_peak(&memory));
-    if (job->first) json_put(out, "counters", count_events(&r, job, &timing));
+    if (job->first)
+        json_put(out, "counters",
+                 count_events(&r, job, run, c->cold ? &flushed : NULL));
     return verdict(out, "ok", bind_has_room(c->threads)
                                   ? NULL
                                   : "more threads than processors");
@@ -353,6 +441,7 @@ json *sweep_case_run(void *arg)
     isolate_stage("planning");
     const char *refused = att_plan_create(&plan, &c->entry, &c->problem,
                                           c->threads, grad, true);
+    if (!refused && c->cold) refused = cold_refusal();
     if (refused) return verdict(out, "unsupported", refused);
 
     const size_t given = inputs_bytes(c->entry.mechanism, &c->problem, grad);

@@ -3,6 +3,7 @@
 #define SWEEP_CASE_H
 
 #include "../kernels/plan.h"
+#include "cold.h"
 #include "inputs.h"
 #include "json.h"
 
@@ -16,7 +17,8 @@ typedef struct sweep_settings {
     double seconds;  /* of samples, per case and process                    */
     double timeout;  /* per process                                         */
     double check;    /* most operations of a reference check; 0: no checks  */
-    int processes;
+    int processes;   /* of a case, in all passes together                   */
+    int passes;      /* rounds over all cases                               */
     bool shared;     /* seconds are a share of those of a block             */
     bool multiplex;  /* hardware counters take turns                        */
     enum sweep_bind bind;
@@ -30,6 +32,7 @@ typedef struct sweep_case {
     int threads;
     enum att_pass pass;
     enum inputs_family inputs; /* INPUTS_NORMAL or INPUTS_SHARP             */
+    bool cold; /* each call finds its data in no cache (cold.h)              */
     sweep_settings settings;
     int group; /* cases of one group share the problem                      */
 } sweep_case;
@@ -42,6 +45,7 @@ typedef struct sweep_job {
     int round;          /* over the suite                                   */
     bool describe_only; /* --dry-run: no allocation                         */
     bool first;         /* with check and counters                          */
+    double inject;      /* part of each call by which it is slowed down      */
     const json *checks; /* results so far: {case name: check object}        */
 } sweep_job;
 
@@ -55,8 +59,9 @@ typedef struct sweep_job {
  * as far as it came. */
 json *sweep_case_run(void *arg);
 
-/* Name of the case on problem p; other inputs than normal ones stand before the
- * threads, as in "softmax.flash/n=784,d=64,h=1,b=1,in=sharp,t=1,v4,forward".
+/* Name of the case on problem p; other inputs than normal ones, and cold caches,
+ * stand before the threads, as in
+ * "softmax.flash/n=784,d=64,h=1,b=1,in=sharp,cache=cold,t=1,v4,forward".
  * out holds ATT_NAME. */
 void sweep_case_name(const sweep_case *c, const att_problem *p, char *out);
 
@@ -74,6 +79,9 @@ const char *sweep_call_make(sweep_call *r, const sweep_case *c);
 /* One pass; the argument is a sweep_call.  Backward comes after a forward. */
 void sweep_call_forward(void *call);
 void sweep_call_backward(void *call);
+
+/* Adds every array that a pass of r may read or write. */
+void sweep_call_arrays(const sweep_call *r, cold *c);
 
 /* {mul_add, add, mul, div, exp, total} */
 json *sweep_case_flop(const att_cost *cost);

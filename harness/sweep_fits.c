@@ -35,6 +35,13 @@ static int by_series(const void *a, const void *b)
     return c ? c : (x->tokens > y->tokens) - (x->tokens < y->tokens);
 }
 
+/* "cold", or "warm", which rows before there was a choice are as well. */
+static const char *cache_of(const struct row *row)
+{
+    const char *text = json_text(json_get(row->settings, "cache"));
+    return text ? text : "warm";
+}
+
 static double at_least_0(double bytes)
 {
     return bytes > 0 ? bytes : 0;
@@ -49,8 +56,9 @@ static point point_of(const struct row *row, const json *roofline)
                 .ns = row->time_ns.median,
                 .lo = row->time_ns.lo,
                 .hi = row->time_ns.hi,
-                .workspace = row->bytes.workspace,
-                .held = roofline_held(roofline, (int)row->threads, data) };
+                .workspace = row->bytes.workspace };
+    const bool fits = strcmp(cache_of(row), "cold");
+    p.held = roofline_held(roofline, (int)row->threads, fits ? data : INFINITY);
     series_of(row, p.series, sizeof p.series);
     return p;
 }
@@ -102,9 +110,14 @@ static json *fit_json(const point *p, int n, const char *regime,
     json_put_number(j, "threads", p->row->threads);
     json_put_text(j, "pass", p->row->pass);
     json_put(j, "problem", shared_problem(p->row));
-    json_put_number(j, "exponent", fit->exponent);
-    json_put_number(j, "lo", fit->lo);
-    json_put_number(j, "hi", fit->hi);
+    char why[120];
+    const double no = fit->determined ? 0 : NAN;
+    json_put_number(j, "exponent", fit->exponent + no);
+    json_put_number(j, "lo", fit->lo + no);
+    json_put_number(j, "hi", fit->hi + no);
+    snprintf(why, sizeof why, "not determined: the 95 %% interval would be %.2f to "
+             "%.2f", fit->lo, fit->hi);
+    if (!fit->determined) json_put_text(j, "reason", why);
     json_put_number(j, "points", n);
     json_put_number(j, "tokens_min", p[0].tokens);
     json_put_number(j, "tokens_max", p[n - 1].tokens);
@@ -113,11 +126,33 @@ static json *fit_json(const point *p, int n, const char *regime,
     return j;
 }
 
+/* Standard error of ln time as its 95 % interval has it; a time without one has
+ * the largest of its series or, if it is unreliable, at least that of the widest
+ * interval that is told. */
+static double error_of(const point *p)
+{
+    return fmax(log(p->hi / p->ns), log(p->ns / p->lo)) / 1.959964;
+}
+
+static void errors_of(const point *p, int n, double *sigma)
+{
+    double most = 0;
+    for (int i = 0; i < n; i++)
+        if (error_of(&p[i]) > most) most = error_of(&p[i]);
+    for (int i = 0; i < n; i++) {
+        const bool vague = p[i].row->time_ns.unreliable == ROW_YES;
+        sigma[i] = error_of(&p[i]);
+        if (isnan(sigma[i])) sigma[i] = most;
+        if (vague) sigma[i] = fmax(sigma[i], log(SPREAD_WIDEST) / 2 / 1.959964);
+    }
+}
+
 /* Nothing if there are fewer than three lengths. */
 static void fit_points(const point *p, int n, const char *regime, json *fits)
 {
-    double *column = malloc(((size_t)n + 1) * 3 * sizeof *column);
+    double *column = malloc(((size_t)n + 1) * 4 * sizeof *column);
     double *tokens = column, *ns = column + n, *bytes = column + 2 * n;
+    double *sigma = column + 3 * n;
     stats_fit fit, memory;
     bool works = true; /* with memory of its own                            */
     if (!column) abort();
@@ -127,9 +162,10 @@ static void fit_points(const point *p, int n, const char *regime, json *fits)
         bytes[i] = p[i].workspace;
         works &= bytes[i] > 0;
     }
-    if (stats_power_law(tokens, ns, n, &fit)) {
+    errors_of(p, n, sigma);
+    if (stats_power_law(tokens, ns, sigma, n, &fit)) {
         json *j = fit_json(p, n, regime, &fit);
-        if (works && stats_power_law(tokens, bytes, n, &memory))
+        if (works && stats_power_law(tokens, bytes, NULL, n, &memory))
             json_put_number(j, "workspace_exponent", memory.exponent);
         json_push(fits, j);
     }
@@ -171,7 +207,8 @@ static bool comparable(const struct row *a, const struct row *b)
 {
     static const char *const problem[] = { "head_dim", "heads", "batch" };
     if (!same_text(a->level, b->level) || !same_text(a->pass, b->pass) ||
-        !same_text(inputs_of(a), inputs_of(b)) || a->threads != b->threads)
+        !same_text(inputs_of(a), inputs_of(b)) ||
+        !same_text(cache_of(a), cache_of(b)) || a->threads != b->threads)
         return false;
     for (size_t i = 0; i < sizeof problem / sizeof *problem; i++)
         if (!(json_number(json_get(a->problem, problem[i]), NAN) ==
@@ -282,16 +319,20 @@ void sweep_fits_print(FILE *f, const json *fits)
                 width, "series", "held", "b", "95 % interval", "w", "N");
     for (const json *x = json_first(fits); x; x = json_next(x)) {
         const double w = json_number(json_get(x, "workspace_exponent"), NAN);
-        char memory[16] = "-", interval[40];
+        char memory[16] = "-", interval[40] = "not determined", b[16] = "-";
         if (isfinite(w)) snprintf(memory, sizeof memory, "%.2f",
                                   fabs(w) < 0.005 ? 0 : w);
-        snprintf(interval, sizeof interval, "[%.3f, %.3f]",
-                 json_number(json_get(x, "lo"), NAN),
-                 json_number(json_get(x, "hi"), NAN));
-        fprintf(f, "%-*s %-6s %8.3f  %-16s  %6s  %.0f..%.0f (%.0f lengths)\n",
+        const double exponent = json_number(json_get(x, "exponent"), NAN);
+        if (isfinite(exponent)) {
+            snprintf(b, sizeof b, "%.3f", exponent);
+            snprintf(interval, sizeof interval, "[%.3f, %.3f]",
+                     json_number(json_get(x, "lo"), NAN),
+                     json_number(json_get(x, "hi"), NAN));
+        }
+        fprintf(f, "%-*s %-6s %8s  %-16s  %6s  %.0f..%.0f (%.0f lengths)\n",
                 width, json_text(json_get(x, "series")),
                 json_text(json_get(x, "regime")),
-                json_number(json_get(x, "exponent"), NAN), interval, memory,
+                b, interval, memory,
                 json_number(json_get(x, "tokens_min"), NAN),
                 json_number(json_get(x, "tokens_max"), NAN),
                 json_number(json_get(x, "points"), NAN));
@@ -344,7 +385,7 @@ void sweep_crossings_print(FILE *f, const json *crossings)
     print_names(f, crossings, STATS_UNCLEAR, "not to be told:");
 }
 
-/* ---- levels and inputs -------------------------------------------------------- */
+/* ---- levels, inputs and caches ------------------------------------------------ */
 
 /* A case by its name without one part; `order`: what that part says. */
 typedef struct variant {
@@ -371,26 +412,25 @@ static int by_text_then_order(const void *a, const void *b)
     return c ? c : x->order - y->order;
 }
 
-/* Timed cases without their level (and its number) or, if not by_level, without
- * "in=sharp" (0 normal, 1 sharp), sorted; allocated. */
+/* Timed cases without that part of their names (1: they had it, 0 otherwise) or,
+ * if it is NULL, without their level (and its number), sorted; allocated. */
 static variant *sort_variants(const struct row *const *rows, int count,
-                              bool by_level, int *n)
+                              const char *part, int *n)
 {
     variant *x = malloc(((size_t)count + 1) * sizeof *x);
     if (!x) abort();
     *n = 0;
     for (int i = 0; i < count; i++) {
         const char *level = rows[i]->level;
-        char part[16];
+        char last[16];
         variant one = { .lo = rows[i]->time_ns.lo,
                         .hi = rows[i]->time_ns.hi,
                         .ns = rows[i]->time_ns.median };
         if (!level || !(one.ns > 0)) continue;
         snprintf(one.text, sizeof one.text, "%s", rows[i]->case_);
-        snprintf(part, sizeof part, ",%s", level);
-        if (by_level && !take_out(one.text, part)) continue;
-        one.order = by_level ? att_level_parse(level)
-                             : take_out(one.text, ",in=sharp");
+        snprintf(last, sizeof last, ",%s", level);
+        if (!part && !take_out(one.text, last)) continue;
+        one.order = part ? take_out(one.text, part) : att_level_parse(level);
         x[(*n)++] = one;
     }
     qsort(x, (size_t)*n, sizeof *x, by_text_then_order);
@@ -401,7 +441,7 @@ void sweep_levels_print(FILE *f, const struct row *const *rows, int count)
 {
     int n, best = 0;
     const char *gap = "\n";
-    variant *x = sort_variants(rows, count, true, &n);
+    variant *x = sort_variants(rows, count, NULL, &n);
     for (int i = 1; i < n; i++) {
         if (strcmp(x[i].text, x[best].text)) best = i;
         if (x[i].lo > x[best].hi) {
@@ -422,10 +462,12 @@ static int ascending_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void sweep_inputs_print(FILE *f, const struct row *const *rows, int count)
+/* Times of cases with that part in their names over those without. */
+static void print_shares(FILE *f, const struct row *const *rows, int count,
+                         const char *part, const char *what)
 {
     int n, pairs = 0, worst = 0;
-    variant *x = sort_variants(rows, count, false, &n);
+    variant *x = sort_variants(rows, count, part, &n);
     double *share = malloc(((size_t)n + 1) * sizeof *share), most = 0;
     if (!share) abort();
     for (int i = 1; i < n; i++) {
@@ -436,9 +478,16 @@ void sweep_inputs_print(FILE *f, const struct row *const *rows, int count)
     }
     qsort(share, (size_t)pairs, sizeof *share, ascending_number);
     if (pairs)
-        fprintf(f, "\ntime with sharp inputs over that with normal ones: %d "
-                   "cases, median %.2f, most %.2f (%s)\n",
-                pairs, share[pairs / 2], most, x[worst].text);
+        fprintf(f, "\ntime with %s ones: %d cases, median %.2f, most %.2f (%s)\n",
+                what, pairs, share[pairs / 2], most, x[worst].text);
     free(share);
     free(x);
+}
+
+void sweep_inputs_print(FILE *f, const struct row *const *rows, int count)
+{
+    print_shares(f, rows, count, ",in=sharp",
+                 "sharp inputs over that with normal");
+    print_shares(f, rows, count, ",cache=cold",
+                 "cold caches over that with warm");
 }

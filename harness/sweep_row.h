@@ -7,6 +7,7 @@
 
 #include "isolate.h"
 #include "journal.h"
+#include "spread.h"
 #include "stats.h"
 #include "sweep_case.h"
 #include "sweep_env.h"
@@ -17,19 +18,39 @@ typedef struct sweep_outcome {
     json *samples;    /* array: one object of measure_samples() per process  */
     char status[16];  /* "" until a process has ended                        */
     char reason[320];
+    spread units;     /* of the samples so far                               */
 } sweep_outcome;
 
 /* Takes the result of one process over (and its value). */
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r);
 void sweep_outcome_free(sweep_outcome *o);
 
-/* What rows of that kind say of a case and of where it ran. */
-void sweep_row_head(json *row, const char *kind, const sweep_case *c,
-                    const sweep_env *env);
+/* What members of a row that is being made point to. */
+typedef struct sweep_said {
+    char code[SWEEP_ID], when[24];
+    char place[320], doubt[160];
+    json *problem, *settings, *pooled;
+} sweep_said;
 
-/* The case row; keys in results/README.md. */
+/* What rows of that kind say of a case, of where it ran and what was asked; nothing
+ * else is known of them yet.  Free `said` when the row has been written. */
+void sweep_row_head(struct row *row, sweep_said *said, const char *kind,
+                    const sweep_case *c, const sweep_env *env);
+void sweep_said_free(sweep_said *said);
+
+/* The units (spread.h) of a row's or an outcome's samples. */
+void sweep_units(const measurement *m, spread *out);
+
+/* The case row; keys in results/README.md.  prior: what the cases of this run have
+ * in common. */
 json *sweep_row(const sweep_case *c, const sweep_env *env,
-                const sweep_outcome *o);
+                const sweep_outcome *o, const spread_prior *prior);
+
+/* The row of the last process of an outcome that is not complete yet, and back:
+ * false if it is not the process that the outcome lacks next. */
+json *sweep_pass_row(const sweep_case *c, const sweep_env *env,
+                     const sweep_outcome *o);
+bool sweep_pass_take(const struct row *row, sweep_outcome *o);
 
 /* Whether a row of the journal, of any kind, is of that case, measured by the same
  * code on the same machine. */
@@ -70,8 +91,8 @@ void sweep_crossings_print(FILE *f, const json *crossings);
  * both intervals: what no kernel should be. */
 void sweep_levels_print(FILE *f, const struct row *const *rows, int count);
 
-/* One line: time on sharp inputs over that on normal ones, where both were
- * measured; nothing if there is no such pair. */
+/* A line each: time on sharp inputs over that on normal ones, with cold caches over
+ * that with warm ones, where both were measured; nothing if there is no such pair. */
 void sweep_inputs_print(FILE *f, const struct row *const *rows, int count);
 
 #endif

@@ -77,7 +77,7 @@ void sweep_table_line(FILE *f, int width, const struct row *row)
             half, gflops, roof, work, text_on(f, color), row->status,
             text_off(f, color));
     if (row->reason) fprintf(f, ": %s", row->reason);
-    else if (unreliable) fprintf(f, " (unreliable: too few clean samples)");
+    else if (row->time_ns.reason) fprintf(f, " (%s)", row->time_ns.reason);
     else if (row->paired.speed < CLEAN_SPEED)
         fprintf(f, " (core at %.0f %% of its speed)", 100 * row->paired.speed);
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);

@@ -76,6 +76,7 @@ static int marker_of(const chart_line *l, bool open)
 
 static const char *dash_of(const chart_line *l)
 {
+    if (l->cold) return "(2,2)";
     return dashes[l->style == CHART_GREY ? 0 : l->style % DASHES];
 }
 

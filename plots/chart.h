@@ -25,6 +25,7 @@ typedef struct chart_line {
     chart_point *point; /* ascending x                                       */
     int count;          /* 0: keeps its style number, is not drawn           */
     int style;          /* number in the panel, or CHART_GREY                */
+    bool cold;          /* dashed, beside the warm line of the same style    */
     bool baseline;      /* the others' crossings with it are marked          */
 } chart_line;
 

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accuracy.h"
+#include "objections.h"
+
 static void *sure(void *p)
 {
     if (!p) abort();
@@ -82,12 +85,15 @@ static void interval_of_time(const result *r, double value[3])
 
 /* clang-format off */
 #define VALUE(name, key, title, quantity, si, better, standard, derive) \
-    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, NULL, derive }
+    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, NULL, derive, NULL }
 #define AXIS(name, title, derive) \
-    { name, name, title, COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, derive }
+    { name, name, title, COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, derive, NULL }
+#define SAME(name, title, word) \
+    { name, name, title, COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL, word }
 
 static const column derived[] = {
     AXIS("threads", "threads", threads),
+    { "cache", "cache", "cache", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL, result_cache },
     AXIS("tokens", "sequence length N", NULL),
     VALUE("time", "time_ns", "time per call", SECONDS, 1e-9, -1, true, interval_of_time),
     VALUE("gflops", "flop_per_s", "rate", FLOP_PER_S, 1, 1, true, rate),
@@ -96,20 +102,29 @@ static const column derived[] = {
     VALUE("attainable", "attainable_flop_per_s", "attainable rate", FLOP_PER_S, 1, 0, false, attainable),
     VALUE("bandwidth", "bytes_per_s", "compulsory traffic", BYTES_PER_S, 1, 1, false, bandwidth),
     VALUE("intensity", "flop_per_byte", "arithmetic intensity", NUMBER, 1, 0, false, intensity),
+    { "objections", "objections", "objections to it", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, true, NULL, NULL, NULL },
+    VALUE("max_ulp", "max_error_ulp", "largest error (ulp)", NUMBER, 1, -1, false, accuracy_max_ulp),
+    VALUE("rms_ulp", "rms_error_ulp", "rms error (ulp)", NUMBER, 1, -1, false, accuracy_rms_ulp),
+    VALUE("stress_ulp", "stress_error_ulp", "largest error on stress inputs (ulp)", NUMBER, 1, -1, false, accuracy_stress_ulp),
+    SAME("same_repeat", "same bits again", accuracy_repeat),
+    SAME("same_threads", "same bits with other threads", accuracy_threads),
+    SAME("same_levels", "same bits at other levels", accuracy_levels),
 };
 #undef VALUE
 #undef AXIS
+#undef SAME
 
 /* In which order they stand: those above, and the keys of a row that are columns
  * (row_keys.inc).  Keys that are not named here come behind them. */
 static const char *const before_axes[] = {
-    "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "tokens",
+    "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "cache", "tokens",
 };
 static const char *const after_axes[] = {
-    "status", "reason", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
+    "status", "reason", "objections", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
     "processes", "stop", "gflops", "fraction", "bound", "peak", "attainable", "bandwidth",
     "intensity", "pairs", "flop", "mul_add", "add", "mul", "div", "exp", "executed",
     "compulsory", "workspace", "state", "saved", "parameters", "peak_rss", "nmse", "max_abs",
+    "max_ulp", "rms_ulp", "stress_ulp", "same_repeat", "same_threads", "same_levels",
     "steal", "switches", "clock_ratio", "env",
 };
 /* clang-format on */
@@ -119,7 +134,7 @@ static column of_key(const row_key *k)
 {
     const row_column *c = &k->column;
     column out = { c->name, c->key, c->title, COLUMN_VALUE, QUANTITY_NUMBER, 1,
-                   c->better, c->standard, k, NULL };
+                   c->better, c->standard, k, NULL, NULL };
     if (k->type == ROW_TEXT) out.kind = COLUMN_TEXT;
     else if (k->type == ROW_COUNT || k->type == ROW_INTEGER)
         out.quantity = QUANTITY_COUNT;
@@ -209,7 +224,7 @@ static void add_axes(columns *c, const results *r)
             if (has_key(c, json_key(x))) continue;
             const char *name = own(c, json_key(x), "");
             add(c, &(column){ name, name, name, COLUMN_AXIS, QUANTITY_COUNT, 1,
-                              0, true, NULL, NULL });
+                              0, true, NULL, NULL, NULL });
         }
 }
 
@@ -225,7 +240,7 @@ static void add_counts(columns *c, const results *r, int which)
             const char *name = own(c, json_key(x), prefixes[which]);
             add(c, &(column){ name, name, counter_title(json_key(x), name),
                               COLUMN_VALUE, QUANTITY_EVENTS, 1, -1, false, NULL,
-                              NULL });
+                              NULL, NULL });
         }
 }
 
@@ -243,15 +258,19 @@ void columns_make(columns *c, const results *r)
     *c = (columns){ 0 };
     for (size_t i = 0; i < sizeof before_axes / sizeof *before_axes; i++)
         add_named(c, before_axes[i]);
-    for (int i = 0; i < c->count; i++)
-        if (!strcmp(c->item[i].name, "inputs"))
-            c->item[i].standard = has_other_inputs(r);
+    for (int i = 0; i < c->count; i++) {
+        column *one = &c->item[i];
+        if (!strcmp(one->name, "inputs")) one->standard = has_other_inputs(r);
+        if (!strcmp(one->name, "cache")) one->standard = results_cold(r);
+    }
     add_axes(c, r);
     for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++)
         add_named(c, after_axes[i]);
     for (int i = 0; i < n; i++)
         if (key[i].column.name && !has_name(c, key[i].column.name))
             add_named(c, key[i].column.name);
+    for (int i = 0; i < c->count; i++)
+        c->item[i].standard |= accuracy_any(r) && accuracy_is_column(&c->item[i]);
     columns_more(c, r);
 }
 
@@ -337,8 +356,10 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         char text[RESULT_TEXT];
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
-    } else if (c->kind == COLUMN_TEXT) {
-        const char *text = row_text_of(r->row, c->member);
+    } else if (c->kind == COLUMN_TEXT && !c->member && !c->word)
+        objections_of_case(r, out, size);
+    else if (c->kind == COLUMN_TEXT) {
+        const char *text = c->word ? c->word(r) : row_text_of(r->row, c->member);
         if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
         snprintf(out, size, "%s", text);
     } else {

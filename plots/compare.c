@@ -14,15 +14,15 @@
 
 static const char doc[] =
     "Compares the times of the cases that two runs have in common: the ratio "
-    "of medians B / A with an interval, and a verdict.  Where the same probe "
-    "ran "
+    "of medians B / A with an interval, and a verdict.  Where the same probe ran "
     "beside the samples of both on the same machine, what it tells of the speed "
     "of the core is taken out of the ratio.\v"
-    "Intervals come from a bootstrap over processes and samples and cover all "
+    "Intervals are Student's, of the logarithms of the processes' medians; how "
+    "processes differ is moderated by all cases of a run; they cover all "
     "ratios together (Bonferroni).  faster, slower: the whole interval lies "
     "beyond the effect; same: within it; unclear: it crosses the limit, and "
-    "the number of further samples that would decide is told.  broken: "
-    "measured in A, failed in B.\n\n"
+    "the number of further processes that would decide is told, or a side has "
+    "one process only.  broken: measured in A, failed in B.\n\n"
     "With --fail-on slower the exit code is 1 unless every case of A is shown "
     "not to be slower in B by more than the effect: a case that is slower, "
     "broken, missing in B, of one process only, without enough clean samples, "
@@ -117,7 +117,7 @@ typedef struct pair {
     const result *a, *b;
     ratio ratio;
     int verdict;
-    double more; /* samples that would decide                               */
+    double more; /* processes that would decide                             */
 } pair;
 
 #define LONG_NS 50e3
@@ -228,7 +228,7 @@ static void note_evidence(pairs *p, const pair *x, const ratio_samples *s,
 {
     const char *setting = other_setting(x);
     const bool doubtful =
-        x->a->unreliable || x->b->unreliable || isnan(x->ratio.lo);
+        x->a->unreliable || x->b->unreliable || !s[0].count || !s[1].count;
     const bool single = s[0].processes < 2 || s[1].processes < 2;
     p->doubtful += doubtful;
     p->single += !doubtful && single;
@@ -248,28 +248,36 @@ static void note_agreement(pairs *p, const pair *x)
     p->agree += fabs(log(b / a)) <= log1p(AGREE);
 }
 
-static void judge(pairs *p, const arguments *a)
+static void judge(pairs *p, const results *in_a, const results *in_b,
+                  const arguments *a)
 {
     ratio_samples *s = malloc(2 * sizeof *s);
+    spread_prior prior[2][2]; /* of wall times, of an undisturbed core      */
     progress bar;
     if (!s) abort();
+    for (int paired = 0; paired < 2; paired++) {
+        ratio_pool(in_a, paired, &prior[0][paired]);
+        ratio_pool(in_b, paired, &prior[1][paired]);
+    }
     progress_begin(&bar, p->count);
     for (int i = 0; i < p->count; i++) {
         pair *x = &p->item[i];
         progress_show(&bar, i, x->a->name);
         x->verdict = BROKEN;
         x->more = NAN;
-        x->ratio = (ratio){ NAN, NAN, NAN, NAN, 0 };
+        x->ratio = (ratio){ NAN, NAN, NAN, NAN, NAN, 0, 0 };
         if (x->b->ok) {
-            p->paired += ratio_read(s, x->a, x->b);
+            const bool paired = ratio_read(s, x->a, x->b);
+            p->paired += paired;
             p->compared++;
             note_agreement(p, x);
-            ratio_make(&x->ratio, &s[0], &s[1], (1 - a->cover) / p->count);
+            ratio_make(&x->ratio, &s[0], &prior[0][paired], &s[1],
+                       &prior[1][paired], (1 - a->cover) / p->count);
             x->verdict = (int)ratio_judge(&x->ratio, a->effect);
             note_evidence(p, x, s, a->effect);
         }
         if (x->verdict == RATIO_UNCLEAR)
-            x->more = ratio_more_samples(&x->ratio, a->effect);
+            x->more = ratio_more_processes(&x->ratio, a->effect);
         p->tally[x->verdict]++;
     }
     progress_clear(&bar);
@@ -295,7 +303,7 @@ static void put_change(cell *c, double value)
     cell_number(c, value, text);
 }
 
-/* "same (within 3 %)", "unclear: 14 more samples would decide". */
+/* "same (within 3 %)", "unclear: 14 more processes would decide". */
 static void verdict_text(const pair *p, double effect, char *out, size_t size)
 {
     enum { MANY = 10000 };
@@ -306,12 +314,13 @@ static void verdict_text(const pair *p, double effect, char *out, size_t size)
         snprintf(out, size, "%s (within %g %%)", word, 100 * effect);
     else if (p->verdict != RATIO_UNCLEAR) snprintf(out, size, "%s", word);
     else if (isnan(p->ratio.lo))
-        snprintf(out, size, "%s: too few samples", word);
+        snprintf(out, size, p->ratio.processes < 2 ? "%s: one process only"
+                                                   : "%s: too few samples", word);
     else if (p->more > MANY)
         snprintf(out, size, "%s: too close to the limit of %g %%", word,
                  100 * effect);
     else
-        snprintf(out, size, "%s: %.0f more samples would decide", word,
+        snprintf(out, size, "%s: %.0f more processes would decide", word,
                  fmax(p->more, 1));
 }
 
@@ -427,9 +436,9 @@ static int gate(const char *name, const pairs *p)
         { p->tally[RATIO_SLOWER], "slower" },
         { p->tally[BROKEN], "broken" },
         { p->missing, "missing in B" },
-        { p->doubtful, "without enough clean samples" },
+        { p->doubtful, "unreliable" },
         { p->single, "of one process only (sweep --processes 2)" },
-        { p->undecided, "maybe slower (more samples would decide, or a larger "
+        { p->undecided, "maybe slower (more processes would decide, or a larger "
                         "--min-effect)" },
     };
     const char *comma = " ";
@@ -468,7 +477,7 @@ static int run(const arguments *a, const char *name, const results *x,
         return options_fail(name, e,
                             a->fail_on_slower ? EXIT_GATE : EXIT_USAGE);
     }
-    judge(&p, a);
+    judge(&p, x, y, a);
     qsort(p.item, (size_t)p.count, sizeof *p.item, by_ratio);
     warn(name, x, y, &p);
     make_sheet(&s, &p, a);

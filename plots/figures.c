@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accuracy_figure.h"
 #include "caption.h"
 #include "chart.h"
 #include "modelfigures.h"
@@ -36,7 +37,7 @@ const char *const figures_usual[] = {
     "headdim-time",  "headdim-gflops", "headdim-memory",
     "window-time",   "window-gflops",  "window-memory",
     "scaling-misses", "headdim-misses", "window-misses",
-    "roofline",      "models-accuracy", "models-levels",
+    "roofline",      "accuracy",       "models-accuracy", "models-levels",
 };
 const int figures_usual_count =
     sizeof figures_usual / sizeof *figures_usual;
@@ -57,7 +58,9 @@ static const abscissa *split(const char *name, const char **metric)
 const char *figures_check(const char *name, const columns *c, error *e)
 {
     const char *metric;
-    if (!strcmp(name, "roofline") || model_figure_is(name)) return name;
+    if (!strcmp(name, "roofline") || accuracy_figure_is(name) ||
+        model_figure_is(name))
+        return name;
     if (split(name, &metric)) {
         if (!strcmp(metric, "memory") || !strcmp(metric, "misses"))
             return name;
@@ -69,7 +72,7 @@ const char *figures_check(const char *name, const columns *c, error *e)
     if (near)
         error_set(e, "unknown figure '%s'; did you mean '%s'?", name, near);
     else
-        error_set(e, "unknown figure '%s': use roofline, models-accuracy, "
+        error_set(e, "unknown figure '%s': use roofline, accuracy, models-accuracy, "
                      "models-levels, or scaling-, headdim- "
                      "or window- with time, gflops, memory, misses or a column of "
                      "'attnbench table'", name);
@@ -485,6 +488,15 @@ static bool any_has(const results *r, const char *axis)
     return false;
 }
 
+/* Cold cases get lines of their own, unless one or the other is asked for. */
+static bool cold_lines(const figure_request *q, const results *r,
+                       const column *cache)
+{
+    bool asked = false;
+    for (int i = 0; i < q->asked_count; i++) asked |= q->asked[i].axis == cache;
+    return results_cold(r) && !asked;
+}
+
 int figures_draw(const figure_request *q, const results *r, const columns *c,
                  error *e)
 {
@@ -494,6 +506,7 @@ int figures_draw(const figure_request *q, const results *r, const columns *c,
     const column *y[2];
     slice s;
     int rc;
+    if (accuracy_figure_is(q->name)) return accuracy_figure_draw(q, r, c, e);
     if (!x) {
         error_set(e, "%s: no case has a %s", q->name, a->axis);
         return 0;
@@ -503,7 +516,10 @@ int figures_draw(const figure_request *q, const results *r, const columns *c,
         error_set(e, "%s: no case has a %s", q->name, x->name);
         return 0;
     }
-    if (slice_make(&s, r, c, &x, !models, q->asked, q->asked_count, e) < 0)
+    const column *vary[2] = { x, columns_find(c, "cache", NULL) };
+    const int varied = 1 + cold_lines(q, r, vary[1]);
+    if (slice_make(&s, r, c, vary, models ? 0 : varied, q->asked, q->asked_count,
+                   e) < 0)
         return -1;
     if (models) rc = model_figure_draw(q, r, &s, e);
     else if (!a) rc = draw_roofline(q, r, &s, x, e);

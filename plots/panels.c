@@ -121,10 +121,31 @@ bool lines_drawable(const lines *all)
 
 /* ---- panels -------------------------------------------------------------- */
 
+static bool is_cold(const line *l)
+{
+    return result_is_cold(l->from);
+}
+
+/* Of a cold line, the number of the warm one of the same cases among those from
+ * `from` on; its own if there is none. */
+static int style_of(const lines *all, int from, int i)
+{
+    const char *cold = is_cold(&all->item[i])
+                           ? strstr(all->item[i].label, SLICE_COLD) : NULL;
+    for (int k = from; cold && k < all->count; k++) {
+        const char *label = all->item[k].label;
+        const size_t n = (size_t)(cold - all->item[i].label);
+        if (!strncmp(label, all->item[i].label, n) &&
+            !strcmp(label + n, cold + strlen(SLICE_COLD)))
+            return k - from;
+    }
+    return i - from;
+}
+
 static chart_line to_chart_line(const line *l, int style)
 {
     chart_line out = { .label = l->label, .exponent = NAN, .count = l->count,
-                       .style = style };
+                       .style = style, .cold = is_cold(l) };
     out.point = sure(malloc((size_t)(l->count + 1) * sizeof *out.point));
     for (int i = 0; i < l->count; i++) out.point[i] = l->at[i].point;
     return out;
@@ -137,7 +158,8 @@ static const line *best_baseline(const lines *all)
     double far = 0, time = INFINITY;
     for (int i = 0; i < all->count; i++) {
         const line *l = &all->item[i];
-        if (strcmp(l->from->mechanism, baseline) || !l->count) continue;
+        if (strcmp(l->from->mechanism, baseline) || !l->count || is_cold(l))
+            continue;
         const sample *last = &l->at[l->count - 1];
         const double t = last->from->row->time_ns.median;
         if (last->point.x < far || (last->point.x == far && t >= time))
@@ -175,7 +197,8 @@ static void one_panel(panels *out, const lines *all, const char *title,
     const line *best = best_baseline(all);
     chart_panel *p = add_panel(out, all->count, group);
     for (int i = 0; i < all->count; i++) {
-        p->line[p->count] = to_chart_line(&all->item[i], i);
+        p->line[p->count] = to_chart_line(&all->item[i],
+                                           style_of(all, 0, i));
         p->line[p->count++].baseline = &all->item[i] == best;
     }
     set_title(p, "", title, 1, 1);
@@ -188,7 +211,8 @@ static void part_panel(panels *out, const lines *all, int from, int to,
     const line *grey = best_baseline(all);
     chart_panel *p = add_panel(out, to - from, group);
     for (int i = from; i < to; i++)
-        p->line[p->count++] = to_chart_line(&all->item[i], i - from);
+        p->line[p->count++] = to_chart_line(&all->item[i],
+                                             style_of(all, from, i));
     if (!grey || !strcmp(all->item[from].from->mechanism, baseline)) return;
     p->line[p->count] = to_chart_line(grey, CHART_GREY);
     p->line[p->count++].baseline = true;

@@ -1,6 +1,7 @@
 /* ratio.c - samples of two rows for a comparison. */
 #include "ratio.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static bool same_text(const char *a, const char *b)
@@ -27,4 +28,27 @@ bool ratio_read(ratio_samples side[2], const result *a, const result *b)
     ratio_samples_of(x, &side[0]);
     ratio_samples_of(y, &side[1]);
     return false;
+}
+
+void ratio_pool(const results *r, bool paired, spread_prior *out)
+{
+    const size_t n = (size_t)r->count + 1;
+    ratio_samples *s = malloc(sizeof *s);
+    spread *units = malloc(n * sizeof *units);
+    const spread **of = malloc(n * sizeof *of);
+    int count = 0;
+    if (!s || !units || !of) abort();
+    for (int i = 0; i < r->count; i++) {
+        const measurement *m = &r->item[i].row->time_ns.samples;
+        if (!r->item[i].ok) continue;
+        if (!paired) ratio_samples_of(m, s);
+        else if (!ratio_samples_paired(m, 1, s)) continue;
+        ratio_spread(s, &units[count]);
+        of[count] = &units[count];
+        count++;
+    }
+    spread_pool(of, count, out);
+    free(of);
+    free(units);
+    free(s);
 }

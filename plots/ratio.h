@@ -10,4 +10,8 @@
  * the same machine; otherwise wall times of the samples that count (clean.h). */
 bool ratio_read(ratio_samples side[2], const result *a, const result *b);
 
+/* What the measured cases of a run have in common (spread.h): in wall time, or on
+ * an undisturbed core (paired). */
+void ratio_pool(const results *r, bool paired, spread_prior *out);
+
 #endif

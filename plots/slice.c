@@ -19,7 +19,7 @@ static void *sure(void *p)
 /* Axes that a figure holds still, in the order in which values are chosen.  All
  * other fields of a problem make variants of a kernel: lines of their own. */
 static const char *const still[] = {
-    "pass", "inputs", "level", "dtype", "causal", "threads", "batch", "heads", "head_dim",
+    "pass", "inputs", "cache", "level", "dtype", "causal", "threads", "batch", "heads", "head_dim",
     "value_dim", "tokens_k", "tokens", "window", "seed",
 };
 enum { STILL = sizeof still / sizeof *still };
@@ -138,6 +138,7 @@ static int choose(const tally *t, const char *axis)
         if (!strcmp(axis, "pass")) better = order > 0; /* forward           */
         if (!strcmp(axis, "level")) better = order > 0;
         if (!strcmp(axis, "inputs")) better = order < 0; /* normal          */
+        if (!strcmp(axis, "cache")) better = order > 0; /* warm             */
         if (better) best = i;
     }
     return best;
@@ -291,7 +292,7 @@ static bool makes_variants(const column *axis, const column *const *vary,
 }
 
 static char *label_of(const result *r, const column *const *varying, int n,
-                      bool envs)
+                      bool envs, bool caches)
 {
     char text[256], value[RESULT_TEXT];
     snprintf(text, sizeof text, "%s", r->kernel);
@@ -304,6 +305,7 @@ static char *label_of(const result *r, const column *const *varying, int n,
         } else
             add_text(text, sizeof text, " ", value);
     }
+    if (caches && result_is_cold(r)) add_text(text, sizeof text, "", SLICE_COLD);
     if (envs) {
         char id[12]; /* enough to tell them apart                            */
         snprintf(id, sizeof id, "@%.8s", r->env_id);
@@ -316,6 +318,7 @@ static void make_labels(slice *s, const results *r, const columns *c,
                         const column *const *vary, int vary_count)
 {
     const column **varying = sure(malloc((size_t)c->count * sizeof *varying));
+    const bool caches = is_one_of(column_named(c, "cache"), vary, vary_count);
     s->label = sure(calloc((size_t)s->count + 1, sizeof *s->label));
     for (int i = 0; i < s->count; i++) {
         const char *kernel = s->item[i]->kernel;
@@ -328,7 +331,7 @@ static void make_labels(slice *s, const results *r, const columns *c,
         for (int k = i; k < s->count; k++)
             if (!strcmp(s->item[k]->kernel, kernel))
                 s->label[k] = label_of(s->item[k], varying, n,
-                                       r->env_count > 1);
+                                       r->env_count > 1, caches);
     }
     free(varying);
 }
@@ -406,6 +409,9 @@ void slice_describe(const slice *s, char *out, size_t size)
         if (!strcmp(f->axis->name, "inputs")) {
             if (!strcmp(f->value, "normal")) continue;
             snprintf(text, sizeof text, "%s inputs", f->value);
+        } else if (!strcmp(f->axis->name, "cache")) {
+            if (!strcmp(f->value, "warm")) continue;
+            snprintf(text, sizeof text, "%s caches", f->value);
         } else if (f->axis->kind == COLUMN_TEXT) snprintf(text, sizeof text, "%s",
                                                    f->value);
         else if (!strcmp(f->axis->name, "causal")) {

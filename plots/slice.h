@@ -25,6 +25,10 @@ typedef struct fixed_axis {
 
 enum { SLICE_AXES = 24 };
 
+/* What the label of a cold case ends in (before its environment) where the cache
+ * is varied; otherwise it is the same as that of the warm one. */
+#define SLICE_COLD " cold"
+
 typedef struct slice {
     const result **item; /* also those that failed                           */
     char **label;        /* of each: kernel and what tells its variants apart */
