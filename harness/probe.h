@@ -38,7 +38,7 @@ core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads);
 void probe_free(core_probe *p);
 
 /* What the slowest thread of the caller's team does a second just now: flop,
- * exponentials or bytes.  About 40 us, of PROBE_CORE 60. */
+ * exponentials or bytes.  About 50 us, of PROBE_CORE 70. */
 double probe_rate(core_probe *p);
 
 /* The rate of an undisturbed core, as far as a few hundredths of a second tell:

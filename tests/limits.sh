@@ -44,8 +44,9 @@ run 0 sweep "${memory[@]}" --out "$work/alone"
 mkdir -p "$work/cache/attnbench"
 grep '"kind":"env"' "$work/alone/journal.jsonl" | tail -1 >"$work/row"
 machine=$(sed -E 's/.*"machine_id":"([0-9a-f]*)".*/\1/' "$work/row")
-kept() { # AGE: the row as if its ceilings were measured so long ago
-    sed -E "s/\"when\":\"[^\"]*\",\"age_s\"/\"when\":\"$(date -u -d "-$1" +%FT%TZ)\",\"age_s\"/" \
+kept() { # AGE: the row as if its ceilings were measured so long ago, in quiet
+    sed -E "s/\"when\":\"[^\"]*\",\"age_s\"/\"when\":\"$(date -u -d "-$1" +%FT%TZ)\",\"age_s\"/
+        s/\"load\":\[[^]]*\]/\"load\":[0.1,0.1,0.1]/; s/\"clean\":[0-9.]+/\"clean\":1/" \
         "$work/row" >"$work/cache/attnbench/ceilings-$machine.json"
 }
 # From here on the sweeps of this file need not measure their ceilings.
