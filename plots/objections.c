@@ -37,32 +37,32 @@ static void explain(objection_subject *s, const char *text)
 static bool above_roofline(objection_subject *s)
 {
     const double fraction = s->c->roofline.fraction;
-    return found(s, fraction, fraction > MOST && !s->c->reason &&
-                                  !s->c->roofline.reason);
+    return found(s, fraction,
+                 fraction > MOST && !s->c->reason && !s->c->roofline.reason);
 }
 
-/* The end of an interval would be above the roofline, of which its median is not. */
+/* The end of an interval would be above the roofline, of which its median is
+ * not. */
 static bool end_above_roofline(objection_subject *s)
 {
     const double fraction = s->c->roofline.fraction;
-    const double end = fraction * s->c->time_ns.median /
-                       s->c->time_ns.lo;
+    const double end = fraction * s->c->time_ns.median / s->c->time_ns.lo;
     return found(s, end, fraction <= MOST && end > MOST);
 }
 
 static bool no_roofline(objection_subject *s)
 {
     explain(s, s->c->roofline.reason);
-    return s->item->ok && s->c->roofline.reason && !isfinite(s->c->roofline.fraction);
+    return s->item->ok && s->c->roofline.reason &&
+           !isfinite(s->c->roofline.fraction);
 }
 
-/* Of what the case would reach on an undisturbed core, the core's speed is what it
- * did reach. */
+/* Of what the case would reach on an undisturbed core, the core's speed is what
+ * it did reach. */
 static bool fractions_disagree(objection_subject *s)
 {
     const double wall = s->c->roofline.fraction;
-    const double paired =
-        s->c->paired.fraction * s->c->paired.speed;
+    const double paired = s->c->paired.fraction * s->c->paired.speed;
     return found(s, paired / wall, fabs(log(paired / wall)) > log(1.1));
 }
 
@@ -71,14 +71,13 @@ static bool fractions_disagree(objection_subject *s)
 static bool unreliable(objection_subject *s)
 {
     explain(s, s->c->time_ns.reason);
-    return found(s, s->c->time_ns.n, (s->c->time_ns.unreliable == ROW_YES));
+    return found(s, s->c->time_ns.n, s->c->time_ns.unreliable == ROW_YES);
 }
 
 static bool no_interval(objection_subject *s)
 {
-    return s->item->ok && !(s->c->time_ns.unreliable == ROW_YES) &&
-           !(isfinite(s->c->time_ns.lo) &&
-             isfinite(s->c->time_ns.hi));
+    return s->item->ok && s->c->time_ns.unreliable != ROW_YES &&
+           !(isfinite(s->c->time_ns.lo) && isfinite(s->c->time_ns.hi));
 }
 
 static bool wide(objection_subject *s)
@@ -117,7 +116,7 @@ static bool many_touched(objection_subject *s)
 {
     const double touched = s->c->time_ns.touched;
     const double part = touched / (touched + s->c->time_ns.n);
-    return found(s, part, part > 0.25 && !(s->c->time_ns.unreliable == ROW_YES));
+    return found(s, part, part > 0.25 && s->c->time_ns.unreliable != ROW_YES);
 }
 
 static bool throttled(objection_subject *s)
@@ -129,8 +128,7 @@ static bool throttled(objection_subject *s)
 static bool loaded(objection_subject *s)
 {
     const double load = s->c->noise.load;
-    const double threads =
-        json_number(
+    const double threads = json_number(
         json_get(json_get(s->env, "topology"), "usable_threads"), NAN);
     return found(s, load, load > 1.5 * threads);
 }
@@ -187,7 +185,7 @@ static bool failed(objection_subject *s)
 static bool unchecked(objection_subject *s)
 {
     explain(s, s->c->check.reason);
-    return s->item->ok && !(s->c->check.pass == ROW_YES);
+    return s->item->ok && s->c->check.pass != ROW_YES;
 }
 
 static bool reduced_check(objection_subject *s)
@@ -202,8 +200,9 @@ static bool reduced_check(objection_subject *s)
 static bool bare_ratio(objection_subject *s)
 {
     const double ratio = s->c->ratio;
-    return found(s, ratio, isfinite(ratio) && !(isfinite(s->c->ratio_lo) &&
-                                                isfinite(s->c->ratio_hi)));
+    return found(s, ratio,
+                 isfinite(ratio) &&
+                     !(isfinite(s->c->ratio_lo) && isfinite(s->c->ratio_hi)));
 }
 
 /* An interval as wide as from linear to quadratic says nothing. */
@@ -239,7 +238,8 @@ static bool has_flag(const char *flags, const char *flag)
 {
     const size_t n = strlen(flag);
     for (const char *at = flags; (at = strstr(at, flag)); at += n)
-        if ((at == flags || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+        if ((at == flags || at[-1] == ' ') && (at[n] == ' ' || !at[n]))
+            return true;
     return false;
 }
 
@@ -272,18 +272,36 @@ static bool warned(objection_subject *s)
 
 /* ---- the run ------------------------------------------------------------- */
 
-/* How many different texts the cases of the run have: of their env rows, or their
- * own; the first `length` characters count. */
-static int different(const results *r, const char *key, bool of_env, size_t length)
+static const char *machine_of(const result *r)
+{
+    return json_text(json_get(r->env, "machine_id"));
+}
+
+static const char *program_of(const result *r)
+{
+    return json_text(json_get(r->env, "binary"));
+}
+
+static const char *run_of(const result *r)
+{
+    return r->row->env;
+}
+
+static const char *time_of(const result *r)
+{
+    return r->row->when;
+}
+
+/* How many different texts the cases of the run have, by their first `length`
+ * characters. */
+static int different(const results *r, const char *(*of)(const result *r),
+                     size_t length)
 {
     const char **seen = malloc(((size_t)r->count + 1) * sizeof *seen);
     int n = 0;
     if (!seen) abort();
     for (int i = 0; i < r->count; i++) {
-        const struct row *row = r->item[i].row;
-        const char *text = of_env             ? json_text(json_get(r->item[i].env, key))
-                           : *key == 'e' ? row->env
-                                              : row->when;
+        const char *text = of(&r->item[i]);
         int k = 0;
         while (text && k < n && strncmp(seen[k], text, length)) k++;
         if (text && k == n) seen[n++] = text;
@@ -294,25 +312,25 @@ static int different(const results *r, const char *key, bool of_env, size_t leng
 
 static bool machines(objection_subject *s)
 {
-    const int n = different(s->run, "machine_id", true, SIZE_MAX);
+    const int n = different(s->run, machine_of, SIZE_MAX);
     return found(s, n, n > 1);
 }
 
 static bool programs(objection_subject *s)
 {
-    const int n = different(s->run, "binary", true, SIZE_MAX);
-    return found(s, n, n > 1 && different(s->run, "machine_id", true, SIZE_MAX) == 1);
+    const int n = different(s->run, program_of, SIZE_MAX);
+    return found(s, n, n > 1 && different(s->run, machine_of, SIZE_MAX) == 1);
 }
 
 static bool runs(objection_subject *s)
 {
-    const int n = different(s->run, "env", false, SIZE_MAX);
-    return found(s, n, n > 1 && different(s->run, "binary", true, SIZE_MAX) == 1);
+    const int n = different(s->run, run_of, SIZE_MAX);
+    return found(s, n, n > 1 && different(s->run, program_of, SIZE_MAX) == 1);
 }
 
 static bool days(objection_subject *s)
 {
-    const int n = different(s->run, "when", false, strlen("2026-01-31"));
+    const int n = different(s->run, time_of, strlen("2026-01-31"));
     return found(s, n, n > 1);
 }
 
@@ -324,18 +342,22 @@ static bool missing_cases(objection_subject *s)
     for (int i = j->count - 1; i >= 0; i--) {
         const json *row = j->rows[i];
         if (!row_has(j->row[i].kind, "end")) continue;
-        const double all = json_number(json_get(json_get(row, "run"), "shards"), 1);
+        const double all =
+            json_number(json_get(json_get(row, "run"), "shards"), 1);
         if (done && all != shards) break;
         shards = all;
         cases += json_number(json_get(row, "cases"), 0);
         if (++done == shards) break;
     }
     const double here = s->run->count + s->run->left_out;
-    if (!done) explain(s, "no end row");
+    if (!done)
+        explain(s, "no end row");
     else if (done < shards)
-        snprintf(s->detail, sizeof s->detail, "%.0f of %.0f shards", done, shards);
+        snprintf(s->detail, sizeof s->detail, "%.0f of %.0f shards", done,
+                 shards);
     else
-        snprintf(s->detail, sizeof s->detail, "%.0f of %.0f cases", here, cases);
+        snprintf(s->detail, sizeof s->detail, "%.0f of %.0f cases", here,
+                 cases);
     return !done || done < shards || here < cases;
 }
 
@@ -346,10 +368,10 @@ static bool torn(objection_subject *s)
 
 /* ---- the rules ----------------------------------------------------------- */
 
+/* clang-format off */
 #define RULE(id, severity, scope, test, text, format, scale, remedy)           \
     { id, SEVERITY_##severity, OBJECTION_##scope, text, format, scale, remedy, test }
 
-/* clang-format off */
 const objection objections[] = {
     RULE("machines", ERROR, RUN, machines, "cases of several machines stand in one table", "%.0f", 1, "--env chooses one"),
     RULE("programs", WARNING, RUN, programs, "cases of several programs stand in one table", "%.0f", 1, "measure all with one build"),
@@ -407,8 +429,10 @@ static void look(finding *f, objection_subject *s, const char *name)
     *f->out = realloc(*f->out, ((size_t)f->count + 1) * sizeof **f->out);
     if (!*f->out) abort();
     objection_found *x = &(*f->out)[f->count++];
-    *x = (objection_found){ .rule = f->rule, .name = name ? name : "",
-                            .number = s->number, .remedy = f->rule->remedy };
+    *x = (objection_found){.rule = f->rule,
+                           .name = name ? name : "",
+                           .number = s->number,
+                           .remedy = f->rule->remedy};
     if (!x->remedy) x->remedy = json_text(json_get(s->row, "remedy"));
     snprintf(x->detail, sizeof x->detail, "%s", s->detail);
 }
@@ -428,7 +452,8 @@ static void look_at_envs(finding *f, objection_subject *s)
     for (int i = 0; i < j->envs; i++) {
         const char *id = json_text(json_get(j->env[i], "id"));
         s->row = s->env = j->env[i];
-        if (f->rule->scope == OBJECTION_ENV) look(f, s, id);
+        if (f->rule->scope == OBJECTION_ENV)
+            look(f, s, id);
         else
             for (const json *w = json_first(json_get(j->env[i], "warnings")); w;
                  w = json_next(w))
@@ -456,19 +481,28 @@ static void look_at_case(finding *f, objection_subject *s, const result *item)
 
 int objections_find(const results *r, int processes, objection_found **out)
 {
-    finding f = { .out = out };
+    finding f = {.out = out};
     *out = NULL;
     for (int i = 0; i < objections_count; i++) {
-        objection_subject s = { .run = r, .processes = processes };
+        objection_subject s = {.run = r, .processes = processes};
         f.rule = &objections[i];
         switch (f.rule->scope) {
-        case OBJECTION_RUN: look(&f, &s, ""); break;
+        case OBJECTION_RUN:
+            look(&f, &s, "");
+            break;
         case OBJECTION_ENV:
-        case OBJECTION_WARNING: look_at_envs(&f, &s); break;
-        case OBJECTION_RATIO: look_at_rows(&f, &s, "aa"); break;
-        case OBJECTION_FIT: look_at_fits(&f, &s); break;
+        case OBJECTION_WARNING:
+            look_at_envs(&f, &s);
+            break;
+        case OBJECTION_RATIO:
+            look_at_rows(&f, &s, "aa");
+            break;
+        case OBJECTION_FIT:
+            look_at_fits(&f, &s);
+            break;
         case OBJECTION_CASE:
-            for (int k = 0; k < r->count; k++) look_at_case(&f, &s, &r->item[k]);
+            for (int k = 0; k < r->count; k++)
+                look_at_case(&f, &s, &r->item[k]);
         }
     }
     return f.count;
@@ -476,8 +510,10 @@ int objections_find(const results *r, int processes, objection_found **out)
 
 void objections_of_case(const result *r, char *out, size_t size)
 {
-    objection_subject s = { .c = r->row, .item = r, .env = r->env,
-                            .processes = OBJECTION_PROCESSES };
+    objection_subject s = {.c = r->row,
+                           .item = r,
+                           .env = r->env,
+                           .processes = OBJECTION_PROCESSES};
     size_t at = 0;
     *out = 0;
     if (!row_has(r->row->kind, "case")) return;
@@ -489,14 +525,15 @@ void objections_of_case(const result *r, char *out, size_t size)
 
 void objections_of_mixture(const results *r, char *out, size_t size)
 {
-    objection_subject s = { .run = r };
+    objection_subject s = {.run = r};
     size_t at = 0;
     *out = 0;
     for (int i = 0; i < objections_count && at < size; i++)
         if (objections[i].scope == OBJECTION_RUN && *objections[i].format &&
             objections[i].test(&s))
-            at += (size_t)snprintf(out + at, size - at, "%s%s: %.0f",
-                                   at ? "; " : "", objections[i].text, s.number);
+            at +=
+                (size_t)snprintf(out + at, size - at, "%s%s: %.0f",
+                                 at ? "; " : "", objections[i].text, s.number);
 }
 
 void objections_explain(const results *r, char *out, size_t size)
@@ -506,14 +543,16 @@ void objections_explain(const results *r, char *out, size_t size)
     for (int i = 0; i < objections_count && at < size; i++) {
         bool applies = false;
         for (int k = 0; k < r->count && !applies; k++) {
-            objection_subject s = { .c = r->item[k].row, .item = &r->item[k],
-                                    .env = r->item[k].env,
-                                    .processes = OBJECTION_PROCESSES };
-            applies = objections[i].scope == OBJECTION_CASE &&
-                      objections[i].test(&s);
+            objection_subject s = {.c = r->item[k].row,
+                                   .item = &r->item[k],
+                                   .env = r->item[k].env,
+                                   .processes = OBJECTION_PROCESSES};
+            applies =
+                objections[i].scope == OBJECTION_CASE && objections[i].test(&s);
         }
         if (applies)
-            at += (size_t)snprintf(out + at, size - at, "%s%s: %s", at ? "; " : "",
-                                   objections[i].id, objections[i].text);
+            at += (size_t)snprintf(out + at, size - at, "%s%s: %s",
+                                   at ? "; " : "", objections[i].id,
+                                   objections[i].text);
     }
 }

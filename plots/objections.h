@@ -1,6 +1,7 @@
-/* objections.h - what a reviewer would object to in a run: a list of rules, each a
- * test on what its journal says.  What a journal does not say (of an earlier
- * version) is unknown and nothing to object to, unless the rule is about that.
+/* objections.h - what a reviewer would object to in a run: a list of rules,
+ * each a test on what its journal says.  What a journal does not say (of an
+ * earlier version) is unknown and nothing to object to, unless the rule is
+ * about that.
  */
 #ifndef OBJECTIONS_H
 #define OBJECTIONS_H
@@ -26,18 +27,18 @@ typedef struct objection_subject {
     const json *row;     /* env row, warning or fit                          */
     const struct row *c; /* case or ratio                                    */
     const result *item;  /* of a case                                        */
-    const json *env;  /* of a case or a warning; may be NULL                 */
-    int processes;    /* fewer of them, or of passes, are few                */
-    double number;    /* what a test found; NaN: nothing to count            */
+    const json *env; /* of a case or a warning; may be NULL                 */
+    int processes;   /* fewer of them, or of passes, are few                */
+    double number;   /* what a test found; NaN: nothing to count            */
     char detail[OBJECTION_DETAIL]; /* besides, in words                      */
 } objection_subject;
 
 typedef struct objection {
-    const char *id;      /* "wide": in tables                                */
+    const char *id; /* "wide": in tables                                */
     enum severity severity;
     enum objection_scope scope;
-    const char *text;    /* what is wrong, as a sentence                     */
-    const char *format;  /* of the number, times `scale`                     */
+    const char *text;   /* what is wrong, as a sentence                     */
+    const char *format; /* of the number, times `scale`                     */
     double scale;
     const char *remedy;
     bool (*test)(objection_subject *s); /* whether it applies                */
@@ -46,8 +47,8 @@ typedef struct objection {
 extern const objection objections[];
 extern const int objections_count;
 
-/* One that applies.  `name` is the case or series, or an env row's id; both texts
- * point into the journal or the rule, where detail is empty. */
+/* One that applies.  `name` is the case or series, or an env row's id; both
+ * texts point into the journal or the rule, where detail is empty. */
 typedef struct objection_found {
     const objection *rule;
     const char *name, *remedy;

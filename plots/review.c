@@ -24,21 +24,21 @@ static const char doc[] =
 enum { KEY_LEAST = 256, KEY_COUNT, KEY_PROCESSES, KEY_LIST, KEY_NOT };
 
 static const struct argp_option options[] = {
-    { "format", 'f', "NAME", 0, "text (default), md, csv, tex or json", 0 },
-    { "least", KEY_LEAST, "SEVERITY", 0,
-      "note (default), warning or error: leave out what is less", 0 },
-    { "count", KEY_COUNT, NULL, 0, "only how many of each kind", 0 },
-    { "processes", KEY_PROCESSES, "N", 0,
-      "fewer processes or passes are few (default 3)", 0 },
-    { "kernel", 'k', "NAMES", 0, "only these; patterns like 'na2d.*'", 0 },
-    { "not", KEY_NOT, "NAMES", 0, "without these", 0 },
-    { "env", 'E', "ID", 0,
-      "cases of this environment, or 'all' (default: the newest)", 0 },
-    { "list", KEY_LIST, NULL, 0, "what is looked for, and nothing else", 0 },
-    { 0 },
+    {"format", 'f', "NAME", 0, "text (default), md, csv, tex or json", 0},
+    {"least", KEY_LEAST, "SEVERITY", 0,
+     "note (default), warning or error: leave out what is less", 0},
+    {"count", KEY_COUNT, NULL, 0, "only how many of each kind", 0},
+    {"processes", KEY_PROCESSES, "N", 0,
+     "fewer processes or passes are few (default 3)", 0},
+    {"kernel", 'k', "NAMES", 0, "only these; patterns like 'na2d.*'", 0},
+    {"not", KEY_NOT, "NAMES", 0, "without these", 0},
+    {"env", 'E', "ID", 0,
+     "cases of this environment, or 'all' (default: the newest)", 0},
+    {"list", KEY_LIST, NULL, 0, "what is looked for, and nothing else", 0},
+    {0},
 };
 
-static const char *const severities[] = { "note", "warning", "error" };
+static const char *const severities[] = {"note", "warning", "error"};
 
 typedef struct arguments {
     const char *dir, *format;
@@ -70,14 +70,30 @@ static error_t parse(int key, char *text, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
-    case 'f': a->format = text; break;
-    case 'k': a->selection.only = text; break;
-    case 'E': a->selection.env = text; break;
-    case KEY_NOT: a->selection.not = text; break;
-    case KEY_LEAST: a->least = severity_of(text, state); break;
-    case KEY_COUNT: a->count = true; break;
-    case KEY_LIST: a->list = true; break;
-    case KEY_PROCESSES: a->processes = processes_of(text, state); break;
+    case 'f':
+        a->format = text;
+        break;
+    case 'k':
+        a->selection.only = text;
+        break;
+    case 'E':
+        a->selection.env = text;
+        break;
+    case KEY_NOT:
+        a->selection.not = text;
+        break;
+    case KEY_LEAST:
+        a->least = severity_of(text, state);
+        break;
+    case KEY_COUNT:
+        a->count = true;
+        break;
+    case KEY_LIST:
+        a->list = true;
+        break;
+    case KEY_PROCESSES:
+        a->processes = processes_of(text, state);
+        break;
     case ARGP_KEY_ARG:
         if (a->dir) argp_failure(state, EXIT_USAGE, 0, "one run at a time");
         a->dir = text;
@@ -86,7 +102,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
         if (!a->dir && !a->list)
             argp_failure(state, EXIT_USAGE, 0, "which run? name its folder");
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -108,7 +125,8 @@ static void put_rule(sheet *s, const objection *rule)
     cell_word(sheet_last(s, 1), severities[rule->severity]);
 }
 
-static void list_lines(sheet *s, const objection_found *found, int count, int least)
+static void list_lines(sheet *s, const objection_found *found, int count,
+                       int least)
 {
     sheet_column(s, "objection", "objection", false);
     sheet_column(s, "severity", "severity", false);
@@ -128,7 +146,8 @@ static void list_lines(sheet *s, const objection_found *found, int count, int le
 }
 
 /* How many of each kind; with found = NULL, all kinds that there are. */
-static int list_kinds(sheet *s, const objection_found *found, int count, int least)
+static int list_kinds(sheet *s, const objection_found *found, int count,
+                      int least)
 {
     int all = 0;
     char text[16];
@@ -181,13 +200,14 @@ static void print(const arguments *a, const sheet *lines, const sheet *kinds,
     }
 }
 
-static int review(const arguments *a, const results *r, enum sheet_format format)
+static int review(const arguments *a, const results *r,
+                  enum sheet_format format)
 {
     objection_found *found = NULL;
-    sheet lines = { 0 }, kinds = { 0 };
+    sheet lines = {0}, kinds = {0};
     char footnote[120];
     const int count = objections_find(r, a->processes, &found);
-    objection_found none = { 0 };
+    objection_found none = {0};
     list_lines(&lines, found, count, a->least);
     const int all = list_kinds(&kinds, found ? found : &none, count, a->least);
     snprintf(footnote, sizeof footnote, "%d objection%s to %d case%s.", all,
@@ -197,7 +217,8 @@ static int review(const arguments *a, const results *r, enum sheet_format format
         print(a, &lines, &kinds, r, format);
     } else if (format == SHEET_CSV || format == SHEET_JSON)
         print(a, &lines, &kinds, r, format);
-    else puts(footnote);
+    else
+        puts(footnote);
     sheet_free(&lines);
     sheet_free(&kinds);
     free(found);
@@ -206,7 +227,7 @@ static int review(const arguments *a, const results *r, enum sheet_format format
 
 static int list_rules(const arguments *a, enum sheet_format format)
 {
-    sheet kinds = { 0 };
+    sheet kinds = {0};
     list_kinds(&kinds, NULL, 0, a->least);
     sheet_write(stdout, &kinds, format);
     if (format == SHEET_JSON) fputc('\n', stdout);
@@ -216,8 +237,8 @@ static int list_rules(const arguments *a, enum sheet_format format)
 
 int command_check(int argc, char **argv)
 {
-    const struct argp argp = { options, parse, "DIR", doc, NULL, NULL, NULL };
-    arguments a = { .format = "text", .processes = OBJECTION_PROCESSES };
+    const struct argp argp = {options, parse, "DIR", doc, NULL, NULL, NULL};
+    arguments a = {.format = "text", .processes = OBJECTION_PROCESSES};
     results r;
     error e;
 
