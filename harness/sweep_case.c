@@ -227,6 +227,29 @@ static void put_bytes(json *out, const char *key, double value)
     if (value > 0) json_put_number(bytes, key, value);
 }
 
+/* A call, and then nothing useful for a part of the time that it took, by the
+ * clock.  Waiting for less than WAIT cannot be timed: what is owed is paid when it
+ * is more. */
+typedef struct slowed {
+    void (*run)(void *arg);
+    void *arg;
+    double part, owed;
+} slowed;
+
+static void slowed_call(void *arg)
+{
+    const double WAIT = 1e-6;
+    slowed *s = arg;
+    const double start = measure_now();
+    s->run(s->arg);
+    const double end = measure_now();
+    s->owed += s->part * (end - start);
+    if (s->owed < WAIT) return;
+    double now = end;
+    while (now - end < s->owed) now = measure_now();
+    s->owed -= now - end;
+}
+
 /* Where backward() shall write the gradients. */
 static bool attach_gradients(sweep_call *r)
 {
@@ -269,7 +292,7 @@ static json *count_events(sweep_call *r, const sweep_job *sweep,
     const att_sizes *sizes = &r->plan.sizes;
     const counters_job counting = {
         .run = job->run,
-        .arg = r,
+        .arg = job->arg,
         .threads = c->threads,
         .cost = &r->plan.cost[c->pass],
         .workspace = c->pass == ATT_FORWARD ? sizes->work
@@ -319,9 +342,14 @@ static json *measure(const sweep_job *job, const att_cost *cost, json *out)
     const char *why = sweep_call_make(&r, c);
     if (why) return verdict(out, "oom", why);
 
+    slowed slow = { timing.run, timing.arg, job->inject, 0 };
+    if (job->inject > 0) {
+        timing.run = slowed_call;
+        timing.arg = &slow;
+    }
     isolate_stage("warming up and sampling");
     if (c->pass == ATT_BACKWARD) sweep_call_forward(&r); /* fills `save` */
-    if (c->threads > 1) timing.run(&r); /* a BLAS makes its threads */
+    if (c->threads > 1) timing.run(timing.arg); /* a BLAS makes its threads */
     json *binding = bind_team(c->settings.bind, c->threads);
     json_put(out, "samples", measure_samples(&timing));
     const bool held = bind_verify(binding, c->threads);

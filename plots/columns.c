@@ -57,10 +57,17 @@ static void threads(const result *r, double value[3])
     value[0] = r->threads;
 }
 
-/* Share of cases below the one time: fraction of the roof, with the interval. */
+/* The fraction of the roof with its interval: on an undisturbed core, where that
+ * is known; otherwise that of the wall time. */
 static void fraction(const result *r, double value[3])
 {
     const double median = r->row->time_ns.median;
+    if (r->row->paired.fraction > 0) {
+        value[0] = r->row->paired.fraction;
+        value[1] = r->row->paired.lo;
+        value[2] = r->row->paired.hi;
+        return;
+    }
     value[0] = r->row->roofline.fraction;
     value[1] = value[0] * median / r->row->time_ns.hi;
     value[2] = value[0] * median / r->row->time_ns.lo;

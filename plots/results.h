@@ -45,6 +45,7 @@ typedef struct results {
     int env_count;
     result *other;   /* cases of other environments, left out                */
     int left_out;    /* how many                                             */
+    int unfinished;  /* cases of which only some processes have been measured */
     int replaced;    /* rows that a later row of the same case replaced      */
 } results;
 
