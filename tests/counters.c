@@ -60,7 +60,16 @@ typedef struct setup {
     int threads;
     bool multiplex;
     int calls;
+    int before; /* calls of before()                                         */
 } setup;
+
+/* Work before a call is not counted. */
+static void before(void *arg)
+{
+    setup *s = arg;
+    assert_int_equal(s->before++, s->calls);
+    pmu_work(1000000);
+}
 
 /* Thread t does 10 (1 + t) units of work. */
 static void job(void *arg)
@@ -76,12 +85,15 @@ static json *child(void *arg)
     setup *s = arg;
     const counters_job what = {.run = job,
                                .arg = s,
+                               .before = s->multiplex ? NULL : before,
+                               .before_arg = s,
                                .threads = s->threads,
                                .cost = &cost,
                                .workspace = 4096,
                                .multiplex = s->multiplex};
     setenv("PMU", s->script, 1);
     json *out = counters_measure(&what);
+    if (!s->multiplex) assert_int_equal(s->before, s->calls);
     json_put_number(out, "calls", s->calls);
     json_put(out, "described", counters_describe());
     json_put_number(out, "open_sets", pmu_open_sets());
@@ -91,7 +103,7 @@ static json *child(void *arg)
 
 static json *run(const char *script, int threads, bool multiplex)
 {
-    setup s = { script, threads, multiplex, 0 };
+    setup s = { script, threads, multiplex, 0, 0 };
     const isolate_limits limits = { .seconds = 60 };
     isolate_result result;
     error e;
