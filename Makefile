@@ -203,7 +203,7 @@ deps:
 
 # What measures, or loads the machine: with several of them named, one after the other,
 # whatever -j says.  They build with all cores all the same.
-MAIN := sweep figures maps findings train peers readme install clean \
+MAIN := sweep figures maps findings evidence train peers readme install clean \
 	test test-quick asan tsan fuzz distros
 ifneq ($(word 2,$(MAKECMDGOALS)),)
 ifneq ($(filter $(MAIN),$(MAKECMDGOALS)),)
@@ -244,10 +244,26 @@ peers: program
 	build/peers/bin/python harness/peers/peers.py --program $(PROGRAM) --verify
 	build/peers/bin/python harness/peers/peers.py --program $(PROGRAM)
 
+# What verdicts are worth: coverage and false alarms on invented times, and on this
+# machine a thousand pairs of the same code and a thousand with an injected slow-down.
+EVIDENCE ?= results/evidence
+EVIDENCE_PAIRS ?= 2000
+EVIDENCE_PROCESSES ?= 10
+EVIDENCE_KERNELS := softmax.flash,linear.fused,na2d.tiled,swin.tiled,aft_conv.conv,aft_full.gemm,gelu.fused,sasa.tiled,masked.blocked,sla.fused
+.PHONY: evidence
+evidence: program
+	@$(MAKE) --no-print-directory $(JOBS) $(B)/tests/coverage
+	@mkdir -p $(EVIDENCE)
+	COVERAGE=full $(B)/tests/coverage >$(EVIDENCE)/coverage.txt
+	@cat $(EVIDENCE)/coverage.txt
+	$(PROGRAM) sweep --aa --inject 3% --pairs $(EVIDENCE_PAIRS) --processes $(EVIDENCE_PROCESSES) \
+	    --time 0.02 --kernel $(EVIDENCE_KERNELS) --out $(EVIDENCE) >$(EVIDENCE)/aa.txt
+	@cat $(EVIDENCE)/aa.txt
+
 maps: program
 	$(PROGRAM) maps '*' --out $(MAPS)
 
-# The table of mechanisms in README.md, made anew.
+# The table of mechanisms in README.md and those of keys in results/README.md, made anew.
 .PHONY: readme
 readme: program
 	@table="$$($(PROGRAM) list --markdown)" awk ' \
@@ -255,6 +271,8 @@ readme: program
 	    /^<!-- end/ { old = 0 } \
 	    !old' README.md > $(B)/README.md
 	@cmp -s $(B)/README.md README.md || cp $(B)/README.md README.md
+	@$(PROGRAM) journal --document results/README.md > $(B)/README.md
+	@cmp -s $(B)/README.md results/README.md || cp $(B)/README.md results/README.md
 
 # Installs what is built, as it is: root finds nothing to build in a user's tree.
 HEADERS := att.h reference.h simd.h store.h tile.h
@@ -294,6 +312,7 @@ help:
 	@echo "make figures   draw figures and tables of $(OUT) again"
 	@echo "make maps      attention maps of the built-in picture into $(MAPS)"
 	@echo "make findings  claims of papers against measurements, into $(FINDINGS)"
+	@echo "make evidence  what verdicts are worth, into $(EVIDENCE) (half an hour)"
 	@echo "make train     the same with every model trained anew (half an hour)"
 	@echo "make peers     PyTorch beside our kernels (downloads it; needs the network)"
 	@echo "make readme    the table of mechanisms in README.md, made anew"

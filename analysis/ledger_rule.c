@@ -103,7 +103,7 @@ static ledger_number span(const side *s, int i)
 {
     if (!s->q) return (ledger_number){ s->factor, s->factor, s->factor };
     ledger_number x = s->q->of[s->q->count == 1 ? 0 : i];
-    if (isnan(x.lo) || isnan(x.hi)) {
+    if (!isnan(x.value) && (isnan(x.lo) || isnan(x.hi))) {
         x.lo = s->q->exact ? x.value : -INFINITY;
         x.hi = s->q->exact ? x.value : INFINITY;
     }
@@ -117,7 +117,7 @@ static ledger_number span(const side *s, int i)
 static enum ledger_outcome compare(const ledger_number *a, const char *op,
                                    const ledger_number *b)
 {
-    if (isnan(a->value) || isnan(b->value)) return LEDGER_UNKNOWN;
+    if (isnan(a->lo) || isnan(b->lo)) return LEDGER_UNKNOWN;
     if (*op == '>') {
         const ledger_number *swap = a;
         a = b;

@@ -13,9 +13,6 @@
 /* Of the largest input: the weight that kernels may take for 0, or 0 for it. */
 #define LEAST 0x1p-110
 
-/* Of the usual size of its terms: where they cancel. */
-#define CANCELLED 1e-4
-
 /* ---- inputs of other runs ----------------------------------------------- */
 
 static double rms(const double *x, size_t n)
@@ -111,8 +108,7 @@ static double largest_parameter(const check_values *v)
     return most;
 }
 
-/* Size of the terms that may cancel in gradient i; 0 if it is none. */
-static double terms(const check_values *v, int i)
+double bound_terms(const check_values *v, int i)
 {
     const int slot = slot_of(v, i);
     if (!v->output[i].gradient) return 0;
@@ -155,7 +151,7 @@ static void first_bound(bounds *b, int i, const check_values *twin)
 {
     const int dtype = b->want->problem.dtype;
     const double left = (dtype == ATT_F32 ? 16 : 4) * check_unit(dtype);
-    const double usual = terms(twin, i), here = 4 * terms(b->want, i);
+    const double usual = bound_terms(twin, i), here = 4 * bound_terms(b->want, i);
     const double most = largest_of(twin->output[i].value,
                                    twin->output[i].elements) *
                         excess(b->want, i);
@@ -168,7 +164,7 @@ static void first_bound(bounds *b, int i, const check_values *twin)
     for (size_t k = 0; k < o->elements; k++) {
         const double ref = fabs(o->value[k]);
         b->of[i][k] = tolerance * (ref + b->scale[i]) + least +
-                      left * (ref <= CANCELLED * usual ? fmax(here, most)
+                      left * (ref <= BOUND_CANCELLED * usual ? fmax(here, most)
                                                         : most);
     }
 }

@@ -67,6 +67,14 @@ typedef struct bound_verdict {
     size_t values, open;
 } bound_verdict;
 
+/* Size of the terms that may cancel in result i of v: the largest out and dout times
+ * the largest of each of q and k (or parameter; 1 if they are less) but for that
+ * whose gradient it is; 0 for what is no gradient. */
+double bound_terms(const check_values *v, int i);
+
+/* A gradient below this share of its terms cancels wholly. */
+#define BOUND_CANCELLED 1e-4
+
 /* All outputs that got has; those of want may be more (gradients). */
 void bounds_judge(const bounds *b, const check_values *got, bound_verdict *out);
 

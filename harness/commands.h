@@ -13,8 +13,10 @@
     X(cache, "misses of the same cases in simulated caches")                   \
     X(table, "results as Markdown, CSV, LaTeX or JSON")                        \
     X(plot, "figures of a run")                                                \
+    X(check, "what a reviewer would object to in a run")                       \
     X(compare, "two runs, case by case")                                       \
     X(merge, "join the journals of several runs")                              \
+    X(journal, "check rows against the list of their keys; its schema")        \
     X(maps, "effective attention matrices of a mechanism or model")            \
     X(models, "the papers' whole models: counts and speed")                    \
     X(train, "a small transformer with any mechanism")                         \

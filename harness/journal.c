@@ -194,6 +194,34 @@ const json *journal_env(const journal *j, const struct row *row)
     return NULL;
 }
 
+/* Rows of a journal stand side by side: those of a case in the order of lines. */
+static int by_case(const void *a, const void *b)
+{
+    const struct row *x = *(const struct row *const *)a;
+    const struct row *y = *(const struct row *const *)b;
+    const int c = strcmp(x->case_, y->case_);
+    return c ? c : (x > y) - (x < y);
+}
+
+bool *journal_finished(const journal *j)
+{
+    const size_t room = (size_t)j->count + 1;
+    const struct row **of = sure(malloc(room * sizeof *of)), *behind = NULL;
+    bool *finished = sure(calloc(room, sizeof *finished));
+    int n = 0;
+    for (int i = 0; i < j->count; i++)
+        if (j->row[i].case_ && (row_has(j->row[i].kind, "case") ||
+                                row_has(j->row[i].kind, "pass")))
+            of[n++] = &j->row[i];
+    qsort(of, (size_t)n, sizeof *of, by_case);
+    while (n-- > 0) {
+        if (row_has(of[n]->kind, "case")) behind = of[n];
+        finished[of[n] - j->row] = behind && !strcmp(behind->case_, of[n]->case_);
+    }
+    free(of);
+    return finished;
+}
+
 /* ---- appending ----------------------------------------------------------- */
 
 /* Leaves the file at the end of a line: cuts off what was never finished, and

@@ -37,6 +37,11 @@ void journal_free(journal *j);
  * env row. NULL if none. */
 const json *journal_env(const journal *j, const struct row *row);
 
+/* For each row of a case or of one of its processes (kind "pass") whether it is a
+ * case row or one comes behind it, which has what the process brought; the caller
+ * frees. */
+bool *journal_finished(const journal *j);
+
 /* Appending.  One writer per folder: the journal is locked. */
 typedef struct journal_writer {
     int fd;

@@ -810,17 +810,39 @@ static void warn_quota(json *list)
                      "keep --threads below it");
 }
 
+/* Those with 256-bit vectors but without FMA or AVX2 count as v3: a ceiling should
+ * rather be too high. */
+int machine_blas_level(const char *core)
+{
+    static const struct {
+        const char *core;
+        enum att_level level;
+    } known[] = {
+        { "SkylakeX", ATT_V4 },    { "Cooperlake", ATT_V4 },
+        { "SapphireRapids", ATT_V4 }, { "Zen4", ATT_V4 },
+        { "Zen5", ATT_V4 },        { "Haswell", ATT_V3 },
+        { "Zen", ATT_V3 },         { "Excavator", ATT_V3 },
+        { "Steamroller", ATT_V3 }, { "Piledriver", ATT_V3 },
+        { "Bulldozer", ATT_V3 },   { "Sandybridge", ATT_V3 },
+        { "Nehalem", ATT_V2 },     { "Penryn", ATT_V2 },
+        { "Dunnington", ATT_V2 },  { "Core2", ATT_V2 },
+        { "Atom", ATT_V2 },        { "Barcelona", ATT_V2 },
+        { "Bobcat", ATT_V2 },      { "Nano", ATT_V2 },
+        { "Prescott", ATT_V2 },
+    };
+    for (size_t i = 0; core && i < sizeof known / sizeof *known; i++)
+        if (!strcasecmp(core, known[i].core)) return (int)known[i].level;
+    return -1;
+}
+
 /* OpenBLAS falls back to older code on processors that came after it, or does
  * what the environment says. */
 static void warn_blas(json *list)
 {
-    static const char *const wide[] = { "SkylakeX", "Cooperlake",
-                                        "SapphireRapids", "Zen4", "Zen5" };
     char text[256];
     const char *core = ask("openblas_get_corename");
-    if (!core || att_level_cpu() != ATT_V4) return;
-    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
-        if (!strcasecmp(core, wide[i])) return;
+    if (!core || att_level_cpu() != ATT_V4 || machine_blas_level(core) == ATT_V4)
+        return;
     const char *forced = getenv("OPENBLAS_CORETYPE");
     snprintf(text, sizeof text,
              "OpenBLAS %s uses its %s code, without AVX-512, on a processor "

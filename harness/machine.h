@@ -35,6 +35,9 @@ unsigned long long machine_steal(void);
 /* What keeps times from being what they could be, now: the `warnings` of an env
  * row.  The caller frees. */
 json *machine_warnings(void);
+/* Level of the code that OpenBLAS runs on a processor that it calls by this name
+ * ("Haswell" is v3); -1: not known. */
+int machine_blas_level(const char *core);
 /* Prints such a list on stderr, "! text: remedy" a line. */
 void machine_tell(const json *warnings);
 

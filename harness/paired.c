@@ -2,6 +2,7 @@
 #include "paired.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *kind_of(const measurement *m)
@@ -12,13 +13,30 @@ static const char *kind_of(const measurement *m)
     return *kind ? kind : NULL;
 }
 
-bool paired_take(const measurement *m, paired *out)
+/* As times are: processes are what differs. */
+static void pool(const clean_samples *c, const spread_prior *prior,
+                 stats_summary *out)
+{
+    double *ln = malloc(((size_t)c->processes + 1) * sizeof *ln);
+    spread units;
+    spread_interval x;
+    if (!ln) abort();
+    for (int p = 0; p < c->processes; p++) ln[p] = log(clean_median(c, p));
+    spread_of(ln, c->pass, c->processes, &units);
+    spread_estimate(&units, prior, 0.05, &x);
+    stats_summarise(c->ns, c->n, out);
+    out->median = exp(x.centre);
+    spread_ends(&x, 0, &out->lo, &out->hi);
+    free(ln);
+}
+
+bool paired_take(const measurement *m, const spread_prior *prior, paired *out)
 {
     clean_samples c;
     stats_summary speed;
     clean_take_paired(m, &c);
     stats_summarise(c.probe, c.n, &speed);
-    stats_processes(c.ns, c.count, c.processes, 1, &out->ns);
+    pool(&c, prior, &out->ns);
     out->kind = kind_of(m);
     out->speed = speed.median;
     const bool known = out->kind && !c.all;

@@ -7,6 +7,7 @@
 #define PAIRED_H
 
 #include "clean.h"
+#include "spread.h"
 #include "stats.h"
 
 typedef struct paired {
@@ -17,7 +18,8 @@ typedef struct paired {
 } paired;
 
 /* False if fewer than CLEAN_LEAST samples that lost no time have a probe beside
- * them, or processes had different probes: then nothing is known. */
-bool paired_take(const measurement *m, paired *out);
+ * them, or processes had different probes: then nothing is known.  prior: as of
+ * times (spread.h). */
+bool paired_take(const measurement *m, const spread_prior *prior, paired *out);
 
 #endif

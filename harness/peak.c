@@ -34,6 +34,29 @@ static double fma_peak(float *const array[PEAK_ARRAYS], size_t n,
     return 2.0 * VL * CHAINS * (double)(n * times);
 }
 
+/* x[i] = OPERATION of x[i] and a = 1, in all chains; done counts operations. */
+#define REGISTERS(name, rounds, OPERATION)                                     \
+    static double name(float *const array[PEAK_ARRAYS], size_t n,              \
+                       size_t times)                                           \
+    {                                                                          \
+        vf x[CHAINS];                                                          \
+        const vf a = v_load(array[0]);                                         \
+        UNROLL for (int i = 0; i < CHAINS; i++) x[i] = v_set1((float)(i + 1)); \
+        for (size_t round = 0; round < (rounds); round++)                      \
+            UNROLL for (int i = 0; i < CHAINS; i++) x[i] = OPERATION;          \
+        vf sum = v_zero();                                                     \
+        UNROLL for (int i = 0; i < CHAINS; i++) sum += x[i];                   \
+        v_store(array[1], sum);                                                \
+        KEEP();                                                                \
+        return (double)VL * CHAINS * (double)(rounds);                         \
+    }
+REGISTERS(multiply, n * times, x[i] * a)
+/* Both count as additions, and some processors have units for each. */
+REGISTERS(add, n * times, i % 2 ? v_max(x[i], a) : x[i] + a)
+REGISTERS(mixed, n * times, i % 2 ? x[i] * a : x[i] + a)
+REGISTERS(division, n * times / 16, a / x[i]) /* slow: as long as the others */
+#undef REGISTERS
+
 static double exponential(float *const array[PEAK_ARRAYS], size_t n,
                           size_t times)
 {
@@ -96,6 +119,18 @@ static double triad(float *const array[PEAK_ARRAYS], size_t n,
     return 12.0 * (double)(n * times);
 }
 
+static double fill(float *const array[PEAK_ARRAYS], size_t n, size_t times)
+{
+    float *a = array[0];
+    const vf s = v_load(a);
+    for (size_t t = 0; t < times; t++)
+        for (size_t i = 0; i < n; i += 4 * VL) {
+            UNROLL for (size_t j = 0; j < 4 * VL; j += VL) v_store(a + i + j, s);
+            KEEP();
+        }
+    return 4.0 * (double)(n * times);
+}
+
 /* As many rows as leave registers for the row of b and a factor. */
 #if VL == 16 || !defined __x86_64__
 #define ROWS 8
@@ -134,9 +169,20 @@ static double tile(float *const array[PEAK_ARRAYS], size_t n, size_t times)
 extern const peak TABLE;
 const peak TABLE = {
     .fma = fma_peak,
+    .mul = multiply,
+    .add = add,
+    .mixed = mixed,
+    .division = division,
     .exponential = exponential,
     .read = read_all,
     .copy = copy,
     .triad = triad,
+    .write = fill,
+#if defined __FMA__ || !defined __x86_64__
+    .fma_operations = 1,
+#else
+    .fma_operations = 2,
+#endif
+    .exp_mul_adds = SIMD_EXP_MUL_ADDS,
     .tile = tile,
 };

@@ -48,7 +48,7 @@ enum probe_kind probe_for(const char *bound)
 {
     for (int kind = PROBE_L2; kind < PROBE_KINDS; kind++)
         if (!strcmp(bound, words[kind])) return (enum probe_kind)kind;
-    return PROBE_TILE;
+    return PROBE_EXP;
 }
 
 /* Bytes of one thread.  Of a private cache so little that the kernel's data in
@@ -131,13 +131,11 @@ static void calibrate(core_probe *p)
     p->calls = (int)fmax(1, round(PIECE_SECONDS / fmax(fastest, 1e-8)));
 }
 
-/* Only probes that write nothing may have the block of another. */
 static bool make_block(core_probe *p, const core_probe *lender)
 {
     enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
     p->bytes = (size_t)(p->threads * p->arrays) * p->stride + PAGE;
-    p->lent = lender && p->arrays == 1 && lender->kind == p->kind &&
-              lender->bytes >= p->bytes;
+    p->lent = lender && lender->bytes >= p->bytes;
     if (p->lent) p->block = lender->block;
     if (p->lent) return true;
     p->block = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
@@ -187,7 +185,9 @@ void probe_free(core_probe *p)
 
 /* ---- calibration --------------------------------------------------------- */
 
-enum { LOOKS = 400 };
+/* Several looks in a row: wide vector units that were idle are slow at first, and
+ * beside a sample the kernel has just used them. */
+enum { AT_ONCE = 16, LOOKS = 75 * AT_ONCE };
 
 typedef struct bench_item {
     core_probe *probe;
@@ -199,17 +199,19 @@ struct probe_bench {
     int count, looks;
 };
 
-/* The probes of a kind that came first have the data of the later ones. */
+/* Memory is large: the probe that came first lends its data to the later ones,
+ * which look elsewhere in it than the one before has just done. */
 static void add(probe_bench *b, enum probe_kind kind, enum att_level level,
                 int threads)
 {
     const core_probe *lender = NULL;
     for (int i = 0; i < b->count && !lender; i++)
-        if (b->item[i].probe->kind == kind &&
-            b->item[i].probe->threads >= threads)
+        if (kind == PROBE_MEMORY && b->item[i].probe->kind == kind)
             lender = b->item[i].probe;
     core_probe *p = make(kind, level, threads, lender);
-    if (p) b->item[b->count++].probe = p;
+    if (!p) return;
+    p->at = p->length / 7 * (size_t)(b->count % 7) / p->part * p->part;
+    b->item[b->count++].probe = p;
 }
 
 probe_bench *probe_bench_make(const int *threads, int count)
@@ -221,17 +223,18 @@ probe_bench *probe_bench_make(const int *threads, int count)
     if (!b->item) abort();
     for (int t = count - 1; t >= 0; t--) /* ascending: the most threads first */
         for (int level = 0; level < ATT_LEVELS; level++)
-            for (int kind = 0; kind < PROBE_KINDS; kind++)
+            for (int kind = PROBE_EXP; kind < PROBE_KINDS; kind++)
                 add(b, (enum probe_kind)kind, (enum att_level)level, threads[t]);
     return b;
 }
 
 void probe_bench_round(probe_bench *b)
 {
-    if (b->looks == LOOKS) return;
+    if (b->looks + AT_ONCE > LOOKS) return;
     for (int i = 0; i < b->count; i++)
-        b->item[i].rate[b->looks] = probe_rate(b->item[i].probe);
-    b->looks++;
+        for (int k = 0; k < AT_ONCE; k++)
+            b->item[i].rate[b->looks + k] = probe_rate(b->item[i].probe);
+    b->looks += AT_ONCE;
 }
 
 static int ascending(const void *a, const void *b)
@@ -242,12 +245,19 @@ static int ascending(const void *a, const void *b)
 
 /* A neighbour makes looks slow, nothing makes them fast but a boost of the clock
  * that does not last. */
-static double best_of(const bench_item *item, int looks)
+static double best_of(const double *rate, int looks)
 {
     double x[LOOKS];
-    memcpy(x, item->rate, sizeof x);
+    memcpy(x, rate, (size_t)looks * sizeof *x);
     qsort(x, (size_t)looks, sizeof *x, ascending);
     return looks ? x[(9 * (looks - 1) + 5) / 10] : NAN;
+}
+
+double probe_best(core_probe *p)
+{
+    double rate[LOOKS];
+    for (int i = 0; i < LOOKS; i++) rate[i] = probe_rate(p);
+    return best_of(rate, LOOKS);
 }
 
 json *probe_bench_rates(const probe_bench *b, enum att_level level,
@@ -257,7 +267,7 @@ json *probe_bench_rates(const probe_bench *b, enum att_level level,
     for (int i = 0; i < b->count; i++) {
         const core_probe *p = b->item[i].probe;
         if (p->level == level && p->threads == threads)
-            json_put_number(j, words[p->kind], best_of(&b->item[i], b->looks));
+            json_put_number(j, words[p->kind], best_of(b->item[i].rate, b->looks));
     }
     return j;
 }

@@ -3,8 +3,13 @@
  * A neighbour on the same hardware (another guest on the sibling thread, a
  * program that fills the shared cache) slows a kernel down without a trace in
  * steal time or task switches.  A loop that wants what the kernel wants is slowed
- * down with it: a matrix tile from the first cache for kernels bound by the core,
- * a sum over a piece of a cache or of memory for those bound by that.
+ * down with it: exponentials from the first cache for kernels bound by the core,
+ * a sum over a piece of a cache or of memory for those bound by that.  Which loop
+ * tells most was measured (tests/probes.c, results/README.md): a matrix tile fills
+ * the multipliers so well that a neighbour costs it more than it costs most
+ * kernels.
+ *
+ * A loop that is changed gets another name, since rates of a name are compared.
  */
 #ifndef PROBE_H
 #define PROBE_H
@@ -15,7 +20,7 @@
 #include "json.h"
 
 enum probe_kind {
-    PROBE_TILE, /* peak.h's tile, about 24 KiB                               */
+    PROBE_TILE, /* peak.h's tile, about 24 KiB; beside no sample             */
     PROBE_EXP,  /* exponentials in the first cache                           */
     PROBE_L2,   /* sums of a part of a cache of that level                   */
     PROBE_L3,
@@ -33,6 +38,10 @@ void probe_free(core_probe *p);
 /* What the slowest thread of the caller's team does a second just now: flop,
  * exponentials or bytes.  About 40 us. */
 double probe_rate(core_probe *p);
+
+/* The rate of an undisturbed core, as far as a few hundredths of a second tell:
+ * what one look in ten exceeds. */
+double probe_best(core_probe *p);
 
 /* "tile", "exp", "L2", "L3", "memory". */
 const char *probe_word(enum probe_kind kind);

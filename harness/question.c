@@ -28,6 +28,7 @@ static const struct setting {
 } settings[] = {
     { "bind", ALWAYS, NULL, CASE, { NULL } },
     { "processes", ALWAYS, NULL, CASE, { NULL } },
+    { "passes", ALWAYS, NULL, CASE, { NULL } },
     { "time", ALWAYS, NULL, CASE, { NULL } },
     { "ci", ALWAYS, NULL, CASE, { NULL } },
     { "check", ALWAYS, NULL, CASE, { NULL } },
@@ -52,6 +53,8 @@ static void of_case(json *j, const sweep_case *c)
     json_put_text(j, "cache", c->cold ? "cold" : "warm"); /* the name says it */
     json_put_text(j, "bind", bind_word(s->bind));
     json_put_number(j, "processes", s->processes);
+    json_put_number(j, "passes",
+                    s->passes < s->processes ? s->passes : s->processes);
     json_put_number(j, "time", s->seconds);
     json_put_bool(j, "time_shared", s->shared);
     json_put_number(j, "ci", s->ci);

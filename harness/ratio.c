@@ -2,13 +2,10 @@
 #include "ratio.h"
 
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "clean.h"
-
-enum { RESAMPLES = 1000 };
+#include "paired.h"
+#include "stats.h"
 
 void ratio_samples_take(const json *samples, ratio_samples *out)
 {
@@ -18,147 +15,139 @@ void ratio_samples_take(const json *samples, ratio_samples *out)
     measurement_free(&m);
 }
 
+/* Those of c, each times a factor. */
+static void fill(const clean_samples *c, double factor, ratio_samples *out)
+{
+    const int step = c->n > 0 ? (c->n - 1) / RATIO_SAMPLES + 1 : 1;
+    const double *from = c->ns;
+    out->processes = out->count = 0;
+    for (int p = 0; p < c->processes; from += c->count[p++]) {
+        int taken = 0;
+        for (int i = 0; i < c->count[p]; i += step) {
+            if (out->count == RATIO_SAMPLES) break;
+            out->ns[out->count++] = factor * from[i];
+            taken++;
+        }
+        if (!taken) continue;
+        out->pass[out->processes] = c->pass[p];
+        out->per_process[out->processes++] = taken;
+    }
+}
+
 void ratio_samples_of(const measurement *m, ratio_samples *out)
 {
     clean_samples c;
     clean_take(m, &c);
-    const int step = c.n > 0 ? (c.n - 1) / RATIO_SAMPLES + 1 : 1;
-    const double *from = c.ns;
-    out->processes = out->count = 0;
-    for (int p = 0; p < c.processes; from += c.count[p++]) {
-        int taken = 0;
-        for (int i = 0; i < c.count[p]; i += step) {
-            if (out->count == RATIO_SAMPLES) break;
-            out->ns[out->count++] = from[i];
-            taken++;
-        }
-        if (taken) out->per_process[out->processes++] = taken;
-    }
+    fill(&c, 1, out);
     clean_free(&c);
 }
 
-/* ---- quantiles ----------------------------------------------------------- */
-
-/* Upper tail point of the standard normal by bisection of erfc: exact to double
- * precision, and fast enough for one per comparison. */
-static double normal_upper(double tail)
+bool ratio_samples_paired(const measurement *m, double factor,
+                          ratio_samples *out)
 {
-    double lo = 0, hi = 40;
-    for (int i = 0; i < 80; i++) {
-        const double z = (lo + hi) / 2;
-        if (0.5 * erfc(z / sqrt(2)) > tail) lo = z;
-        else hi = z;
+    paired known;
+    clean_samples c;
+    if (!(factor > 0) || !paired_take(m, NULL, &known)) return false;
+    clean_take_paired(m, &c);
+    fill(&c, factor, out);
+    clean_free(&c);
+    return true;
+}
+
+/* ---- intervals ----------------------------------------------------------- */
+
+/* ln of the median of each process, in new memory. */
+static double *medians_of(const ratio_samples *s)
+{
+    double *ln = malloc(((size_t)s->processes + 1) * sizeof *ln);
+    const double *from = s->ns;
+    stats_summary all;
+    if (!ln) abort();
+    for (int p = 0; p < s->processes; from += s->per_process[p++]) {
+        stats_summarise(from, s->per_process[p], &all);
+        ln[p] = log(all.median);
     }
-    return lo;
+    return ln;
 }
 
-/* Student's t from the normal point, the first terms of the expansion in 1/v
- * [Abramowitz and Stegun 26.7.5]; from v = 4 on within 1 % at 99 %. */
-static double student_upper(double tail, double v)
+void ratio_spread(const ratio_samples *s, spread *out)
 {
-    const double z = normal_upper(tail), z2 = z * z;
-    return z * (1 + (z2 + 1) / (4 * v) +
-                (5 * z2 * z2 + 16 * z2 + 3) / (96 * v * v) +
-                (3 * z2 * z2 * z2 + 19 * z2 * z2 + 17 * z2 - 15) /
-                    (384 * v * v * v));
+    double *ln = medians_of(s);
+    spread_of(ln, s->pass, s->processes, out);
+    free(ln);
 }
 
-/* ---- bootstrap ----------------------------------------------------------- */
-
-/* xorshift64*: the resamples need no better, and are the same every time. */
-static int below(uint64_t *state, int n)
+void ratio_rounds_spread(const ratio_samples *a, const ratio_samples *b,
+                         spread *out)
 {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return (int)((*state * 0x2545f4914f6cdd1du >> 33) % (uint64_t)n);
-}
-
-static void swap(double *a, double *b)
-{
-    const double t = *a;
-    *a = *b;
-    *b = t;
-}
-
-/* Puts the k-th smallest in its place, smaller ones before it (Hoare's
- * selection): a resample is looked at once, sorting it would be a waste. */
-static double select_kth(double *x, int n, int k)
-{
-    int lo = 0, hi = n - 1;
-    while (lo < hi) {
-        const double pivot = x[(lo + hi) / 2];
-        int i = lo, j = hi;
-        while (i <= j) {
-            while (x[i] < pivot) i++;
-            while (x[j] > pivot) j--;
-            if (i <= j) swap(&x[i++], &x[j--]);
-        }
-        if (k <= j) hi = j;
-        else if (k >= i) lo = i;
-        else break;
-    }
-    return x[k];
-}
-
-static double median(double *x, int n)
-{
-    const double upper = select_kth(x, n, n / 2);
-    if (n % 2) return upper;
-    double lower = x[0];
-    for (int i = 1; i < n / 2; i++) lower = fmax(lower, x[i]);
-    return (lower + upper) / 2;
-}
-
-static double median_of(const ratio_samples *s)
-{
-    double x[RATIO_SAMPLES];
-    memcpy(x, s->ns, (size_t)s->count * sizeof *x);
-    return median(x, s->count);
-}
-
-/* Median of as many processes drawn with replacement, each with as many samples
- * drawn from it. */
-static double resampled_median(const ratio_samples *s, uint64_t *state)
-{
-    double x[RATIO_SAMPLES];
+    double *x = medians_of(a), *y = medians_of(b);
     int n = 0;
-    for (int p = 0; p < s->processes; p++) {
-        const int from = below(state, s->processes);
-        const double *first = s->ns;
-        for (int k = 0; k < from; k++) first += s->per_process[k];
-        for (int i = 0; i < s->per_process[from] && n < RATIO_SAMPLES; i++)
-            x[n++] = first[below(state, s->per_process[from])];
+    for (int i = 0, k = 0; i < a->processes && k < b->processes;) {
+        if (a->pass[i] == b->pass[k]) y[n++] = y[k++] - x[i++];
+        else if (a->pass[i] < b->pass[k]) i++;
+        else k++;
     }
-    return median(x, n);
+    spread_of(y, NULL, n, out);
+    free(x);
+    free(y);
 }
 
-/* Variance of the logarithm of the median. */
-static double log_variance(const ratio_samples *s, uint64_t *state)
+static int fewer(const ratio_samples *a, const ratio_samples *b)
 {
-    double sum = 0, squares = 0;
-    const double k = s->processes;
-    for (int r = 0; r < RESAMPLES; r++) {
-        const double v = log(resampled_median(s, state));
-        sum += v / RESAMPLES;
-        squares += v * v / RESAMPLES;
-    }
-    return fmax(squares - sum * sum, 0) * (k > 1 ? k / (k - 1) : 1);
+    return a->processes < b->processes ? a->processes : b->processes;
 }
 
-void ratio_make(ratio *out, const ratio_samples *a, const ratio_samples *b,
+/* The variances of both sides, and the degrees of freedom of their sum. */
+static spread_interval together(const spread_interval *a,
+                                const spread_interval *b)
+{
+    spread_interval x = { .own = a->own + b->own,
+                          .shared = a->shared + b->shared };
+    x.freedom = x.own * x.own / (a->own * a->own / a->freedom +
+                                 b->own * b->own / b->freedom);
+    if (x.shared > 0)
+        x.shared_freedom =
+            x.shared * x.shared /
+            ((a->shared > 0 ? a->shared * a->shared / a->shared_freedom : 0) +
+             (b->shared > 0 ? b->shared * b->shared / b->shared_freedom : 0));
+    return x;
+}
+
+static void set(ratio *out, double ln, double half)
+{
+    out->value = exp(ln);
+    out->lo = exp(ln - half);
+    out->hi = exp(ln + half);
+}
+
+void ratio_make(ratio *out, const ratio_samples *a, const spread_prior *prior_a,
+                const ratio_samples *b, const spread_prior *prior_b,
                 double alpha)
 {
-    uint64_t state = 0x9e3779b97f4a7c15u;
-    const int least = a->count < b->count ? a->count : b->count;
-    *out = (ratio){ NAN, NAN, NAN, NAN, least };
-    if (least == 0) return;
-    out->value = median_of(b) / median_of(a);
-    if (least < RATIO_LEAST) return;
-    out->error = sqrt(log_variance(a, &state) + log_variance(b, &state));
-    const double t = student_upper(alpha / 2, a->count + b->count - 2);
-    out->lo = out->value * exp(-t * out->error);
-    out->hi = out->value * exp(t * out->error);
+    spread side[2];
+    spread_interval x, y;
+    *out = (ratio){ NAN, NAN, NAN, NAN, NAN, 0, fewer(a, b) };
+    ratio_spread(a, &side[0]);
+    ratio_spread(b, &side[1]);
+    spread_estimate(&side[0], prior_a, alpha, &x);
+    spread_estimate(&side[1], prior_b, alpha, &y);
+    set(out, y.centre - x.centre, NAN);
+    if (side[0].units < 2 || side[1].units < 2) return;
+    const spread_interval both = together(&x, &y);
+    out->error = sqrt(both.own + both.shared);
+    set(out, y.centre - x.centre, spread_half_width(&both, alpha));
+}
+
+void ratio_rounds(ratio *out, const ratio_samples *a, const ratio_samples *b,
+                  const spread_prior *prior, double alpha)
+{
+    spread units;
+    spread_interval x;
+    ratio_rounds_spread(a, b, &units);
+    spread_estimate(&units, prior, alpha, &x);
+    *out = (ratio){ .error = sqrt(x.own + x.shared), .variance = x.variance,
+                    .freedom = units.units - 1, .processes = fewer(a, b) };
+    set(out, x.centre, x.hi - x.centre);
 }
 
 /* ---- verdict ------------------------------------------------------------- */
@@ -178,11 +167,11 @@ const char *ratio_word(enum ratio_verdict verdict)
     return words[verdict];
 }
 
-double ratio_more_samples(const ratio *r, double effect)
+double ratio_more_processes(const ratio *r, double effect)
 {
     const double limit = log(1 + effect), at = log(r->value);
     const double half = log(r->hi / r->lo) / 2;
     const double away = fmin(fabs(at - limit), fabs(at + limit));
-    const double needed = r->samples * (half / away) * (half / away);
-    return ceil(needed - r->samples);
+    const double needed = r->processes * (half / away) * (half / away);
+    return ceil(needed - r->processes);
 }

@@ -26,7 +26,8 @@ enum place { L1, L2, L3, MEMORY, PLACES };
 static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
 
 enum {
-    ROUNDS = 75,    /* most; three at least                                 */
+    ROUNDS = 75,    /* most; three at least,                                */
+    ENOUGH = 12,    /* and so many if there is time                         */
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
 
@@ -36,10 +37,10 @@ enum {
 
 /* ---- probes: what is measured -------------------------------------------- */
 
-enum kind { CLOCK, FMA, EXP, READ, COPY, TRIAD };
+enum kind { CLOCK, FMA, MUL, ADD, MIXED, DIV, EXP, READ, COPY, TRIAD, WRITE };
 
 /* Arrays that a loop touches. */
-static const int arrays_of[] = { 0, 2, 2, 1, 2, 3 };
+static const int arrays_of[] = { 0, 2, 2, 2, 2, 2, 2, 1, 2, 3, 1 };
 
 typedef struct probe {
     enum kind kind;
@@ -52,6 +53,7 @@ typedef struct probe {
                           twice in a row                                    */
     double rate[ROUNDS];
     bool clean[ROUNDS]; /* no thread was interrupted                        */
+    double ceiling;
 } probe;
 
 typedef struct bench {
@@ -69,8 +71,9 @@ static size_t round_down(size_t n, size_t to)
 }
 
 /* Bytes of all arrays of one thread: half of a private cache, so that they stay
- * there; half of the shared L3, but more than L2 holds; several times L3 in
- * memory.  0: this place cannot be told from another here. */
+ * there; of L3 several times what L2 holds and no more (a guest has less of a
+ * large L3 than it is told, and small arrays are the faster ones); several times
+ * L3 in memory.  0: this place cannot be told from another here. */
 static size_t footprint(enum place place, int threads)
 {
     const size_t l1 = machine_cache(1), l2 = machine_cache(2);
@@ -80,6 +83,7 @@ static size_t footprint(enum place place, int threads)
     case L2: return l2 / 2;
     case L3:
         if (!l3) return 0;
+        if (l3 / 2 / (size_t)threads > 4 * l2) return 4 * l2;
         return l3 / 2 / (size_t)threads > 2 * l2 ? l3 / 2 / (size_t)threads
                                                  : 2 * l2;
     default: {
@@ -124,10 +128,10 @@ static void add_probes(bench *b, const int *threads, int count)
     for (int l = 0; l < ATT_LEVELS; l++) {
         if (!peak_of((enum att_level)l)) continue;
         for (int t = 0; t < count; t++) {
-            add_probe(b, FMA, (enum att_level)l, threads[t], L1);
-            add_probe(b, EXP, (enum att_level)l, threads[t], L1);
+            for (enum kind k = FMA; k <= EXP; k++)
+                add_probe(b, k, (enum att_level)l, threads[t], L1);
             for (int place = 0; place < PLACES; place++)
-                for (enum kind k = READ; k <= TRIAD; k++)
+                for (enum kind k = READ; k <= WRITE; k++)
                     add_probe(b, k, (enum att_level)l, threads[t],
                               (enum place)place);
         }
@@ -164,10 +168,15 @@ static peak_loop *loop_of(const probe *p)
     switch (p->kind) {
     case CLOCK: return clock_loop;
     case FMA: return level->fma;
+    case MUL: return level->mul;
+    case ADD: return level->add;
+    case MIXED: return level->mixed;
+    case DIV: return level->division;
     case EXP: return level->exponential;
     case READ: return level->read;
     case COPY: return level->copy;
-    default: return level->triad;
+    case TRIAD: return level->triad;
+    default: return level->write;
     }
 }
 
@@ -307,12 +316,39 @@ static bool scales(const bench *b)
     return true;
 }
 
+double roofline_rate_at_least(const roofline_rate *all, int count,
+                              const roofline_rate *x)
+{
+    double most = x->rate;
+    for (int i = 0; i < count; i++) {
+        const roofline_rate *y = &all[i];
+        if (y->kind == x->kind && y->level <= x->level && y->place >= x->place)
+            most = fmax(most, y->rate * fmin(1, (double)x->threads / y->threads));
+    }
+    return most;
+}
+
+static void settle(bench *b)
+{
+    roofline_rate *all = reallocarray(NULL, (size_t)b->count + 1, sizeof *all);
+    if (!all) abort();
+    for (int i = 0; i < b->count; i++) {
+        const probe *p = &b->probe[i];
+        all[i] = (roofline_rate){ (int)p->kind, (int)p->level, p->threads,
+                                  (int)p->place, ceiling_of(b, p) };
+    }
+    for (int i = 0; i < b->count; i++)
+        b->probe[i].ceiling = roofline_rate_at_least(all, b->count, &all[i]);
+    free(all);
+}
+
 /* ---- the whole measurement, in a child ----------------------------------- */
 
 static json *bandwidths(const bench *b, const probe *first)
 {
     static const char *const names[] = { [READ] = "read", [COPY] = "copy",
-                                         [TRIAD] = "triad" };
+                                         [TRIAD] = "triad",
+                                         [WRITE] = "write" };
     json *j = json_object();
     for (int place = 0; place < PLACES; place++) {
         json *at = NULL;
@@ -322,12 +358,18 @@ static json *bandwidths(const bench *b, const probe *first)
                 p->level != first->level || p->threads != first->threads)
                 continue;
             if (!at) at = json_object();
-            json_put_number(at, names[p->kind], ceiling_of(b, p));
+            json_put_number(at, names[p->kind], p->ceiling);
         }
         json_put(j, place_names[place], at);
     }
     return j;
 }
+
+static const char *const rate_names[] = {
+    [MUL] = "mul_per_s",        [ADD] = "add_per_s",
+    [MIXED] = "vector_per_s",   [DIV] = "div_per_s",
+    [EXP] = "exp_per_s",
+};
 
 static json *ceilings(const bench *b)
 {
@@ -338,8 +380,11 @@ static json *ceilings(const bench *b)
         json *j = json_object();
         json_put_text(j, "level", att_level_name(p->level));
         json_put_number(j, "threads", p->threads);
-        json_put_number(j, "fma_flop_per_s", ceiling_of(b, p));
-        json_put_number(j, "exp_per_s", ceiling_of(b, p + 1)); /* added next */
+        json_put_number(j, "fma_flop_per_s", p->ceiling);
+        for (enum kind k = MUL; k <= EXP; k++) /* added after FMA, in order */
+            json_put_number(j, rate_names[k], p[k - FMA].ceiling);
+        json_put_number(j, "fma_operations", peak_of(p->level)->fma_operations);
+        json_put_number(j, "exp_mul_adds", peak_of(p->level)->exp_mul_adds);
         json_put(j, "bandwidth_bytes_per_s", bandwidths(b, p));
         json_put(j, "probe", probe_bench_rates(b->beside, p->level, p->threads));
         json_push(list, j);
@@ -362,7 +407,7 @@ static json *describe(const bench *b, double seconds)
     json_put_number(j, "seconds", seconds);
     json_put_number(j, "rounds", b->rounds);
     json_put_number(j, "clean", clean_part(b));
-    json_put_number(j, "clock_hz", ceiling_of(b, &b->probe[0]));
+    json_put_number(j, "clock_hz", b->probe[0].ceiling);
     for (int place = L1; place < MEMORY; place++) {
         const size_t bytes = machine_cache(place + 1);
         if (bytes)
@@ -420,7 +465,7 @@ static json *measure(void *arg)
         const double took = now() - start;
         if (b.rounds == ROUNDS ||
             (b.rounds >= 3 && took >= r->seconds &&
-             (took >= 3 * r->seconds || scales(&b))))
+             (took >= 3 * r->seconds || (b.rounds >= ENOUGH && scales(&b)))))
             break;
         for (int i = 0; i < b.count; i++)
             slot(&b, &b.probe[i], &b.probe[i].rate[b.rounds],
@@ -429,6 +474,7 @@ static json *measure(void *arg)
         b.rounds++;
     }
 
+    settle(&b);
     json *j = describe(&b, now() - start);
     probe_bench_free(b.beside);
     munmap(b.block, b.bytes);
@@ -471,47 +517,165 @@ double roofline_probe(const json *roofline, enum att_level level, int threads,
 
 /* Private caches of all threads together may hold the working set: a ceiling
  * should rather be too high than too low. */
-static enum place place_of(const json *roofline, int threads,
-                           double working_set)
+static double capacity(const json *roofline, int threads, enum place place)
 {
     const json *caches = json_get(roofline, "cache_bytes");
-    for (int place = L1; place < MEMORY; place++) {
-        const double bytes =
-            json_number(json_get(caches, place_names[place]), 0);
-        if (working_set <= bytes * (place == L3 ? 1 : threads))
-            return (enum place)place;
-    }
-    return MEMORY;
+    return json_number(json_get(caches, place_names[place]), 0) *
+           (place == L3 ? 1 : threads);
 }
 
 const char *roofline_held(const json *roofline, int threads, double bytes)
 {
     if (!json_get(roofline, "cache_bytes") || !(bytes > 0)) return NULL;
-    return place_names[place_of(roofline, threads, bytes)];
+    int place = L1;
+    while (place < MEMORY && bytes > capacity(roofline, threads, (enum place)place))
+        place++;
+    return place_names[place];
 }
 
-bool roofline_place(const json *roofline, enum att_level level, int threads,
-                    const att_cost *cost, double working_set, double seconds,
+/* A loop's bytes a second, in its two directions. */
+typedef struct traffic {
+    double read, write;
+} traffic;
+
+/* Seconds for traffic x by turns of loops that were measured, n of them: the
+ * least sum of times t[i] >= 0 with sum t[i] rate[i] >= x.  With two conditions,
+ * one loop or two are enough. */
+static double least_time(const traffic *rate, int n, traffic x)
+{
+    double least = INFINITY;
+    for (int i = 0; i < n; i++) {
+        const double reads = x.read > 0 ? x.read / rate[i].read : 0;
+        const double writes = x.write > 0 ? x.write / rate[i].write : 0;
+        least = fmin(least, fmax(reads, writes));
+        for (int k = 0; k < i; k++) {
+            const double det =
+                rate[i].read * rate[k].write - rate[k].read * rate[i].write;
+            const double ti =
+                (x.read * rate[k].write - rate[k].read * x.write) / det;
+            const double tk =
+                (rate[i].read * x.write - x.read * rate[i].write) / det;
+            if (ti >= 0 && tk >= 0) least = fmin(least, ti + tk);
+        }
+    }
+    return least;
+}
+
+/* At one place; 0 if nothing was measured there. */
+static double traffic_time(const json *ceiling, enum place place, traffic x)
+{
+    static const struct {
+        const char *loop;
+        double read, write; /* parts of its bytes                           */
+    } loops[] = {
+        { "read", 1, 0 },
+        { "copy", 0.5, 0.5 },
+        { "triad", 2. / 3, 1. / 3 },
+        { "write", 0, 1 },
+    };
+    const json *rates = json_get(json_get(ceiling, "bandwidth_bytes_per_s"),
+                                 place_names[place]);
+    traffic rate[4];
+    int n = 0;
+    for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) {
+        const double all = json_number(json_get(rates, loops[i].loop), 0);
+        if (all > 0)
+            rate[n++] = (traffic){ all * loops[i].read, all * loops[i].write };
+    }
+    const double time = least_time(rate, n, x);
+    return isfinite(time) ? time : 0;
+}
+
+/* Operations a second of one level; 0: unknown, as all but FMA and exp are in
+ * journals of earlier versions. */
+typedef struct rates {
+    double multiply; /* multiply-adds, or multiplications                   */
+    double add, vector, div, exp;
+    double fma_operations, exp_mul_adds;
+} rates;
+
+static rates rates_of(const json *ceiling)
+{
+    const double fma = json_number(json_get(ceiling, "fma_flop_per_s"), 0) / 2;
+    const double add = json_number(json_get(ceiling, "add_per_s"), 0);
+    return (rates){
+        .multiply = fmax(fma, json_number(json_get(ceiling, "mul_per_s"), 0)),
+        .add = add,
+        .vector = fmax(add, json_number(json_get(ceiling, "vector_per_s"), 0)),
+        .div = json_number(json_get(ceiling, "div_per_s"), 0),
+        .exp = json_number(json_get(ceiling, "exp_per_s"), 0),
+        .fma_operations =
+            json_number(json_get(ceiling, "fma_operations"), 1),
+        .exp_mul_adds = json_number(json_get(ceiling, "exp_mul_adds"), 0),
+    };
+}
+
+static double over(double work, double rate)
+{
+    return rate > 0 ? work / rate : 0;
+}
+
+enum bound { BOUND_FMA, BOUND_ADD, BOUND_VECTOR, BOUND_EXP, BOUND_DIV, UNITS };
+static const char *const unit_names[UNITS] = { "fma", "add", "vector", "exp",
+                                               "div" };
+
+/* Seconds that each unit needs at least.  Multiply-adds and multiplications share
+ * one, also those that exponentials are made of; additions may have another
+ * beside it; all of them together are started at a limited rate.  `p` is what
+ * the products run at: the level of a BLAS, or r. */
+static void unit_times(const att_cost *c, const rates *r, const rates *p,
+                       double time[UNITS])
+{
+    const double inner = c->exp * r->exp_mul_adds;
+    time[BOUND_FMA] =
+        over(c->mul_add, p->multiply) + over(c->mul + inner, r->multiply);
+    time[BOUND_ADD] =
+        over(c->add + (r->fma_operations - 1) * inner, r->add) +
+        over((p->fma_operations - 1) * c->mul_add, p->add);
+    time[BOUND_VECTOR] =
+        over(c->add + c->mul + r->fma_operations * inner, r->vector) +
+        over(p->fma_operations * c->mul_add, p->vector);
+    time[BOUND_EXP] = over(c->exp, r->exp);
+    time[BOUND_DIV] = over(c->div, r->div);
+}
+
+/* The part of a working set that cannot stay in nearer caches, however they choose
+ * what to keep. */
+static double beyond(const json *roofline, const roofline_case *x,
+                     enum place place)
+{
+    double nearer = 0;
+    for (int i = L1; i < (int)place; i++)
+        nearer += capacity(roofline, x->threads, (enum place)i);
+    if (place == L1) return 1;
+    return x->working_set > nearer ? 1 - nearer / x->working_set : 0;
+}
+
+bool roofline_place(const json *roofline, const roofline_case *x,
                     roofline_point *out)
 {
-    const json *c = ceiling(roofline, level, threads);
-    const double fma_peak = json_number(json_get(c, "fma_flop_per_s"), 0);
-    const json *rates = json_get(c, "bandwidth_bytes_per_s");
-    enum place place = place_of(roofline, threads, working_set);
-    double rate = 0;
-    for (; place < PLACES && !(rate > 0); place++)
-        rate = json_number(
-            json_get(json_get(rates, place_names[place]), "copy"), 0);
-    if (!(fma_peak > 0) || !(rate > 0) || !(seconds > 0)) return false;
+    const json *own = ceiling(roofline, x->level, x->threads);
+    const json *products = ceiling(roofline, x->products, x->threads);
+    const rates r = rates_of(own), p = rates_of(products);
+    const att_cost *c = &x->cost;
+    double time[UNITS + PLACES];
+    if (!(r.multiply > 0) || !(p.multiply > 0) || !(x->seconds > 0)) return false;
 
-    const double compute = 2 * cost->mul_add / fma_peak;
-    const double traffic = (cost->read + cost->write) / rate;
-    const double least = compute > traffic ? compute : traffic;
+    unit_times(c, &r, &p, time);
+    for (int i = L1; i < PLACES; i++) {
+        const double part = beyond(roofline, x, (enum place)i);
+        const traffic t = { c->read * part, c->write * part };
+        time[UNITS + i] = fmin(traffic_time(own, (enum place)i, t),
+                               traffic_time(products, (enum place)i, t));
+    }
+    int most = 0;
+    for (int i = 1; i < UNITS + PLACES; i++)
+        if (time[i] > time[most]) most = i;
     *out = (roofline_point){
-        .bound = compute > traffic ? "compute" : place_names[place - 1],
-        .peak = fma_peak,
-        .attainable = least > 0 ? att_flops(cost) / least : 0,
-        .fraction = least / seconds,
+        .bound = most < UNITS ? unit_names[most] : place_names[most - UNITS],
+        .peak = json_number(json_get(products, "fma_flop_per_s"), 0),
+        .attainable = time[most] > 0 ? att_flops(c) / time[most] : 0,
+        .fraction = time[most] / x->seconds,
     };
     return true;
 }

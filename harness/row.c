@@ -8,8 +8,10 @@
 
 /* ---- the list ------------------------------------------------------------ */
 
-enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, EVERY = 31 };
-const char *const row_kinds[] = { "env", "case", "cache", "aa", "end" };
+enum { ENV = 1, CASE = 2, CACHE = 4, AA = 8, END = 16, PASS = 32, ACCURACY = 64,
+       EVERY = 127 };
+const char *const row_kinds[] = { "env", "case", "cache", "aa", "end", "pass",
+                                  "accuracy" };
 const int row_kinds_count = sizeof row_kinds / sizeof *row_kinds;
 
 #define AT(member) (int)offsetof(struct row, member)
@@ -279,9 +281,10 @@ static int put_group(json *to, const struct row *r, int i)
     const size_t n = strlen(group->path);
     json *j = json_object();
     bool known = false;
-    for (i++; i < KEYS && is_member(&keys[i]) &&
-              !strncmp(keys[i].path, group->path, n) && keys[i].path[n] == '.';
+    for (i++; i < KEYS && !strncmp(keys[i].path, group->path, n) &&
+              keys[i].path[n] == '.';
          i++) {
+        if (!is_member(&keys[i])) continue;
         known |= is_known(r, &keys[i]);
         put(j, r, &keys[i]);
     }

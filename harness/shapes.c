@@ -338,3 +338,14 @@ void shapes_free(shapes *s)
     free(s->item);
     *s = (shapes){ 0 };
 }
+
+bool shapes_usual(const att_mechanism *m, const char *grid, int head_dim,
+                  att_problem *p)
+{
+    const maker k = { .m = m };
+    *p = usual(&k, grid, head_dim);
+    repair(m, p, -1);
+    if (att_reject(m, p)) return false;
+    att_canonical(m, p);
+    return true;
+}

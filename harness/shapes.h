@@ -35,4 +35,9 @@ int shapes_make(shapes *s, const att_mechanism *m, enum shapes_amount amount,
                 error *e);
 void shapes_free(shapes *s);
 
+/* The problem on that grid ("256", "16x16") with the value of every field that is
+ * tried first.  False: the mechanism is not defined there. */
+bool shapes_usual(const att_mechanism *m, const char *grid, int head_dim,
+                  att_problem *p);
+
 #endif

@@ -1,11 +1,9 @@
-/* stats.c - order statistics, bootstrap, least squares. */
+/* stats.c - order statistics, quantiles, least squares. */
 #include "stats.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "../kernels/plan.h" /* the random generator of the project */
 
 /* ---- one set of values --------------------------------------------------- */
 
@@ -69,106 +67,6 @@ double stats_half_width(const stats_summary *s)
     return isnan(w) ? INFINITY : w;
 }
 
-/* ---- processes ----------------------------------------------------------- */
-
-static int below(uint64_t *state, int n)
-{
-    return (int)(att_uniform(state) * n);
-}
-
-/* One resample: processes with replacement, then as many values of each. */
-static int resample(const double *x, const int *count, const int *first,
-                    int processes, uint64_t *state, double *out)
-{
-    int n = 0;
-    for (int p = 0; p < processes; p++) {
-        const int from = below(state, processes);
-        for (int i = 0; i < count[from]; i++)
-            out[n++] = x[first[from] + below(state, count[from])];
-    }
-    return n;
-}
-
-/* Percentiles of the medians of resamples, moved away from the median by
- * sqrt(P / (P-1)): resampling P processes sees (P-1)/P of their variance. */
-static void bootstrap(const double *x, const int *count, const int *first,
-                      int processes, uint64_t seed, stats_summary *out)
-{
-    enum { RESAMPLES = 1000, TAIL = RESAMPLES / 40 };
-    double medians[RESAMPLES];
-    const double wider = sqrt(processes / (processes - 1.0));
-    int most = 0;
-    for (int p = 0; p < processes; p++)
-        if (count[p] > most) most = count[p];
-    double *s = malloc((size_t)most * (size_t)processes * sizeof *s);
-    if (!s) abort();
-    for (int r = 0; r < RESAMPLES; r++) {
-        int m = 0;
-        while (m == 0) /* a process may have no value at all */
-            m = resample(x, count, first, processes, &seed, s);
-        qsort(s, (size_t)m, sizeof *s, ascending);
-        medians[r] = middle(s, m);
-    }
-    free(s);
-    qsort(medians, RESAMPLES, sizeof *medians, ascending);
-    out->lo = fmin(out->median,
-                   out->median - wider * (out->median - medians[TAIL]));
-    out->hi = fmax(out->median, out->median + wider * (medians[RESAMPLES - 1 -
-                                                               TAIL] -
-                                                       out->median));
-}
-
-/* Student's t for the spread between processes beyond that inside them, with
- * the degrees of freedom of their sum (Satterthwaite 1946), relative to the
- * median.  In simulations with a strong effect of the process, the bootstrap
- * alone covered the truth in 69 % (P = 2) and 81 % (P = 3) of the cases, both
- * together in 89 % and 95 %. */
-static double between_processes(const double *x, const int *count,
-                                const int *first, int processes)
-{
-    double mean = 0, inside = 0, spread = 0;
-    int n = 0;
-    stats_summary s;
-    for (int p = 0; p < processes; p++) {
-        if (count[p] == 0) continue;
-        stats_summarise(x + first[p], count[p], &s);
-        const double half = stats_half_width(&s) * s.median / 1.96;
-        if (isfinite(half)) inside += half * half;
-        n++;
-        const double step = s.median - mean; /* Welford */
-        mean += step / n;
-        spread += step * (s.median - mean);
-    }
-    if (n < 2) return 0;
-    inside /= n;
-    spread /= n - 1;
-    const double a = fmax(0, spread - inside) / n, all = a + inside / n;
-    if (a == 0) return 0;
-    const double freedom = (n - 1) * (all / a) * (all / a);
-    const int v = freedom > 1e6 ? 1000000 : (int)freedom;
-    return stats_student(v) * sqrt(all) / mean;
-}
-
-void stats_processes(const double *x, const int *count, int processes,
-                     uint64_t seed, stats_summary *out)
-{
-    int n = 0;
-    int *first = malloc((size_t)(processes + 1) * sizeof *first);
-    if (!first) abort();
-    for (int p = 0; p < processes; p++) {
-        first[p] = n;
-        n += count[p];
-    }
-    stats_summarise(x, n, out);
-    if (processes > 1 && n >= STATS_LEAST) {
-        bootstrap(x, count, first, processes, seed, out);
-        const double h = between_processes(x, count, first, processes);
-        out->lo = fmin(out->lo, out->median * exp(-h));
-        out->hi = fmax(out->hi, out->median * exp(h));
-    }
-    free(first);
-}
-
 /* ---- shares -------------------------------------------------------------- */
 
 /* The probabilities p with |p - hits/n| <= z sqrt(p (1 - p) / n) [Wilson 1927]:
@@ -188,49 +86,146 @@ void stats_share(int hits, int n, double *lo, double *hi)
 
 /* ---- fit ----------------------------------------------------------------- */
 
-double stats_student(int degrees_of_freedom)
+/* Continued fraction of the incomplete beta function [Abramowitz and Stegun
+ * 26.5.8], by the method of Lentz. */
+static double beta_fraction(double a, double b, double x)
 {
-    static const double t[] = { 12.706, 4.303, 3.182, 2.776, 2.571,
-                                2.447,  2.365, 2.306, 2.262, 2.228 };
-    const double z = 1.959964, v = degrees_of_freedom;
-    if (degrees_of_freedom < 1) return INFINITY;
-    if (degrees_of_freedom <= 10) return t[degrees_of_freedom - 1];
-    /* Cornish-Fisher expansion in 1/v: 4 digits from v = 11 on */
-    const double z3 = z * z * z, z5 = z3 * z * z;
-    return z + (z3 + z) / (4 * v) +
-           (5 * z5 + 16 * z3 + 3 * z) / (96 * v * v);
+    double c = 1, d = 1 / (1 - (a + b) * x / (a + 1)), f = d;
+    for (int m = 1; m <= 500; m++) {
+        const double even =
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+        const double odd = -(a + m) * (a + b + m) * x /
+                           ((a + 2 * m) * (a + 2 * m + 1));
+        d = 1 / (1 + even * d);
+        c = 1 + even / c;
+        f *= c * d;
+        d = 1 / (1 + odd * d);
+        c = 1 + odd / c;
+        f *= c * d;
+        if (fabs(c * d - 1) < 1e-14) break;
+    }
+    return f;
 }
 
-bool stats_power_law(const double *n, const double *t, int points,
-                     stats_fit *out)
+static double beta_share(double a, double b, double x)
 {
-    double x = 0, y = 0, xx = 0, xy = 0, rest = 0;
-    if (points < 3) return false;
-    for (int i = 0; i < points; i++) {
-        if (!(n[i] > 0 && t[i] > 0)) return false;
-        x += log(n[i]) / points;
-        y += log(t[i]) / points;
+    if (x <= 0) return 0;
+    if (x >= 1) return 1;
+    const double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) +
+                             a * log(x) + b * log1p(-x));
+    return x < (a + 1) / (a + b + 2)
+               ? front * beta_fraction(a, b, x) / a
+               : 1 - front * beta_fraction(b, a, 1 - x) / b;
+}
+
+/* P(T > t) is half the incomplete beta function of v / (v + t^2) [Abramowitz and
+ * Stegun 26.7.1]; the rest is bisection. */
+double stats_student_upper(double tail, double freedom)
+{
+    double lo = 0, hi = 1;
+    if (!(freedom > 0) || !(tail > 0)) return INFINITY;
+    const double v = fmin(freedom, 1e6); /* the normal one from there on    */
+#define ABOVE(t) (0.5 * beta_share(v / 2, 0.5, v / (v + (t) * (t))))
+    while (hi < 1e12 && ABOVE(hi) > tail) hi *= 2;
+    for (int i = 0; i < 80; i++) {
+        const double t = (lo + hi) / 2;
+        if (ABOVE(t) > tail) lo = t;
+        else hi = t;
     }
-    for (int i = 0; i < points; i++) {
-        xx += (log(n[i]) - x) * (log(n[i]) - x);
-        xy += (log(n[i]) - x) * (log(t[i]) - y);
+#undef ABOVE
+    return (lo + hi) / 2;
+}
+
+double stats_student(double freedom)
+{
+    return stats_student_upper(0.025, freedom);
+}
+
+/* Weighted least squares of y over x; the slope is sum of part[i] y[i]. */
+typedef struct line {
+    double x, y, slope; /* through (x, y)                                    */
+    double chi2;        /* weighted squares of the residuals                 */
+    double squares;     /* unweighted                                        */
+} line;
+
+static line through(const double *x, const double *y, const double *error,
+                    int n, double scatter2, double *part)
+{
+    line l = { 0 };
+    double weights = 0, xx = 0;
+    for (int i = 0; i < n; i++) {
+        part[i] = 1 / (error[i] * error[i] + scatter2);
+        weights += part[i];
+        l.x += part[i] * x[i];
+        l.y += part[i] * y[i];
     }
-    if (!(xx > 1e-12)) return false;
-    const double slope = xy / xx;
-    for (int i = 0; i < points; i++) {
-        const double d = log(t[i]) - y - slope * (log(n[i]) - x);
-        rest += d * d;
+    l.x /= weights;
+    l.y /= weights;
+    for (int i = 0; i < n; i++) xx += part[i] * (x[i] - l.x) * (x[i] - l.x);
+    for (int i = 0; i < n; i++) {
+        part[i] *= (x[i] - l.x) / xx;
+        l.slope += part[i] * (y[i] - l.y);
     }
-    const double error = sqrt(rest / (points - 2) / xx);
-    *out = (stats_fit){
-        .points = points,
-        .exponent = slope,
-        .lo = slope - stats_student(points - 2) * error,
-        .hi = slope + stats_student(points - 2) * error,
-        .factor = exp(y - slope * x),
-        .residual = sqrt(rest / points),
-    };
-    return true;
+    for (int i = 0; i < n; i++) {
+        const double d = y[i] - l.y - l.slope * (x[i] - l.x);
+        l.chi2 += d * d / (error[i] * error[i] + scatter2);
+        l.squares += d * d;
+    }
+    return l;
+}
+
+/* The scatter round the line beyond the errors of the points, at which the
+ * weighted squares are what they should be [R. C. Paule and J. Mandel, J. Res.
+ * NBS 87, 1982, 377]; 0 if the errors explain all. */
+static double scatter_of(const double *x, const double *y, const double *error,
+                         int n, double *part)
+{
+    double lo = 1e-12, hi = 1e4;
+    if (through(x, y, error, n, lo, part).chi2 <= n - 2) return lo;
+    for (int i = 0; i < 120; i++) {
+        const double s = sqrt(lo * hi);
+        if (through(x, y, error, n, s, part).chi2 > n - 2) lo = s;
+        else hi = s;
+    }
+    return hi;
+}
+
+bool stats_power_law(const double *n, const double *t, const double *error,
+                     int points, stats_fit *out)
+{
+    bool usable = points >= 3, differ = false;
+    double *x = malloc(((size_t)points + 1) * 4 * sizeof *x);
+    if (!x) abort();
+    double *y = x + points, *e = y + points, *part = e + points;
+    for (int i = 0; i < points; i++) {
+        usable = usable && n[i] > 0 && t[i] > 0;
+        x[i] = log(n[i]);
+        y[i] = log(t[i]);
+        e[i] = error && error[i] > 0 ? error[i] : 0;
+        differ = differ || fabs(x[i] - x[0]) > 1e-6;
+    }
+    if (usable && differ) {
+        const double scatter2 = scatter_of(x, y, e, points, part);
+        const line l = through(x, y, e, points, scatter2, part);
+        double known = 0, found = 0; /* variance of the slope by its cause   */
+        for (int i = 0; i < points; i++) {
+            known += part[i] * part[i] * e[i] * e[i];
+            found += part[i] * part[i] * scatter2;
+        }
+        const double freedom = (points - 2) * pow((known + found) / found, 2);
+        const double half = stats_student(freedom) * sqrt(known + found);
+        *out = (stats_fit){
+            .points = points,
+            .exponent = l.slope,
+            .lo = l.slope - half,
+            .hi = l.slope + half,
+            .factor = exp(l.y - l.slope * l.x),
+            .residual = sqrt(l.squares / points),
+            .determined = 2 * half <= STATS_EXPONENT_WIDEST,
+        };
+    }
+    free(x);
+    return usable && differ;
 }
 
 const char *const stats_crossing_name[] = { "above", "below", "all", "none",
@@ -268,13 +263,15 @@ bool stats_cross(const stats_pair *pair, int count, stats_crossing *out)
     const double n = root(pair, count, RATIO);
     const double a = root(pair, count, LO), b = root(pair, count, HI);
     const bool falls = log_of(&pair[0], RATIO) > 0;
+    const bool vague = (isnan(a) && isnan(b)) ||
+                       fmax(a / b, b / a) > STATS_CROSSING_WIDEST;
     *out = (stats_crossing){
         .faster = below ? STATS_ALL : above ? STATS_NONE
-                  : isnan(n) ? STATS_UNCLEAR
+                  : isnan(n) || vague ? STATS_UNCLEAR
                   : falls ? STATS_ABOVE : STATS_BELOW,
-        .n = n,
-        .lo = falls ? a : b,
-        .hi = falls ? b : a,
+        .n = vague ? NAN : n,
+        .lo = vague ? NAN : falls ? a : b,
+        .hi = vague ? NAN : falls ? b : a,
     };
     return true;
 }

@@ -7,6 +7,7 @@
 #include "isolate.h"
 #include "machine.h"
 #include "measure.h"
+#include "question.h"
 #include "stop.h"
 #include "sweep_run.h"
 
@@ -32,9 +33,39 @@ static void keep_finished(sweep_run *r)
         else {
             r->row[i] = row;
             r->kept++;
+            sweep_units(&row->time_ns.samples, &r->outcome[i].units);
         }
     }
     free(index.of);
+}
+
+/* What an interrupted run has measured of cases without a row is taken up: its
+ * processes since the last row of that case.  The last process of a case has no
+ * row of its own. */
+static void take_passes(sweep_run *r)
+{
+    for (int i = 0; i < r->cases.count; i++) {
+        const sweep_case *c = &r->cases.of[i];
+        sweep_outcome *o = &r->outcome[i];
+        json *asked = NULL;
+        char why[160];
+        for (int k = 0; k < r->before.count && !r->row[i]; k++) {
+            const struct row *row = &r->before.row[k];
+            const bool is_pass = row_has(row->kind, "pass");
+            if (!sweep_row_is_of(&r->before, row, &r->env, c)) continue;
+            if (!asked) asked = question_settings(c, r->env.row);
+            if (!question_answered(row, asked, why, sizeof why)) continue;
+            if (!is_pass) sweep_outcome_free(o);
+            else if (json_size(o->samples) < c->settings.processes - 1 &&
+                     sweep_pass_take(row, o))
+                r->resumed++;
+        }
+        json_free(asked);
+        r->left -= json_size(o->samples);
+        const char *checked = json_text(json_get(o->first, "checked"));
+        if (checked)
+            json_put(r->checks, checked, json_copy(json_get(o->first, "check")));
+    }
 }
 
 static void tick(void *arg)
@@ -63,7 +94,7 @@ static void describe_failed(sweep_job *job, isolate_result *failed)
     json_put_null(failed->value, "reason");
 }
 
-int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
+int sweep_process(sweep_run *r, int i, const sweep_turn *turn, sweep_outcome *o)
 {
     enum { PROGRAM_MEMORY = 512 << 20 }; /* beside the data: code, check    */
     const sweep_case *c = &r->cases.of[i];
@@ -72,8 +103,9 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
         .max_memory = memory_limit(r),
         .clock = r->clock,
         .roofline = json_get(r->env.row, "roofline"),
-        .round = json_size(o->samples),
-        .first = first,
+        .round = turn->pass,
+        .first = turn->first,
+        .inject = turn->inject,
         .checks = r->checks,
     };
     const isolate_limits limits = {
@@ -88,7 +120,7 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
     tick(r);
     if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
-    if (!result.value && first) describe_failed(&job, &result);
+    if (!result.value && turn->first) describe_failed(&job, &result);
     if (stop_signal) { /* what the process says now may be our own doing */
         json_free(result.value);
         return sweep_fail(r->o, EXIT_INTERRUPTED);
@@ -104,11 +136,26 @@ int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o)
     return 0;
 }
 
+/* What all cases measured so far have in common. */
+static void pool(const sweep_run *r, spread_prior *out)
+{
+    const spread **of =
+        malloc(((size_t)r->cases.count + 1) * sizeof *of);
+    if (!of) abort();
+    for (int i = 0; i < r->cases.count; i++) of[i] = &r->outcome[i].units;
+    spread_pool(of, r->cases.count, out);
+    free(of);
+}
+
 static int finish_case(sweep_run *r, int i)
 {
-    json *row = sweep_row(&r->cases.of[i], &r->env, &r->outcome[i]);
+    spread_prior prior;
+    pool(r, &prior);
+    json *row = sweep_row(&r->cases.of[i], &r->env, &r->outcome[i], &prior);
+    const spread units = r->outcome[i].units;
     json_push(r->owned, row);
     sweep_outcome_free(&r->outcome[i]);
+    r->outcome[i].units = units; /* for the cases to come */
     if (journal_append(&r->writer, row, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
     if (row_read(&r->own[i], row, r->writer.path, 0, &r->o->error) < 0)
@@ -120,24 +167,60 @@ static int finish_case(sweep_run *r, int i)
     return 0;
 }
 
-/* The cases of one problem, round by round, one process of each case in a
- * round.  The order is rotated, so that no kernel is always first or hottest;
+/* A process that others of its case will follow: what it brought is kept, in case
+ * the run does not come that far. */
+static int keep_process(sweep_run *r, int i)
+{
+    json *row = sweep_pass_row(&r->cases.of[i], &r->env, &r->outcome[i]);
+    const int rc = journal_append(&r->writer, row, &r->o->error);
+    json_free(row);
+    return rc < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;
+}
+
+/* How many processes of a case there are before a pass: as many in each, one more
+ * in the first ones. */
+static int before_pass(const sweep_settings *s, int pass)
+{
+    const int passes = s->passes < s->processes ? s->passes : s->processes;
+    const int more = s->processes % passes;
+    if (pass >= passes) return s->processes;
+    return pass * (s->processes / passes) + (pass < more ? pass : more);
+}
+
+/* Process number `number` of case i, unless it has it already. */
+static int run_process(sweep_run *r, int i, int number, int pass)
+{
+    sweep_outcome *o = &r->outcome[i];
+    const int processes = r->cases.of[i].settings.processes;
+    const sweep_turn turn = { .pass = pass, .first = number == 0 };
+    if (r->row[i] || json_size(o->samples) > number) return 0;
+    if (sweep_process(r, i, &turn, o)) return -1;
+    const bool ok = !strcmp(o->status, "ok");
+    if (!ok) r->done += processes - 1 - number;
+    return !ok || number == processes - 1 ? finish_case(r, i)
+                                          : keep_process(r, i);
+}
+
+/* The cases of one problem in one pass, round by round, one process of each case
+ * in a round.  The order is rotated, so that no kernel is always first or hottest;
  * in the last round, where the rows appear, it is the natural one. */
-static int run_group(sweep_run *r, int from, int to)
+static int run_group(sweep_run *r, int from, int to, int pass)
 {
     int rounds = 0;
-    for (int i = from; i < to; i++)
-        if (r->cases.of[i].settings.processes > rounds)
-            rounds = r->cases.of[i].settings.processes;
+    for (int i = from; i < to; i++) {
+        const sweep_settings *s = &r->cases.of[i].settings;
+        const int n = before_pass(s, pass + 1) - before_pass(s, pass);
+        if (n > rounds) rounds = n;
+    }
     for (int round = 0; round < rounds; round++)
         for (int k = 0; k < to - from; k++) {
-            const int i = from + (k + rounds - 1 - round) % (to - from);
-            const int processes = r->cases.of[i].settings.processes;
-            if (r->row[i] || round >= processes) continue;
-            if (sweep_process(r, i, round == 0, &r->outcome[i])) return -1;
-            const bool ok = !strcmp(r->outcome[i].status, "ok");
-            if (!ok) r->done += processes - 1 - round;
-            if ((!ok || round == processes - 1) && finish_case(r, i)) return -1;
+            const int turn = (r->passes - 1 - pass) * rounds + rounds - 1 - round;
+            const int i = from + (k + turn) % (to - from);
+            const sweep_settings *s = &r->cases.of[i].settings;
+            const int number = before_pass(s, pass) + round;
+            if (number < before_pass(s, pass + 1) &&
+                run_process(r, i, number, pass))
+                return -1;
         }
     return 0;
 }
@@ -145,11 +228,14 @@ static int run_group(sweep_run *r, int from, int to)
 static int run_groups(sweep_run *r)
 {
     const sweep_case *c = r->cases.of;
-    for (int from = 0, to; from < r->cases.count; from = to) {
-        for (to = from + 1; to < r->cases.count; to++)
-            if (c[to].group != c[from].group) break;
-        if (run_group(r, from, to)) return -1;
-    }
+    for (int i = 0; i < r->cases.count; i++)
+        if (c[i].settings.passes > r->passes) r->passes = c[i].settings.passes;
+    for (int pass = 0; pass < r->passes; pass++)
+        for (int from = 0, to; from < r->cases.count; from = to) {
+            for (to = from + 1; to < r->cases.count; to++)
+                if (c[to].group != c[from].group) break;
+            if (run_group(r, from, to, pass)) return -1;
+        }
     return 0;
 }
 
@@ -260,7 +346,10 @@ static int go(sweep_run *r)
     r->checks = json_object();
     r->width = sweep_table_width(r->cases.of, r->cases.count);
     if (r->o->aa) r->left = sweep_aa_left(r);
-    else keep_finished(r);
+    else {
+        keep_finished(r);
+        take_passes(r);
+    }
     progress_begin(&r->bar, r->left);
     sweep_say_warnings(r);
     if (r->left && prepare(r) < 0) return -1;

@@ -12,6 +12,7 @@
 #include "check.h"
 #include "cold.h"
 #include "counters.h"
+#include "energy.h"
 #include "isolate.h"
 #include "measure.h"
 #include "roofline.h"
@@ -68,6 +69,8 @@ static void describe(json *out, const att_plan *plan, enum att_pass pass,
         json_put(out, "executed", sweep_case_flop(done));
     json_put_number(out, "pairs", cost->pairs);
     json_put_number(bytes, "compulsory", cost->read + cost->write);
+    json_put_number(bytes, "read", cost->read);
+    json_put_number(bytes, "written", cost->write);
     json_put_number(bytes, "workspace",
                     (double)(pass == ATT_FORWARD ? plan->sizes.work
                                                  : plan->sizes.work_backward));
@@ -231,6 +234,29 @@ static void put_bytes(json *out, const char *key, double value)
     if (value > 0) json_put_number(bytes, key, value);
 }
 
+/* A call, and then nothing useful for a part of the time that it took, by the
+ * clock.  Waiting for less than WAIT cannot be timed: what is owed is paid when it
+ * is more. */
+typedef struct slowed {
+    void (*run)(void *arg);
+    void *arg;
+    double part, owed;
+} slowed;
+
+static void slowed_call(void *arg)
+{
+    const double WAIT = 1e-6;
+    slowed *s = arg;
+    const double start = measure_now();
+    s->run(s->arg);
+    const double end = measure_now();
+    s->owed += s->part * (end - start);
+    if (s->owed < WAIT) return;
+    double now = end;
+    while (now - end < s->owed) now = measure_now();
+    s->owed -= now - end;
+}
+
 /* Where backward() shall write the gradients. */
 static bool attach_gradients(sweep_call *r)
 {
@@ -326,13 +352,19 @@ static void put_probe(const sweep_job *job, const json *bytes,
                       const att_cost *cost, measure_job *timing)
 {
     const sweep_case *c = job->what;
-    const double data = json_number(json_get(bytes, "inputs"), 0) +
-                        json_number(json_get(bytes, "parameters"), 0);
+    const roofline_case limits = {
+        .level = c->entry.level,
+        .products = c->entry.level,
+        .threads = c->threads,
+        .cost = *cost,
+        .working_set = c->cold ? INFINITY
+                               : json_number(json_get(bytes, "inputs"), 0) +
+                                     json_number(json_get(bytes, "parameters"), 0),
+        .seconds = 1,
+    };
     roofline_point at;
     timing->pass = job->round;
-    if (!roofline_place(job->roofline, c->entry.level, c->threads, cost,
-                        c->cold ? INFINITY : data, 1, &at))
-        return;
+    if (!roofline_place(job->roofline, &limits, &at)) return;
     timing->probe = probe_make(probe_for(at.bound), c->entry.level, c->threads);
     if (timing->probe)
         timing->probe_rate = roofline_probe(job->roofline, c->entry.level,
@@ -364,6 +396,14 @@ static json *measure(const sweep_job *job, const att_cost *cost, json *out)
     const char *why = sweep_call_make(&r, c);
     if (why) return verdict(out, "oom", why);
 
+    slowed slow = { run, &r, job->inject, 0 };
+    if (job->inject > 0 && c->cold) {
+        flushed.run = slowed_call;
+        flushed.arg = &slow;
+    } else if (job->inject > 0) {
+        timing.run = slowed_call;
+        timing.arg = &slow;
+    }
     isolate_stage("warming up and sampling");
     if (c->pass == ATT_BACKWARD) sweep_call_forward(&r); /* fills `save` */
     if (c->threads > 1) run(&r); /* a BLAS makes its threads */
@@ -380,6 +420,11 @@ static json *measure(const sweep_job *job, const att_cost *cost, json *out)
     if (job->first)
         json_put(out, "counters",
                  count_events(&r, job, run, c->cold ? &flushed : NULL));
+    if (job->first) isolate_stage("reading meters of energy");
+    if (job->first)
+        json_put(out, "energy",
+                 c->cold ? energy_none("the flush between cold calls would be "
+                                       "counted") : energy_measure(run, &r));
     return verdict(out, "ok", bind_has_room(c->threads)
                                   ? NULL
                                   : "more threads than processors");

@@ -17,7 +17,8 @@ typedef struct sweep_settings {
     double seconds;  /* of samples, per case and process                    */
     double timeout;  /* per process                                         */
     double check;    /* most operations of a reference check; 0: no checks  */
-    int processes;
+    int processes;   /* of a case, in all passes together                   */
+    int passes;      /* rounds over all cases                               */
     bool shared;     /* seconds are a share of those of a block             */
     bool multiplex;  /* hardware counters take turns                        */
     enum sweep_bind bind;
@@ -44,6 +45,7 @@ typedef struct sweep_job {
     int round;          /* over the suite                                   */
     bool describe_only; /* --dry-run: no allocation                         */
     bool first;         /* with check and counters                          */
+    double inject;      /* part of each call by which it is slowed down      */
     const json *checks; /* results so far: {case name: check object}        */
 } sweep_job;
 

@@ -100,7 +100,7 @@ static int ask(const question *q, error *e)
 static double seconds_of(const sweep_case *c, const answer *a)
 {
     const double rate = c->entry.kernel->plain ? 2e9 : 2e10;
-    const double checks = 2e8, start = 0.06;
+    const double checks = 2e8, start = 0.015;
     const sweep_settings *s = &c->settings;
     if (*a->status && strcmp(a->status, "ok")) return 0;
     const double call = isfinite(a->flop) ? a->flop / rate : 0;

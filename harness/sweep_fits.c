@@ -110,9 +110,14 @@ static json *fit_json(const point *p, int n, const char *regime,
     json_put_number(j, "threads", p->row->threads);
     json_put_text(j, "pass", p->row->pass);
     json_put(j, "problem", shared_problem(p->row));
-    json_put_number(j, "exponent", fit->exponent);
-    json_put_number(j, "lo", fit->lo);
-    json_put_number(j, "hi", fit->hi);
+    char why[120];
+    const double no = fit->determined ? 0 : NAN;
+    json_put_number(j, "exponent", fit->exponent + no);
+    json_put_number(j, "lo", fit->lo + no);
+    json_put_number(j, "hi", fit->hi + no);
+    snprintf(why, sizeof why, "not determined: the 95 %% interval would be %.2f to "
+             "%.2f", fit->lo, fit->hi);
+    if (!fit->determined) json_put_text(j, "reason", why);
     json_put_number(j, "points", n);
     json_put_number(j, "tokens_min", p[0].tokens);
     json_put_number(j, "tokens_max", p[n - 1].tokens);
@@ -121,11 +126,33 @@ static json *fit_json(const point *p, int n, const char *regime,
     return j;
 }
 
+/* Standard error of ln time as its 95 % interval has it; a time without one has
+ * the largest of its series or, if it is unreliable, at least that of the widest
+ * interval that is told. */
+static double error_of(const point *p)
+{
+    return fmax(log(p->hi / p->ns), log(p->ns / p->lo)) / 1.959964;
+}
+
+static void errors_of(const point *p, int n, double *sigma)
+{
+    double most = 0;
+    for (int i = 0; i < n; i++)
+        if (error_of(&p[i]) > most) most = error_of(&p[i]);
+    for (int i = 0; i < n; i++) {
+        const bool vague = p[i].row->time_ns.unreliable == ROW_YES;
+        sigma[i] = error_of(&p[i]);
+        if (isnan(sigma[i])) sigma[i] = most;
+        if (vague) sigma[i] = fmax(sigma[i], log(SPREAD_WIDEST) / 2 / 1.959964);
+    }
+}
+
 /* Nothing if there are fewer than three lengths. */
 static void fit_points(const point *p, int n, const char *regime, json *fits)
 {
-    double *column = malloc(((size_t)n + 1) * 3 * sizeof *column);
+    double *column = malloc(((size_t)n + 1) * 4 * sizeof *column);
     double *tokens = column, *ns = column + n, *bytes = column + 2 * n;
+    double *sigma = column + 3 * n;
     stats_fit fit, memory;
     bool works = true; /* with memory of its own                            */
     if (!column) abort();
@@ -135,9 +162,10 @@ static void fit_points(const point *p, int n, const char *regime, json *fits)
         bytes[i] = p[i].workspace;
         works &= bytes[i] > 0;
     }
-    if (stats_power_law(tokens, ns, n, &fit)) {
+    errors_of(p, n, sigma);
+    if (stats_power_law(tokens, ns, sigma, n, &fit)) {
         json *j = fit_json(p, n, regime, &fit);
-        if (works && stats_power_law(tokens, bytes, n, &memory))
+        if (works && stats_power_law(tokens, bytes, NULL, n, &memory))
             json_put_number(j, "workspace_exponent", memory.exponent);
         json_push(fits, j);
     }
@@ -291,16 +319,20 @@ void sweep_fits_print(FILE *f, const json *fits)
                 width, "series", "held", "b", "95 % interval", "w", "N");
     for (const json *x = json_first(fits); x; x = json_next(x)) {
         const double w = json_number(json_get(x, "workspace_exponent"), NAN);
-        char memory[16] = "-", interval[40];
+        char memory[16] = "-", interval[40] = "not determined", b[16] = "-";
         if (isfinite(w)) snprintf(memory, sizeof memory, "%.2f",
                                   fabs(w) < 0.005 ? 0 : w);
-        snprintf(interval, sizeof interval, "[%.3f, %.3f]",
-                 json_number(json_get(x, "lo"), NAN),
-                 json_number(json_get(x, "hi"), NAN));
-        fprintf(f, "%-*s %-6s %8.3f  %-16s  %6s  %.0f..%.0f (%.0f lengths)\n",
+        const double exponent = json_number(json_get(x, "exponent"), NAN);
+        if (isfinite(exponent)) {
+            snprintf(b, sizeof b, "%.3f", exponent);
+            snprintf(interval, sizeof interval, "[%.3f, %.3f]",
+                     json_number(json_get(x, "lo"), NAN),
+                     json_number(json_get(x, "hi"), NAN));
+        }
+        fprintf(f, "%-*s %-6s %8s  %-16s  %6s  %.0f..%.0f (%.0f lengths)\n",
                 width, json_text(json_get(x, "series")),
                 json_text(json_get(x, "regime")),
-                json_number(json_get(x, "exponent"), NAN), interval, memory,
+                b, interval, memory,
                 json_number(json_get(x, "tokens_min"), NAN),
                 json_number(json_get(x, "tokens_max"), NAN),
                 json_number(json_get(x, "points"), NAN));

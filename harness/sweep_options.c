@@ -20,6 +20,7 @@ enum {
     KEY_TIME,
     KEY_TIMEOUT,
     KEY_PROCESSES,
+    KEY_PASSES,
     KEY_CHECK,
     KEY_MEMORY,
     KEY_SHARD,
@@ -27,6 +28,7 @@ enum {
     KEY_DRY,
     KEY_AA,
     KEY_PAIRS,
+    KEY_INJECT,
     KEY_BIND,
     KEY_MULTIPLEX,
     KEY_CEILINGS
@@ -58,6 +60,9 @@ static const struct argp_option fixed_options[] = {
       "given", 2 },
     { "pairs", KEY_PAIRS, "N", 0,
       "with --aa: pairs in all, dealt to the cases in turn (200)", 2 },
+    { "inject", KEY_INJECT, "P%", 0,
+      "with --aa: in every second pair one side is slowed down by this part of "
+      "each call; tells how many of those are found (power)", 2 },
     { "bind", KEY_BIND, "WHERE", 0,
       "threads on processors of their own: close (neighbours), spread (far "
       "apart), none (close)", 2 },
@@ -72,9 +77,12 @@ static const struct argp_option fixed_options[] = {
       "enough when half the 95 % interval is below this part of the median "
       "(2%)", 2 },
     { "time", KEY_TIME, "S", 0,
-      "most seconds of sampling for a case and process (0.5)", 2 },
+      "most seconds of sampling for a case and process (0.2)", 2 },
     { "processes", KEY_PROCESSES, "P", 0,
-      "measure every case in so many processes (2)", 2 },
+      "measure every case in so many processes, in all passes together (6)", 2 },
+    { "passes", KEY_PASSES, "N", 0,
+      "go over all cases so many times, so that the processes of a case lie apart "
+      "in time; not more than it has processes (3)", 2 },
     { "timeout", KEY_TIMEOUT, "S", 0,
       "kill the process of a case after this (120)", 2 },
     { "max-memory", KEY_MEMORY, "BYTES", 0,
@@ -137,7 +145,8 @@ static int set_number(sweep_options *o, const char *name, const char *text,
 }
 
 /* "2%" or "0.02". */
-static int set_ci(sweep_options *o, const char *text)
+static int set_share(sweep_options *o, const char *name, const char *text,
+                     double *out)
 {
     const char *end;
     double v;
@@ -147,12 +156,12 @@ static int set_ci(sweep_options *o, const char *text)
             end++;
         }
         if (!*end && v > 0 && v < 1) {
-            o->settings.ci = v;
+            *out = v;
             return 0;
         }
     }
-    error_set(&o->error, "--ci: '%s' is not a part of the median: write 2%% or "
-                         "0.02", text);
+    error_set(&o->error, "--%s: '%s' is not a part of the median: write 2%% or "
+                         "0.02", name, text);
     return sweep_fail(o, EXIT_USAGE);
 }
 
@@ -203,11 +212,12 @@ static int set_axis(sweep_options *o, int number, const char *text)
     return sweep_fail(o, missing ? EXIT_MISSING : EXIT_USAGE);
 }
 
-static int set_processes(sweep_options *o, const char *text)
+static int set_count(sweep_options *o, const char *name, const char *text,
+                     int *out)
 {
     double n;
-    if (set_number(o, "processes", text, 1, 100, &n) < 0) return -1;
-    o->settings.processes = (int)n;
+    if (set_number(o, name, text, 1, 100, &n) < 0) return -1;
+    *out = (int)n;
     return 0;
 }
 
@@ -254,12 +264,16 @@ static int set(sweep_options *o, int key, char *text)
     case 'k': return add_patterns(o, &o->kernels, text);
     case KEY_NOT: return add_patterns(o, &o->not, text);
     case KEY_PLAIN: return set_plain(o, text);
-    case KEY_CI: return set_ci(o, text);
+    case KEY_CI: return set_share(o, "ci", text, &o->settings.ci);
+    case KEY_INJECT: return set_share(o, "inject", text, &o->inject);
     case KEY_TIME:
         return set_number(o, "time", text, 0.001, 1e6, &o->settings.seconds);
     case KEY_TIMEOUT:
         return set_number(o, "timeout", text, 0.1, 1e6, &o->settings.timeout);
-    case KEY_PROCESSES: return set_processes(o, text);
+    case KEY_PROCESSES:
+        return set_count(o, "processes", text, &o->settings.processes);
+    case KEY_PASSES:
+        return set_count(o, "passes", text, &o->settings.passes);
     case KEY_CHECK:
         return set_number(o, "check", text, 0, 1e15, &o->settings.check);
     case KEY_MEMORY: return set_memory(o, text);
@@ -310,7 +324,7 @@ static bool is_of_timing(int key)
 {
     static const int keys[] = { KEY_CI, KEY_TIME,  KEY_PROCESSES, KEY_CHECK,
                                 KEY_AA, KEY_PAIRS, KEY_BIND,      KEY_MULTIPLEX,
-                                KEY_CEILINGS,
+                                KEY_CEILINGS,      KEY_PASSES,    KEY_INJECT,
                                 KEY_DRY };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (keys[i] == key) return true;
@@ -345,6 +359,10 @@ static void check_together(sweep_options *o)
     }
     if (!o->status && o->pairs && !o->aa) {
         error_set(&o->error, "--pairs belongs to --aa: give both or neither");
+        sweep_fail(o, EXIT_USAGE);
+    }
+    if (!o->status && o->inject > 0 && !o->aa) {
+        error_set(&o->error, "--inject belongs to --aa: give both or neither");
         sweep_fail(o, EXIT_USAGE);
     }
 }
@@ -394,6 +412,7 @@ static void override(sweep_settings *s, const sweep_settings *over)
     if (!isnan(over->timeout)) s->timeout = over->timeout;
     if (!isnan(over->check)) s->check = over->check;
     if (over->processes) s->processes = over->processes;
+    if (over->passes) s->passes = over->passes;
     s->bind = over->bind;
     s->multiplex = over->multiplex;
     s->max_memory = over->max_memory;

@@ -16,6 +16,7 @@ typedef struct sweep_options {
     int shard, shards;
     bool retry, dry_run, fresh, aa;
     int pairs;               /* of --aa, in all                              */
+    double inject;           /* of --aa: slow-down of one side; 0: none      */
     int status;              /* exit code, once something has failed ...     */
     error error;             /* ... and why                                  */
 } sweep_options;

@@ -197,8 +197,8 @@ static void remove_repeats(sweep_cases *c)
 
 /* ---- blocks -------------------------------------------------------------- */
 
-/* Forking, inputs, check and counters of one case, roughly. */
-#define OVERHEAD_SECONDS 0.05
+/* Forking and inputs of one process, roughly. */
+#define OVERHEAD_SECONDS 0.015
 
 static void share_seconds(sweep_cases *c, const int *groups,
                           const sweep_suite *s)

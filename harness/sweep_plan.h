@@ -3,13 +3,13 @@
  * A suite file (harness/suites/NAME.json):
  *
  *     { "version": 1, "brief": "...",
- *       "time": 0.3, "timeout": 60, "ci": 0.02, "processes": 1, "check": 5e7,
+ *       "time": 0.3, "timeout": 60, "ci": 0.02, "processes": 6, "passes": 3, "check": 5e7,
  *       "blocks": [ { "brief": "sequence length",
  *                     "kernels": ["*"], "not": ["*.gemm"], "plain": "one",
  *                     "axes": { "seq": "256..4096*4", "head-dim": 32 },
  *                     "seconds": 60 } ] }
  *
- * version: of the suite's contents; results of different versions are different
+ * processes: of a case, dealt to the passes over all cases.  version: of the suite's contents; results of different versions are different
  * experiments.  Settings stand in the suite or in a block.  kernels, not:
  * patterns of kernel or mechanism names.  plain: which of the plain kernels of
  * a mechanism: "all"; "one"; "fallback": one where it has no fast kernel;

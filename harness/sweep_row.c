@@ -28,6 +28,10 @@ void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
     snprintf(o->reason, sizeof o->reason, "%s", reason ? reason : r->reason);
     if (!o->samples) o->samples = json_array();
     if (samples) json_push(o->samples, json_copy(samples));
+    measurement m;
+    measurement_read(o->samples, &m);
+    sweep_units(&m, &o->units);
+    measurement_free(&m);
     if (!o->first) o->first = r->value;
     else json_free(r->value);
     r->value = NULL;
@@ -40,7 +44,60 @@ void sweep_outcome_free(sweep_outcome *o)
     *o = (sweep_outcome){ 0 };
 }
 
+/* ---- one process of several ---------------------------------------------- */
+
+json *sweep_pass_row(const sweep_case *c, const sweep_env *env,
+                     const sweep_outcome *o)
+{
+    const int number = json_size(o->samples) - 1;
+    char code[SWEEP_ID], when[24], id[ATT_NAME + 2 * SWEEP_ID];
+    json *row = json_object();
+    sweep_env_code(&c->entry, code);
+    sweep_time(when);
+    snprintf(id, sizeof id, "%s/%s#%d", env->id, c->name, number);
+    json_put_text(row, "kind", "pass");
+    json_put_number(row, "schema", JOURNAL_SCHEMA);
+    json_put_text(row, "id", id);
+    json_put_text(row, "case", c->name);
+    json_put_text(row, "env", env->id);
+    json_put_text(row, "code", code);
+    json_put_text(row, "when", when);
+    json_put_text(row, "status", o->status);
+    json_put(row, "settings", question_settings(c, env->row));
+    json_put_number(row, "process", number);
+    json_put(row, "samples", json_copy(json_at(o->samples, number)));
+    if (number > 0) return row;
+    json *first = json_copy(o->first);
+    json_put_null(first, "samples"); /* they are above */
+    json_put(row, "first", first);
+    return row;
+}
+
+bool sweep_pass_take(const struct row *row, sweep_outcome *o)
+{
+    isolate_result r = { .status = "ok" };
+    if (row->process != json_size(o->samples) || !row->samples ||
+        (!o->first && !json_get(row->first, "status")))
+        return false;
+    r.value = row->first ? json_copy(row->first) : json_object();
+    json_put_text(r.value, "status", "ok");
+    json_put(r.value, "samples", json_copy(row->samples));
+    sweep_outcome_add(o, &r);
+    return true;
+}
+
 /* ---- times --------------------------------------------------------------- */
+
+void sweep_units(const measurement *m, spread *out)
+{
+    clean_samples c;
+    clean_take(m, &c);
+    double *ln = sure(malloc(((size_t)c.processes + 1) * sizeof *ln));
+    for (int p = 0; p < c.processes; p++) ln[p] = log(clean_median(&c, p));
+    spread_of(ln, c.pass, c.processes, out);
+    free(ln);
+    clean_free(&c);
+}
 
 /* Why the measurement as a whole ended: when each process was content but they
  * disagree, more samples would not have helped. */
@@ -53,44 +110,94 @@ static const char *stop_of(const measurement *m, double width, double ci)
     return stop;
 }
 
-static void doubt(const clean_samples *p, char *out, size_t size)
+/* The fastest sample ever taken, touched or not. */
+static double fastest(const measurement *m)
+{
+    double least = INFINITY;
+    for (int p = 0; p < m->processes; p++)
+        for (int i = 0; i < m->process[p].count; i++)
+            if (m->process[p].of[i].ns > 0)
+                least = fmin(least, m->process[p].of[i].ns);
+    return least;
+}
+
+static int passes_of(const clean_samples *c)
+{
+    int n = 0;
+    for (int p = 0; p < c->processes; p++)
+        n += p == 0 || c->pass[p] != c->pass[p - 1];
+    return n;
+}
+
+/* apart: how far the interval's ends are from each other. */
+static void doubt(const clean_samples *p, int units, double apart, char *out,
+                  size_t size)
 {
     stats_summary speed;
     stats_summarise(p->probe, p->n, &speed);
     *out = 0;
     if (p->all)
-        snprintf(out, size, "unreliable: fewer than 3 samples were free of "
-                 "steal, involuntary switches and throttling, so all are used");
+        snprintf(out, size, "unreliable: fewer than 3 samples were free of steal, "
+                            "involuntary switches and throttling, so all are used");
     else if (p->slowed)
         snprintf(out, size, "the core ran at %.0f %% of its speed beside the "
-                 "samples (a neighbour on the same hardware, or a lower clock)",
-                 100 * speed.median);
-    else if (p->n < STATS_LEAST)
-        snprintf(out, size, "fewer than 6 samples: no 95 %% interval of the "
-                 "median");
+                            "samples (a neighbour on the same hardware, or a "
+                            "lower clock)", 100 * speed.median);
+    else if (units < 2)
+        snprintf(out, size, "one process: how processes differ is not known, so "
+                            "there is no interval");
+    else if (apart > SPREAD_WIDEST)
+        snprintf(out, size, "unreliable: processes differ so much that the 95 %% "
+                            "interval would span a factor of %.3g", apart);
 }
 
-static json *times(const sweep_case *c, const measurement *m, double *median)
+/* With these lo and hi can be computed again. */
+static json *pooled(const spread_interval *x, const spread_prior *prior)
+{
+    json *j = json_object();
+    json_put_number(j, "own", x->variance);
+    json_put_number(j, "variance", prior->freedom > 0 ? prior->variance : NAN);
+    json_put_number(j, "freedom", fmin(prior->freedom, 1e6));
+    json_put_number(j, "widening", prior->widening);
+    json_put_number(j, "shared", prior->shared);
+    json_put_number(j, "shared_freedom", prior->shared_freedom);
+    return j;
+}
+
+/* least: no interval reaches below, the time that the roofline allows. */
+static json *times(const sweep_case *c, const sweep_outcome *o,
+                   const measurement *m, const spread_prior *prior, double least)
 {
     clean_samples p;
     stats_summary s;
-    char reason[160];
+    spread_interval x;
+    double lo, hi;
+    char why[160];
     json *j = json_object();
 
     clean_take(m, &p);
-    stats_processes(p.ns, p.count, p.processes, 1, &s);
-    doubt(&p, reason, sizeof reason);
-    json_put_number(j, "median", *median = s.median);
-    json_put_number(j, "lo", s.lo);
-    json_put_number(j, "hi", s.hi);
+    stats_summarise(p.ns, p.n, &s);
+    spread_estimate(&o->units, prior, 0.05, &x);
+    const double median = exp(x.centre);
+    const double apart =
+        spread_ends(&x, fmax(least, fastest(m)), &lo, &hi);
+    doubt(&p, o->units.units, apart, why, sizeof why);
+    json_put_number(j, "median", median);
+    json_put_number(j, "lo", lo);
+    json_put_number(j, "hi", hi);
     json_put_number(j, "min", s.min);
     json_put_number(j, "mad", s.mad);
     json_put_number(j, "n", p.n);
     json_put_number(j, "touched", p.touched);
     json_put_number(j, "processes", p.processes);
-    json_put_text(j, "stop", stop_of(m, stats_half_width(&s), c->settings.ci));
-    json_put_bool(j, "unreliable", p.all);
-    json_put_text(j, "reason", *reason ? reason : NULL);
+    json_put_number(j, "passes", passes_of(&p));
+    json_put_number(j, "units", o->units.units);
+    json_put(j, "pooled", pooled(&x, prior));
+    const double width = (hi - lo) / 2 / median;
+    json_put_text(j, "stop", stop_of(m, isnan(width) ? INFINITY : width,
+                                     c->settings.ci));
+    json_put_bool(j, "unreliable", p.all || apart > SPREAD_WIDEST);
+    json_put_text(j, "reason", *why ? why : NULL);
     json_put(j, "samples", measurement_write(m));
     clean_free(&p);
     return j;
@@ -99,11 +206,12 @@ static json *times(const sweep_case *c, const measurement *m, double *median)
 /* The fraction of the roofline on an undisturbed core; median and fraction as
  * measured. */
 static json *undisturbed(const sweep_case *c, const sweep_env *env,
-                         const measurement *m, double median, double fraction)
+                         const measurement *m, const spread_prior *prior,
+                         double median, double fraction)
 {
     json *j = json_object();
     paired p;
-    const bool known = paired_take(m, &p);
+    const bool known = paired_take(m, prior, &p);
     const double least = known ? fraction * median : NAN;
     json_put_text(j, "kind", p.kind);
     json_put_number(j, "speed", p.speed);
@@ -176,71 +284,93 @@ static json *problem_of(const sweep_case *c)
     return j;
 }
 
-static void read_cost(const json *flop, const json *bytes, att_cost *out)
+/* Of what a call must do, that which this kernel does: where its executed() has
+ * fewer of some operations, it found a way around the others. */
+static att_cost read_cost(const json *first)
 {
-    *out = (att_cost){
-        .mul_add = json_number(json_get(flop, "mul_add"), NAN),
-        .add = json_number(json_get(flop, "add"), NAN),
-        .mul = json_number(json_get(flop, "mul"), NAN),
-        .div = json_number(json_get(flop, "div"), NAN),
-        .exp = json_number(json_get(flop, "exp"), NAN),
-        .read = json_number(json_get(bytes, "compulsory"), NAN),
-    };
+    const json *flop = json_get(first, "flop"), *bytes = json_get(first, "bytes");
+    const json *done = json_get(first, "executed");
+    att_cost cost = { .read = json_number(json_get(bytes, "read"), NAN),
+                      .write = json_number(json_get(bytes, "written"), NAN) };
+#define READ(op)                                                               \
+    cost.op = json_number(json_get(flop, #op), NAN);                           \
+    cost.op = fmin(cost.op, json_number(json_get(done, #op), cost.op));
+    READ(mul_add) READ(add) READ(mul) READ(div) READ(exp)
+#undef READ
+    return cost;
 }
 
-/* The definition's data live where all of them fit: q, k, v, o, parameters; in
- * memory if they are cold. */
-static json *place(const sweep_case *c, const sweep_env *env, const json *first,
-                   double median)
+/* At which level the products of a case run.  A BLAS that is not known is taken
+ * for one that does all that this processor can. */
+static enum att_level products_of(const sweep_case *c, const sweep_env *env)
 {
-    const json *bytes = json_get(first, "bytes");
-    roofline_point at;
-    att_cost cost;
+    if (!c->entry.kernel->blas) return c->entry.level;
+    const char *core = json_text(json_get(env->row, "blas_core"));
+    const int level = machine_blas_level(core);
+    return level < 0 ? att_level_cpu() : (enum att_level)level;
+}
+
+static json *no_place(const sweep_case *c, enum att_level products)
+{
+    char why[160];
     json *j = json_object();
-    const double data = c->cold ? INFINITY
-                                : json_number(json_get(bytes, "inputs"), NAN) +
-                                      json_number(json_get(bytes, "parameters"),
-                                                  0);
-    read_cost(json_get(first, "flop"), bytes, &cost);
-    if (roofline_place(json_get(env->row, "roofline"), c->entry.level,
-                       c->threads, &cost, data, median * 1e-9, &at)) {
-        json_put_text(j, "bound", at.bound);
-        json_put_number(j, "peak_gflops", at.peak * 1e-9);
-        json_put_number(j, "attainable_gflops", at.attainable * 1e-9);
-        json_put_number(j, "fraction", at.fraction);
-        json_put_bool(j, "implausible", at.fraction > ROOFLINE_MOST);
-        return j;
-    }
     json_put_null(j, "bound");
     json_put_null(j, "peak_gflops");
     json_put_null(j, "attainable_gflops");
     json_put_null(j, "fraction");
     json_put_null(j, "implausible");
-    json_put_text(j, "reason", "the env row has no ceilings for this level and "
-                               "number of threads");
+    snprintf(why, sizeof why,
+             "the env row has no ceilings for %s %s and %d thread%s",
+             products == c->entry.level ? "level" : "the BLAS's level",
+             att_level_name(products), c->threads, c->threads == 1 ? "" : "s");
+    json_put_text(j, "reason", why);
     return j;
 }
 
-/* What is faster than the machine was not done, or not counted rightly.  Fewer
- * operations than the definition's are no fault, if executed() says so. */
-static void doubt_cost(const sweep_case *c, const json *first, const json *at,
-                       char *reason, size_t size)
+/* Where the case stands, and why where that cannot be: what is faster than the
+ * machine was not done, or not counted rightly, or the machine is faster than it
+ * was when it was measured.  The definition's data live where all of them fit:
+ * q, k, v, o, parameters; in memory if they are cold. */
+static json *place(const sweep_case *c, const sweep_env *env, const json *first,
+                   double median)
 {
-    const double fraction = json_number(json_get(at, "fraction"), 0);
-    const double all = json_number(json_get(json_get(first, "flop"), "mul_add"), 0);
-    const double done =
-        json_number(json_get(json_get(first, "executed"), "mul_add"), all);
-    if (*reason || !json_true(json_get(at, "implausible"))) return;
-    if (fraction * done <= ROOFLINE_MOST * all)
-        snprintf(reason, size, "%.0f %% of the roofline of the definition, of "
-                 "whose multiply-adds executed() does %.3g %%", 100 * fraction,
-                 100 * done / all);
-    else
-        snprintf(reason, size, "%.0f %% of the roofline, more than this machine "
-                 "can do: cost() of %s counts what is not computed, or "
-                 "executed() of %s does not tell what is left out, or the "
-                 "ceilings are too low (--ceilings fresh)", 100 * fraction,
-                 c->entry.mechanism->name, c->entry.kernel->name);
+    const json *bytes = json_get(first, "bytes");
+    const json *roofline = json_get(env->row, "roofline");
+    const double clean = json_number(json_get(roofline, "clean"), 1);
+    roofline_point at;
+    const roofline_case x = {
+        .level = c->entry.level,
+        .products = products_of(c, env),
+        .threads = c->threads,
+        .cost = read_cost(first),
+        .working_set = c->cold
+                           ? INFINITY
+                           : json_number(json_get(bytes, "inputs"), NAN) +
+                                 json_number(json_get(bytes, "parameters"), 0),
+        .seconds = median * 1e-9,
+    };
+    if (!roofline_place(roofline, &x, &at)) return no_place(c, x.products);
+    json *j = json_object();
+    json_put_text(j, "bound", at.bound);
+    json_put_number(j, "peak_gflops", at.peak * 1e-9);
+    json_put_number(j, "attainable_gflops", at.attainable * 1e-9);
+    json_put_number(j, "fraction", at.fraction);
+    json_put_bool(j, "implausible", at.fraction > ROOFLINE_MOST);
+    if (x.products != x.level)
+        json_put_text(j, "products_level", att_level_name(x.products));
+    if (at.fraction > ROOFLINE_MOST) {
+        char why[320];
+        snprintf(why, sizeof why,
+                 "%.0f %% of the roofline (%s), more than this machine can do: "
+                 "%scost() of %s counts what is not computed, or executed() of "
+                 "%s does not tell what is left out, or the ceilings are too low "
+                 "(--ceilings fresh)", 100 * at.fraction, at.bound,
+                 clean < 0.9 ? "the ceilings were measured on a busy machine, or "
+                             : "", c->entry.mechanism->name,
+                 c->entry.kernel->name);
+        json_put_text(j, "reason", why);
+    }
+    return j;
 }
 
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
@@ -275,22 +405,24 @@ static void copy_member(json *row, const json *from, const char *key)
 }
 
 json *sweep_row(const sweep_case *c, const sweep_env *env,
-                const sweep_outcome *o)
+                const sweep_outcome *o, const spread_prior *prior)
 {
     const bool ok = !strcmp(o->status, "ok");
     char reason[sizeof o->reason];
     json *row = json_object(), *time = NULL, *at = NULL, *pair = NULL;
     measurement m;
-    double median;
 
     measurement_read(o->samples, &m);
     snprintf(reason, sizeof reason, "%s", o->reason);
     if (ok) {
-        time = times(c, &m, &median);
+        const double median = exp(spread_centre(&o->units));
         at = place(c, env, o->first, median);
-        pair = undisturbed(c, env, &m, median,
-                           json_number(json_get(at, "fraction"), NAN));
-        doubt_cost(c, o->first, at, reason, sizeof reason);
+        const double fraction = json_number(json_get(at, "fraction"), 0);
+        time = times(c, o, &m, prior, fraction <= 1 ? median * fraction : 0);
+        pair = undisturbed(c, env, &m, prior, median, fraction);
+        if (!*reason && json_true(json_get(at, "implausible")))
+            snprintf(reason, sizeof reason, "%s",
+                     json_text(json_get(at, "reason")));
     }
     sweep_row_head(row, "case", c, env);
     json_put_text(row, "status", o->status);
@@ -304,6 +436,7 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     copy_member(row, o->first, "binding");
     copy_member(row, o->first, "counters");
     copy_member(row, o->first, "check");
+    if (json_get(o->first, "energy")) copy_member(row, o->first, "energy");
     json_put(row, "roofline", at);
     json_put(row, "paired", pair);
     json_put(row, "noise", ok ? noise(&m) : NULL);

@@ -7,6 +7,7 @@
 
 #include "isolate.h"
 #include "journal.h"
+#include "spread.h"
 #include "stats.h"
 #include "sweep_case.h"
 #include "sweep_env.h"
@@ -17,6 +18,7 @@ typedef struct sweep_outcome {
     json *samples;    /* array: one object of measure_samples() per process  */
     char status[16];  /* "" until a process has ended                        */
     char reason[320];
+    spread units;     /* of the samples so far                               */
 } sweep_outcome;
 
 /* Takes the result of one process over (and its value). */
@@ -27,9 +29,19 @@ void sweep_outcome_free(sweep_outcome *o);
 void sweep_row_head(json *row, const char *kind, const sweep_case *c,
                     const sweep_env *env);
 
-/* The case row; keys in results/README.md. */
+/* The units (spread.h) of a row's or an outcome's samples. */
+void sweep_units(const measurement *m, spread *out);
+
+/* The case row; keys in results/README.md.  prior: what the cases of this run have
+ * in common. */
 json *sweep_row(const sweep_case *c, const sweep_env *env,
-                const sweep_outcome *o);
+                const sweep_outcome *o, const spread_prior *prior);
+
+/* The row of the last process of an outcome that is not complete yet, and back:
+ * false if it is not the process that the outcome lacks next. */
+json *sweep_pass_row(const sweep_case *c, const sweep_env *env,
+                     const sweep_outcome *o);
+bool sweep_pass_take(const struct row *row, sweep_outcome *o);
 
 /* Whether a row of the journal, of any kind, is of that case, measured by the same
  * code on the same machine. */

@@ -28,13 +28,22 @@ typedef struct sweep_run {
     int kept;               /* cases that were there already                 */
     int changed;            /* cases that were, but under other settings     */
     char change[ATT_NAME + 160]; /* the first of them, and how they differ   */
-    int left, done;         /* processes of the others                       */
+    int resumed;            /* processes of others that were, too            */
+    int left, done;         /* the processes of these that are to run        */
+    int passes;             /* over all cases                                */
     const char *doing;
     int width;              /* of the table's first column                   */
 } sweep_run;
 
+/* Whose turn it is. */
+typedef struct sweep_turn {
+    int pass;
+    bool first;    /* of its case: it is checked, and its events counted    */
+    double inject; /* part of each call by which it is slowed down; 0       */
+} sweep_turn;
+
 /* One process of case i; its result goes into the outcome. */
-int sweep_process(sweep_run *r, int i, bool first, sweep_outcome *o);
+int sweep_process(sweep_run *r, int i, const sweep_turn *turn, sweep_outcome *o);
 
 /* --aa: processes that are left to run; then all pairs, and what they tell. */
 int sweep_aa_left(const sweep_run *r);

@@ -85,15 +85,19 @@ void sweep_say_legend(const sweep_run *r)
     if (r->kept)
         printf("# %d of %d cases are in %s already\n", r->kept, r->cases.count,
                r->writer.path);
+    if (r->resumed)
+        printf("# %d process%s of others %s, too\n", r->resumed,
+               r->resumed == 1 ? "" : "es", r->resumed == 1 ? "is" : "are");
     if (r->left == 0) return;
 
     const sweep_settings *s = &r->cases.of[0].settings;
     const char *when =
         json_text(json_get(json_get(r->env.row, "roofline"), "when"));
-    char processes[64] = "1 process each", seconds[64];
+    char processes[96] = "1 process each", seconds[64];
     if (s->processes > 1)
         snprintf(processes, sizeof processes,
-                 "%d processes each, order of kernels rotated", s->processes);
+                 "%d processes each, passes: %d, order of kernels rotated",
+                 s->processes, s->passes < s->processes ? s->passes : s->processes);
     tell_seconds(r, seconds, sizeof seconds);
     for (int i = 0; i < r->cases.notes; i++) {
         const char *note = r->cases.note[i];
@@ -103,8 +107,9 @@ void sweep_say_legend(const sweep_run *r)
     if (r->suite.name)
         printf("# suite %s, version %d: %d cases\n", r->suite.name,
                r->suite.version, r->cases.count);
-    printf("# median: of the time of one call, +- half of its 95 %% interval; "
-           "samples with steal, involuntary switches or throttling left out\n");
+    printf("# median: of the time of one call, mean over processes; +- half of "
+           "its 95 %% interval; samples with steal, involuntary switches or "
+           "throttling left out\n");
     printf("# %s; until +- %g %%, or %s of samples (time), or more of them do "
            "not help (noise)\n",
            processes, 100 * s->ci, seconds);
@@ -139,7 +144,7 @@ void sweep_say_resume(sweep_run *r)
     char *words;
     size_t size;
     progress_clear(&r->bar);
-    fprintf(stderr, "%s: interrupted; finished cases are in %s; go on with:\n"
+    fprintf(stderr, "%s: interrupted; what was measured is in %s; go on with:\n"
                     "  ", r->o->name, r->writer.path);
     if (file_read("/proc/self/cmdline", 1 << 20, &words, &size, NULL) < 0)
         return;

@@ -16,7 +16,8 @@
 #include "json.h"
 
 const sweep_settings sweep_settings_default = {
-    .ci = 0.02, .seconds = 0.5, .timeout = 120, .check = 1e8, .processes = 2,
+    .ci = 0.02, .seconds = 0.2, .timeout = 120, .check = 1e8, .processes = 6,
+    .passes = 3,
 };
 
 static void *sure(void *p)
@@ -252,14 +253,16 @@ static int read_number(const json *object, const char *key, double least,
 static int read_settings(const json *object, const place *at,
                          sweep_settings *out)
 {
-    double processes = out->processes;
+    double processes = out->processes, passes = out->passes;
     if (read_number(object, "time", 0.001, 1e6, at, &out->seconds) < 0 ||
         read_number(object, "timeout", 0.1, 1e6, at, &out->timeout) < 0 ||
         read_number(object, "ci", 1e-6, 1, at, &out->ci) < 0 ||
         read_number(object, "check", 0, 1e15, at, &out->check) < 0 ||
-        read_number(object, "processes", 1, 100, at, &processes) < 0)
+        read_number(object, "processes", 1, 100, at, &processes) < 0 ||
+        read_number(object, "passes", 1, 100, at, &passes) < 0)
         return -1;
     out->processes = (int)processes;
+    out->passes = (int)passes;
     return 0;
 }
 
@@ -324,7 +327,7 @@ static int read_block(const json *object, const place *at, sweep_block *out)
     static const char *const keys[] = { "brief",   "kernels", "not",
                                         "plain",   "axes",    "seconds",
                                         "time",    "timeout", "ci",
-                                        "check",   "processes" };
+                                        "check",   "processes", "passes" };
     const place plain = inside(at, "plain");
     const json *text = json_get(object, "plain");
     if (check_keys(object, keys, sizeof keys / sizeof *keys, at) < 0 ||
@@ -367,7 +370,7 @@ static int read_suite(const json *j, const char *path, sweep_suite *out,
 {
     static const char *const keys[] = { "version", "brief", "blocks",
                                         "time",    "timeout", "ci",
-                                        "check",   "processes" };
+                                        "check",   "processes", "passes" };
     const place top = { path, "", e };
     const place version = inside(&top, "version");
     const place blocks = inside(&top, "blocks");

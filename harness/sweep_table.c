@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clean.h"
 #include "stats.h"
 #include "text.h"
 
@@ -65,15 +66,20 @@ void sweep_table_line(FILE *f, int width, const struct row *row)
     cell(row->bytes.workspace / 0x1p20, work);
     if (isfinite(range))
         snprintf(half, sizeof half, "%.1f %%", 50 * range / median);
-    if (isfinite(row->roofline.fraction))
-        snprintf(roof, sizeof roof, "%.1f", 100 * row->roofline.fraction);
+    const double fraction = isfinite(row->paired.fraction)
+                                ? row->paired.fraction
+                                : row->roofline.fraction;
+    if (isfinite(fraction))
+        snprintf(roof, sizeof roof, "%.1f", 100 * fraction);
     const enum text_color color =
         color_of(row->status, unreliable || row->reason);
     fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width, row->case_, ms,
             half, gflops, roof, work, text_on(f, color), row->status,
             text_off(f, color));
     if (row->reason) fprintf(f, ": %s", row->reason);
-    else if (unreliable) fprintf(f, " (unreliable: too few clean samples)");
+    else if (row->time_ns.reason) fprintf(f, " (%s)", row->time_ns.reason);
+    else if (row->paired.speed < CLEAN_SPEED)
+        fprintf(f, " (core at %.0f %% of its speed)", 100 * row->paired.speed);
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);
     fputc('\n', f);
 }

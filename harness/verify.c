@@ -1,5 +1,6 @@
 /* verify.c - kernels and references against case files, or kernels against
  * their references on shapes of our own. */
+#include "accuracy.h"
 #include "casefile.h"
 #include "check.h"
 #include "commands.h"
@@ -372,7 +373,20 @@ static const char doc[] =
     "but not told by the mechanism).  Without files: every kernel against its "
     "reference on many shapes; with --random or --seconds on random problems, "
     "sensible or not, each with random kinds of values, in processes of their "
-    "own, in memory between guard pages.\v"
+    "own, in memory between guard pages.  With --accuracy: how exact they are.\v"
+    "--accuracy prints for every kernel, level, storage and pass the largest and "
+    "the root-mean-square error against the double-precision reference, in units "
+    "in the last place of a tensor's largest value: on normal inputs, and the "
+    "worst of inputs that stress it (sharp and large logits, equal keys, one "
+    "outlier, tiny and denormal values, rows of 10,000 keys); and whether a call "
+    "gives the same bits again, with 1, 2 and 3 threads, and at other levels.  "
+    "With --out the rows are kept in the journal of a run, whose tables and "
+    "figures then show them; with --many every small shape is tried, and longer "
+    "rows.\n\n"
+    "  attnbench verify --accuracy --level best\n"
+    "  attnbench verify --accuracy -k 'softmax.*' --out results/run\n"
+    "  attnbench table results/run --columns kernel,time,rms_ulp,same_threads\n"
+    "  attnbench plot results/run accuracy\n\n"
     "Random problems are a function of the seed; the first of a seed is the "
     "one that a failure names.  What fails (wrong, crashed, hung, three times "
     "as slow on one kind of inputs as on another) is made smaller until nothing "
@@ -380,15 +394,19 @@ static const char doc[] =
     "Exit code 1 if anything failed, or nothing random was verified.  `attnbench verify tests/golden/*` is "
     "what `make test` runs.";
 
-enum { KEY_NO_TIME = 0x100, KEY_TIMEOUT };
+enum { KEY_NO_TIME = 0x100, KEY_TIMEOUT, KEY_ACCURACY };
 
 static const struct argp_option options[] = {
     { "kernel", 'k', "NAMES", 0,
       "only these, with commas; patterns like 'na2d.*'; 'reference' is one", 0 },
     { "mechanism", 'm', "NAMES", 0, "only these mechanisms", 0 },
     { "level", 'l', "LEVEL", 0, "only v2, v3, v4, base or best", 0 },
-    { "threads", 't', "N", 0, "threads of the kernels (default 2; without files 1, 2, 3 in turn)", 0 },
+    { "threads", 't', "N", 0, "threads of the kernels (default 2; without files 1, 2, 3 in turn; with "
+      "--accuracy 1)", 0 },
     { "many", 'M', NULL, 0, "without files: more shapes", 0 },
+    { "accuracy", KEY_ACCURACY, NULL, 0,
+      "how exact instead of whether: errors in units in the last place, and "
+      "whether bits are the same again", 0 },
     { 0, 0, NULL, 0, "Random problems:", 1 },
     { "random", 'r', "N", 0, "so many problems", 1 },
     { "seconds", 's', "T", 0, "as many problems as fit in this time", 1 },
@@ -399,15 +417,17 @@ static const struct argp_option options[] = {
       "seconds for one problem (default 20), or for a kernel on a case file "
       "(600)", 1 },
     { "out", 'o', "DIR", 0,
-      "folder for case files of what is found (default: this one)", 1 },
+      "folder for case files of what is found (default: this one); of "
+      "--accuracy: the run whose journal gets its rows (default: none)", 1 },
     { 0 },
 };
 
 typedef struct arguments {
     selection selection;
     random_options random;
-    bool is_random;
+    bool is_random, is_accuracy;
     bool seeded; /* or another option that is of random problems alone        */
+    const char *out;
     char **files;
     int count;
 } arguments;
@@ -480,10 +500,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_TIMEOUT:
         a->selection.timeout = number(state, "timeout", text, 0.001);
         break;
-    case 'o':
-        a->random.out = text;
-        a->seeded = true;
-        break;
+    case 'o': a->out = a->random.out = text; break;
+    case KEY_ACCURACY: a->is_accuracy = true; break;
     case ARGP_KEY_ARGS:
         a->files = state->argv + state->next;
         a->count = state->argc - state->next;
@@ -495,14 +513,17 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static int check_random(const arguments *a, error *e)
 {
+    if (a->is_accuracy && (a->count || a->is_random || a->seeded))
+        return error_set(e, "--accuracy has inputs of its own: leave %s out",
+                         a->count ? a->files[0] : "options of random problems");
     if (a->is_random && a->count)
         return error_set(e, "--random and --seconds take no case files: leave "
                             "'%s' out", a->files[0]);
     if (a->is_random && a->selection.amount == SHAPES_MANY)
         return error_set(e, "--many is for verify without --random");
-    if (!a->is_random && a->seeded)
+    if (!a->is_random && (a->seeded || (a->out && !a->is_accuracy)))
         return error_set(e, "--seed, --no-time and --out need --random N or "
-                            "--seconds T");
+                            "--seconds T%s", a->seeded ? "" : ", or --accuracy");
     return 0;
 }
 
@@ -518,6 +539,22 @@ static int verify_random(arguments *a)
     a->random.selected = random_selected;
     a->random.arg = &a->selection;
     return random_verify(&a->random);
+}
+
+/* One thread and a minute, unless asked for otherwise. */
+static int verify_accuracy(const arguments *a, const char *name)
+{
+    const selection *s = &a->selection;
+    const accuracy_options o = {
+        .name = name,
+        .selected = random_selected,
+        .arg = s,
+        .many = s->amount == SHAPES_MANY,
+        .threads = s->threads ? s->threads : 1,
+        .timeout = s->timeout > 0 ? s->timeout : s->amount == SHAPES_MANY ? 600 : 60,
+        .out = a->out,
+    };
+    return accuracy_verify(&o);
 }
 
 int command_verify(int argc, char **argv)
@@ -539,6 +576,7 @@ int command_verify(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (a.is_random) return verify_random(&a);
+    if (a.is_accuracy) return verify_accuracy(&a, argv[0]);
     for (int i = 0; i < a.count; i++) verify_file(a.files[i], &a.selection, &t);
     if (a.count == 0 && verify_shapes(&a.selection, &t, &e)) {
         fprintf(stderr, "%s: %s\n", argv[0], e.text);

@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 /* Raised when a struct of this file changes; plugins carry it. */
-enum { ATT_ABI = 2 };
+enum { ATT_ABI = 3 };
 
 enum {
     ATT_AXES = 4,    /* longest per-axis (or per-branch) list             */
@@ -380,6 +380,8 @@ typedef struct att_kernel {
     bool plain;            /* the plain form that fast kernels are shown
                               beside; the default suite takes one per
                               mechanism                                      */
+    bool blas;             /* its products are the BLAS's, which takes the code
+                              of the processor, whatever the level           */
 
     /* NULL if supported, else why not.  May be NULL: everything (in f32) is. */
     const char *(*reject)(const att_problem *p, enum att_pass pass);

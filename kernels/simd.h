@@ -285,6 +285,9 @@ SIMD_INLINE simd_mask simd_not_below(vf x, float least)
 #endif
 }
 
+/* Multiply-adds in v_exp2, of the polynomial: its bound counts them. */
+enum { SIMD_EXP_MUL_ADDS = 6 };
+
 /* 2^r 2^n for r in [-1/2, 1/2], n integer, where `normal` says so, else 0: a
  * polynomial of degree 5 with p(0) = 1 fitted for the least relative error on
  * that interval (Lawson's iteration), 9.1e-8 exactly, 1.6e-7 when evaluated in

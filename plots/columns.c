@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accuracy.h"
+#include "objections.h"
+
 static void *sure(void *p)
 {
     if (!p) abort();
@@ -39,6 +42,11 @@ static void intensity(const result *r, double value[3])
                r->row->bytes.compulsory;
 }
 
+static void per_joule(const result *r, double value[3])
+{
+    value[0] = r->row->flop.total / r->row->energy.package_j;
+}
+
 /* GFLOP/s in the journal, as the FMA peak is spoken of. */
 static void peak(const result *r, double value[3])
 {
@@ -55,10 +63,17 @@ static void threads(const result *r, double value[3])
     value[0] = r->threads;
 }
 
-/* Share of cases below the one time: fraction of the roof, with the interval. */
+/* The fraction of the roof with its interval: on an undisturbed core, where that
+ * is known; otherwise that of the wall time. */
 static void fraction(const result *r, double value[3])
 {
     const double median = r->row->time_ns.median;
+    if (r->row->paired.fraction > 0) {
+        value[0] = r->row->paired.fraction;
+        value[1] = r->row->paired.lo;
+        value[2] = r->row->paired.hi;
+        return;
+    }
     value[0] = r->row->roofline.fraction;
     value[1] = value[0] * median / r->row->time_ns.hi;
     value[2] = value[0] * median / r->row->time_ns.lo;
@@ -75,13 +90,15 @@ static void interval_of_time(const result *r, double value[3])
 
 /* clang-format off */
 #define VALUE(name, key, title, quantity, si, better, standard, derive) \
-    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, NULL, derive }
+    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, NULL, derive, NULL }
 #define AXIS(name, title, derive) \
-    { name, name, title, COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, derive }
+    { name, name, title, COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, derive, NULL }
+#define SAME(name, title, word) \
+    { name, name, title, COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL, word }
 
 static const column derived[] = {
     AXIS("threads", "threads", threads),
-    { "cache", "cache", "cache", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL },
+    { "cache", "cache", "cache", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, false, NULL, NULL, result_cache },
     AXIS("tokens", "sequence length N", NULL),
     VALUE("time", "time_ns", "time per call", SECONDS, 1e-9, -1, true, interval_of_time),
     VALUE("gflops", "flop_per_s", "rate", FLOP_PER_S, 1, 1, true, rate),
@@ -89,10 +106,19 @@ static const column derived[] = {
     VALUE("peak", "peak_flop_per_s", "FMA peak", FLOP_PER_S, 1, 0, false, peak),
     VALUE("attainable", "attainable_flop_per_s", "attainable rate", FLOP_PER_S, 1, 0, false, attainable),
     VALUE("bandwidth", "bytes_per_s", "compulsory traffic", BYTES_PER_S, 1, 1, false, bandwidth),
+    VALUE("flop_per_joule", "flop_per_j", "operations per joule of the package", NUMBER, 1, 1, false, per_joule),
     VALUE("intensity", "flop_per_byte", "arithmetic intensity", NUMBER, 1, 0, false, intensity),
+    { "objections", "objections", "objections to it", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, true, NULL, NULL, NULL },
+    VALUE("max_ulp", "max_error_ulp", "largest error (ulp)", NUMBER, 1, -1, false, accuracy_max_ulp),
+    VALUE("rms_ulp", "rms_error_ulp", "rms error (ulp)", NUMBER, 1, -1, false, accuracy_rms_ulp),
+    VALUE("stress_ulp", "stress_error_ulp", "largest error on stress inputs (ulp)", NUMBER, 1, -1, false, accuracy_stress_ulp),
+    SAME("same_repeat", "same bits again", accuracy_repeat),
+    SAME("same_threads", "same bits with other threads", accuracy_threads),
+    SAME("same_levels", "same bits at other levels", accuracy_levels),
 };
 #undef VALUE
 #undef AXIS
+#undef SAME
 
 /* In which order they stand: those above, and the keys of a row that are columns
  * (row_keys.inc).  Keys that are not named here come behind them. */
@@ -100,11 +126,13 @@ static const char *const before_axes[] = {
     "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "cache", "tokens",
 };
 static const char *const after_axes[] = {
-    "status", "reason", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
+    "status", "reason", "objections", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
     "processes", "stop", "gflops", "fraction", "bound", "peak", "attainable", "bandwidth",
     "intensity", "pairs", "flop", "mul_add", "add", "mul", "div", "exp", "executed",
     "compulsory", "workspace", "state", "saved", "parameters", "peak_rss", "nmse", "max_abs",
-    "steal", "switches", "clock_ratio", "env",
+    "max_ulp", "rms_ulp", "stress_ulp", "same_repeat", "same_threads", "same_levels",
+    "steal", "switches", "clock_ratio", "energy", "energy_cores", "energy_dram", "watts",
+    "flop_per_joule", "env",
 };
 /* clang-format on */
 
@@ -113,7 +141,7 @@ static column of_key(const row_key *k)
 {
     const row_column *c = &k->column;
     column out = { c->name, c->key, c->title, COLUMN_VALUE, QUANTITY_NUMBER, 1,
-                   c->better, c->standard, k, NULL };
+                   c->better, c->standard, k, NULL, NULL };
     if (k->type == ROW_TEXT) out.kind = COLUMN_TEXT;
     else if (k->type == ROW_COUNT || k->type == ROW_INTEGER)
         out.quantity = QUANTITY_COUNT;
@@ -203,7 +231,7 @@ static void add_axes(columns *c, const results *r)
             if (has_key(c, json_key(x))) continue;
             const char *name = own(c, json_key(x), "");
             add(c, &(column){ name, name, name, COLUMN_AXIS, QUANTITY_COUNT, 1,
-                              0, true, NULL, NULL });
+                              0, true, NULL, NULL, NULL });
         }
 }
 
@@ -219,7 +247,7 @@ static void add_counts(columns *c, const results *r, int which)
             const char *name = own(c, json_key(x), prefixes[which]);
             add(c, &(column){ name, name, counter_title(json_key(x), name),
                               COLUMN_VALUE, QUANTITY_EVENTS, 1, -1, false, NULL,
-                              NULL });
+                              NULL, NULL });
         }
 }
 
@@ -248,6 +276,8 @@ void columns_make(columns *c, const results *r)
     for (int i = 0; i < n; i++)
         if (key[i].column.name && !has_name(c, key[i].column.name))
             add_named(c, key[i].column.name);
+    for (int i = 0; i < c->count; i++)
+        c->item[i].standard |= accuracy_any(r) && accuracy_is_column(&c->item[i]);
     columns_more(c, r);
 }
 
@@ -333,9 +363,10 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         char text[RESULT_TEXT];
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
-    } else if (c->kind == COLUMN_TEXT) {
-        const char *text = c->member ? row_text_of(r->row, c->member)
-                                     : result_cache(r);
+    } else if (c->kind == COLUMN_TEXT && !c->member && !c->word)
+        objections_of_case(r, out, size);
+    else if (c->kind == COLUMN_TEXT) {
+        const char *text = c->word ? c->word(r) : row_text_of(r->row, c->member);
         if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
         snprintf(out, size, "%s", text);
     } else {

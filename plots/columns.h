@@ -26,6 +26,7 @@ typedef struct column {
     bool standard;     /* in a table that names no columns                   */
     const row_key *member; /* of the row; NULL: derived, an axis, an event   */
     void (*derive)(const result *r, double value[3]);
+    const char *(*word)(const result *r); /* derived words                   */
 } column;
 
 /* All columns for these results: the fixed ones, one per axis of the problems,

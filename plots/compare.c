@@ -14,12 +14,15 @@
 
 static const char doc[] =
     "Compares the times of the cases that two runs have in common: the ratio "
-    "of medians B / A with an interval, and a verdict.\v"
-    "Intervals come from a bootstrap over processes and samples and cover all "
+    "of medians B / A with an interval, and a verdict.  Where the same probe ran "
+    "beside the samples of both on the same machine, what it tells of the speed "
+    "of the core is taken out of the ratio.\v"
+    "Intervals are Student's, of the logarithms of the processes' medians; how "
+    "processes differ is moderated by all cases of a run; they cover all "
     "ratios together (Bonferroni).  faster, slower: the whole interval lies "
     "beyond the effect; same: within it; unclear: it crosses the limit, and "
-    "the number of further samples that would decide is told.  broken: "
-    "measured in A, failed in B.\n\n"
+    "the number of further processes that would decide is told, or a side has "
+    "one process only.  broken: measured in A, failed in B.\n\n"
     "With --fail-on slower the exit code is 1 unless every case of A is shown "
     "not to be slower in B by more than the effect: a case that is slower, "
     "broken, missing in B, of one process only, without enough clean samples, "
@@ -114,8 +117,11 @@ typedef struct pair {
     const result *a, *b;
     ratio ratio;
     int verdict;
-    double more; /* samples that would decide                               */
+    double more; /* processes that would decide                             */
 } pair;
+
+#define LONG_NS 50e3
+#define AGREE   0.03
 
 typedef struct pairs {
     pair *item;
@@ -124,6 +130,8 @@ typedef struct pairs {
     int hidden[2];        /* of these, there in the other run's left-out rows */
     int missing;          /* measured in A, not in B                         */
     int tally[VERDICTS];
+    int compared, paired; /* ratios; those on an undisturbed core            */
+    int fractions, agree; /* of the roofline, there: within AGREE            */
     int doubtful;         /* too few clean samples, or no interval           */
     int single;           /* of one process only                             */
     int undecided;        /* unclear, and maybe slower                       */
@@ -220,7 +228,7 @@ static void note_evidence(pairs *p, const pair *x, const ratio_samples *s,
 {
     const char *setting = other_setting(x);
     const bool doubtful =
-        x->a->unreliable || x->b->unreliable || isnan(x->ratio.lo);
+        x->a->unreliable || x->b->unreliable || !s[0].count || !s[1].count;
     const bool single = s[0].processes < 2 || s[1].processes < 2;
     p->doubtful += doubtful;
     p->single += !doubtful && single;
@@ -230,27 +238,46 @@ static void note_evidence(pairs *p, const pair *x, const ratio_samples *s,
         snprintf(p->setting, sizeof p->setting, "%s", setting);
 }
 
-static void judge(pairs *p, const arguments *a)
+/* Two runs of the same code: how well the fractions of the roofline on an
+ * undisturbed core agree, where a call is long enough to be a case of its own. */
+static void note_agreement(pairs *p, const pair *x)
+{
+    const double a = x->a->row->paired.fraction, b = x->b->row->paired.fraction;
+    if (!(a > 0 && b > 0 && x->a->row->time_ns.median > LONG_NS)) return;
+    p->fractions++;
+    p->agree += fabs(log(b / a)) <= log1p(AGREE);
+}
+
+static void judge(pairs *p, const results *in_a, const results *in_b,
+                  const arguments *a)
 {
     ratio_samples *s = malloc(2 * sizeof *s);
+    spread_prior prior[2][2]; /* of wall times, of an undisturbed core      */
     progress bar;
     if (!s) abort();
+    for (int paired = 0; paired < 2; paired++) {
+        ratio_pool(in_a, paired, &prior[0][paired]);
+        ratio_pool(in_b, paired, &prior[1][paired]);
+    }
     progress_begin(&bar, p->count);
     for (int i = 0; i < p->count; i++) {
         pair *x = &p->item[i];
         progress_show(&bar, i, x->a->name);
         x->verdict = BROKEN;
         x->more = NAN;
-        x->ratio = (ratio){ NAN, NAN, NAN, NAN, 0 };
+        x->ratio = (ratio){ NAN, NAN, NAN, NAN, NAN, 0, 0 };
         if (x->b->ok) {
-            ratio_read(&s[0], x->a);
-            ratio_read(&s[1], x->b);
-            ratio_make(&x->ratio, &s[0], &s[1], (1 - a->cover) / p->count);
+            const bool paired = ratio_read(s, x->a, x->b);
+            p->paired += paired;
+            p->compared++;
+            note_agreement(p, x);
+            ratio_make(&x->ratio, &s[0], &prior[0][paired], &s[1],
+                       &prior[1][paired], (1 - a->cover) / p->count);
             x->verdict = (int)ratio_judge(&x->ratio, a->effect);
             note_evidence(p, x, s, a->effect);
         }
         if (x->verdict == RATIO_UNCLEAR)
-            x->more = ratio_more_samples(&x->ratio, a->effect);
+            x->more = ratio_more_processes(&x->ratio, a->effect);
         p->tally[x->verdict]++;
     }
     progress_clear(&bar);
@@ -276,7 +303,7 @@ static void put_change(cell *c, double value)
     cell_number(c, value, text);
 }
 
-/* "same (within 3 %)", "unclear: 14 more samples would decide". */
+/* "same (within 3 %)", "unclear: 14 more processes would decide". */
 static void verdict_text(const pair *p, double effect, char *out, size_t size)
 {
     enum { MANY = 10000 };
@@ -287,12 +314,13 @@ static void verdict_text(const pair *p, double effect, char *out, size_t size)
         snprintf(out, size, "%s (within %g %%)", word, 100 * effect);
     else if (p->verdict != RATIO_UNCLEAR) snprintf(out, size, "%s", word);
     else if (isnan(p->ratio.lo))
-        snprintf(out, size, "%s: too few samples", word);
+        snprintf(out, size, p->ratio.processes < 2 ? "%s: one process only"
+                                                   : "%s: too few samples", word);
     else if (p->more > MANY)
         snprintf(out, size, "%s: too close to the limit of %g %%", word,
                  100 * effect);
     else
-        snprintf(out, size, "%s: %.0f more samples would decide", word,
+        snprintf(out, size, "%s: %.0f more processes would decide", word,
                  fmax(p->more, 1));
 }
 
@@ -307,9 +335,22 @@ static int by_ratio(const void *a, const void *b)
     return strcmp(x->a->name, y->a->name);
 }
 
+/* What the changes are of; "" if of wall times alone. */
+static void basis_of(const pairs *p, char *out, size_t size)
+{
+    char how_many[32] = "Changes";
+    if (p->paired < p->compared)
+        snprintf(how_many, sizeof how_many, "%d of the changes", p->paired);
+    *out = 0;
+    if (p->paired)
+        snprintf(out, size, " %s are those on an undisturbed core: each sample "
+                 "times the speed of the core beside it.", how_many);
+}
+
 static void make_sheet(sheet *s, const pairs *p, const arguments *a)
 {
-    char text[512];
+    char text[1024], basis[160];
+    basis_of(p, basis, sizeof basis);
     sheet_column(s, "case", "case", false);
     sheet_column(s, "A", "a_time_ns", true);
     sheet_column(s, "B", "b_time_ns", true);
@@ -332,8 +373,8 @@ static void make_sheet(sheet *s, const pairs *p, const arguments *a)
     }
     snprintf(text, sizeof text,
              "Medians of B (%s) against A (%s); intervals cover all %d changes "
-             "together with %g %%.",
-             a->dir[1], a->dir[0], p->count, 100 * a->cover);
+             "together with %g %%.%s",
+             a->dir[1], a->dir[0], p->count, 100 * a->cover, basis);
     sheet_text(&s->caption, text);
 }
 
@@ -356,6 +397,10 @@ static void summary(const pairs *p, char *out, size_t size)
                           "machine: --env-%c all)",
                           'B' - i, p->hidden[i], 'b' - i);
     }
+    if (p->fractions)
+        snprintf(out + n, size - (size_t)n,
+                 "; paired fractions of the roofline agree within %g %% in %d of "
+                 "%d cases above 50 us", 100 * AGREE, p->agree, p->fractions);
 }
 
 /* ---- all ----------------------------------------------------------------- */
@@ -391,9 +436,9 @@ static int gate(const char *name, const pairs *p)
         { p->tally[RATIO_SLOWER], "slower" },
         { p->tally[BROKEN], "broken" },
         { p->missing, "missing in B" },
-        { p->doubtful, "without enough clean samples" },
+        { p->doubtful, "unreliable" },
         { p->single, "of one process only (sweep --processes 2)" },
-        { p->undecided, "maybe slower (more samples would decide, or a larger "
+        { p->undecided, "maybe slower (more processes would decide, or a larger "
                         "--min-effect)" },
     };
     const char *comma = " ";
@@ -432,7 +477,7 @@ static int run(const arguments *a, const char *name, const results *x,
         return options_fail(name, e,
                             a->fail_on_slower ? EXIT_GATE : EXIT_USAGE);
     }
-    judge(&p, a);
+    judge(&p, x, y, a);
     qsort(p.item, (size_t)p.count, sizeof *p.item, by_ratio);
     warn(name, x, y, &p);
     make_sheet(&s, &p, a);

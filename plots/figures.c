@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accuracy_figure.h"
 #include "caption.h"
 #include "chart.h"
 #include "modelfigures.h"
@@ -36,7 +37,7 @@ const char *const figures_usual[] = {
     "headdim-time",  "headdim-gflops", "headdim-memory",
     "window-time",   "window-gflops",  "window-memory",
     "scaling-misses", "headdim-misses", "window-misses",
-    "roofline",      "models-accuracy", "models-levels",
+    "roofline",      "accuracy",       "models-accuracy", "models-levels",
 };
 const int figures_usual_count =
     sizeof figures_usual / sizeof *figures_usual;
@@ -57,7 +58,9 @@ static const abscissa *split(const char *name, const char **metric)
 const char *figures_check(const char *name, const columns *c, error *e)
 {
     const char *metric;
-    if (!strcmp(name, "roofline") || model_figure_is(name)) return name;
+    if (!strcmp(name, "roofline") || accuracy_figure_is(name) ||
+        model_figure_is(name))
+        return name;
     if (split(name, &metric)) {
         if (!strcmp(metric, "memory") || !strcmp(metric, "misses"))
             return name;
@@ -69,7 +72,7 @@ const char *figures_check(const char *name, const columns *c, error *e)
     if (near)
         error_set(e, "unknown figure '%s'; did you mean '%s'?", name, near);
     else
-        error_set(e, "unknown figure '%s': use roofline, models-accuracy, "
+        error_set(e, "unknown figure '%s': use roofline, accuracy, models-accuracy, "
                      "models-levels, or scaling-, headdim- "
                      "or window- with time, gflops, memory, misses or a column of "
                      "'attnbench table'", name);
@@ -503,6 +506,7 @@ int figures_draw(const figure_request *q, const results *r, const columns *c,
     const column *y[2];
     slice s;
     int rc;
+    if (accuracy_figure_is(q->name)) return accuracy_figure_draw(q, r, c, e);
     if (!x) {
         error_set(e, "%s: no case has a %s", q->name, a->axis);
         return 0;

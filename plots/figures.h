@@ -4,7 +4,8 @@
  *     scaling  sequence length        time    median with its interval
  *     headdim  channels per head      gflops  rate, with the measured peak
  *     window   window side            memory  workspace and peak RSS
- * or any column with a value (columns.h); and `roofline`.
+ * or any column with a value (columns.h); `roofline`; and `accuracy`, error against
+ * time.
  */
 #ifndef FIGURES_H
 #define FIGURES_H

@@ -18,7 +18,8 @@ static const char doc[] =
     "different results of one case in one environment are a conflict: they are "
     "named and nothing is written, unless --prefer says which journal wins.  "
     "Rows that end a run (totals, fits) are left out, since they are of the "
-    "parts; 'attnbench sweep' on OUT makes them anew.\n\n"
+    "parts; 'attnbench sweep' on OUT makes them anew; so are rows of single "
+    "processes whose case is finished.\n\n"
     "Exit code 1, with the others merged, if a journal cannot be read, or a part "
     "of a sweep (--shard) is missing or did not come to its end.";
 
@@ -97,10 +98,12 @@ static void collect(merged *m, const arguments *a)
     for (int d = 0; d < a->count; d++) total += m->journal[d].count;
     m->row = malloc((size_t)(total + 1) * sizeof *m->row);
     if (!m->row) abort();
-    for (int d = 0; d < a->count; d++)
+    for (int d = 0; d < a->count; d++) {
+        bool *finished = journal_finished(&m->journal[d]);
         for (int i = 0; i < m->journal[d].count; i++) {
             const struct row *row = &m->journal[d].row[i];
             const bool is_case = row_has(row->kind, "case");
+            if (row_has(row->kind, "pass") && finished[i]) continue;
             if (row_has(row->kind, "end")) {
                 m->ends++;
                 continue;
@@ -116,6 +119,8 @@ static void collect(merged *m, const arguments *a)
             };
             m->count++;
         }
+        free(finished);
+    }
 }
 
 static bool same_row(const entry *a, const entry *b)

@@ -15,8 +15,9 @@
 static const char doc[] =
     "Draws figures of a run: AXIS-METRIC with AXIS scaling (sequence length), "
     "headdim or window, and METRIC time, gflops, memory or any column of "
-    "'attnbench table'; and roofline.  Without FIGURE: all of the usual ones "
-    "that the run has data for.\v"
+    "'attnbench table'; roofline; and accuracy, error against time, once "
+    "'attnbench verify --accuracy --out DIR' has measured errors.  Without FIGURE: "
+    "all of the usual ones that the run has data for.\v"
     "A figure varies one axis; all others have one value, by default the one "
     "with most cases.  --where chooses another, --each draws one figure per "
     "value.  DIR/figures/index.md shows the figures with what was held fixed, "

@@ -8,6 +8,7 @@
 
 #include "../harness/clean.h"
 #include "../harness/file.h"
+#include "accuracy.h"
 #include "sha256.h"
 
 enum { READ_LIMIT = 1 << 30 };
@@ -234,6 +235,18 @@ static void list_envs(results *r)
     }
 }
 
+/* Cases whose first process has no case row behind it. */
+static int count_unfinished(const journal *j)
+{
+    bool *finished = journal_finished(j);
+    int n = 0;
+    for (int i = 0; i < j->count; i++)
+        n += row_has(j->row[i].kind, "pass") && j->row[i].process == 0 &&
+             !finished[i];
+    free(finished);
+    return n;
+}
+
 static int collect(results *r, enum results_kind which, const char *env,
                    error *e)
 {
@@ -250,12 +263,18 @@ static int collect(results *r, enum results_kind which, const char *env,
         if (chosen && strcmp(one.env_id, chosen)) r->other[r->left_out++] = one;
         else r->item[r->count++] = one;
     }
+    r->unfinished = which == RESULTS_TIMED ? count_unfinished(&r->journal) : 0;
+    if (r->count == 0 && r->unfinished)
+        return error_set(e, "%s: no case is finished yet, %d are under way: the "
+                            "same sweep goes on with them",
+                         r->journal.path, r->unfinished);
     if (r->count == 0)
         return error_set(e, "%s: no case in it yet: 'attnbench %s' adds them",
                          r->journal.path,
                          which == RESULTS_TIMED ? "sweep" : "cache");
     drop_replaced(r);
     list_envs(r);
+    accuracy_join(r);
     return 0;
 }
 
@@ -292,7 +311,18 @@ void results_say_left_out(const results *r, char *out, size_t size)
     const char *kernel[MOST];
     int kernels = 0, n;
     *out = 0;
+    if (r->unfinished)
+        snprintf(out, size, "%d case%s not finished and left out: the same sweep "
+                            "goes on with %s",
+                 r->unfinished, r->unfinished == 1 ? " is" : "s are",
+                 r->unfinished == 1 ? "it" : "them");
     if (!r->left_out) return;
+    const size_t told = strlen(out);
+    if (told && told + 2 < size) {
+        memcpy(out + told, "; ", 3);
+        out += told + 2;
+        size -= told + 2;
+    }
     for (int i = 0; i < r->left_out && kernels < MOST; i++) {
         int k = 0;
         while (k < kernels && strcmp(kernel[k], r->other[i].kernel)) k++;

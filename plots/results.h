@@ -16,6 +16,13 @@
 #include "../harness/journal.h"
 #include "../harness/json.h"
 
+/* What a row of kind `accuracy` says; unknown without one. */
+typedef struct accuracy_errors {
+    bool known;
+    double max_ulp, rms_ulp, stress_ulp; /* NaN: not measured                */
+    row_flag repeat, threads, levels;    /* whether bits are the same        */
+} accuracy_errors;
+
 typedef struct result {
     const struct row *row;
     const json *env; /* its env row; NULL if the journal lacks it            */
@@ -23,6 +30,7 @@ typedef struct result {
     const char *name, *mechanism, *kernel, *family, *level, *pass;
     const char *status, *reason;
     int threads;
+    accuracy_errors accuracy; /* of its kernel (accuracy.h)                  */
     bool ok;         /* status "ok", with a median if it was timed           */
     bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h), or
                         faster than the roofline                             */
@@ -37,6 +45,7 @@ typedef struct results {
     int env_count;
     result *other;   /* cases of other environments, left out                */
     int left_out;    /* how many                                             */
+    int unfinished;  /* cases of which only some processes have been measured */
     int replaced;    /* rows that a later row of the same case replaced      */
 } results;
 

@@ -6,6 +6,8 @@
 
 #include "../harness/commands.h"
 #include "../harness/file.h"
+#include "accuracy.h"
+#include "objections.h"
 #include "options.h"
 #include "tables.h"
 
@@ -86,7 +88,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 typedef struct output {
     enum sheet_format format;
     sheet cases, fits, crossings;
+    bool objections; /* a column of them is there                            */
     bool intervals; /* of the values in `cases`                              */
+    bool accuracy;  /* errors of kernels are among them                      */
     char hidden[512];
 } output;
 
@@ -187,6 +191,7 @@ static int make_pivot(const arguments *a, const results *r, const columns *c,
                              key->name);
     }
     o->intervals = column_has_interval(p.metric);
+    o->accuracy = accuracy_is_column(p.metric);
     return p.rows ? table_pivot(&o->cases, r, c, &p, o->hidden, e)
                   : error_set(e, "--rows names no column");
 }
@@ -207,16 +212,27 @@ static int make_cases(const arguments *a, results *r, const columns *c,
         snprintf(caption, sizeof caption, "All cases: %s.", same);
         if (*same) sheet_text(&o->cases.caption, caption);
     }
+    for (int k = 0; k < n; k++)
+        o->objections |= !strcmp(chosen[k]->name, "objections");
+    for (int k = 0; k < n; k++) o->accuracy |= accuracy_is_column(chosen[k]);
     if (rc == 0) table_cases(&o->cases, r, c, chosen, n);
     free(chosen);
     return rc;
+}
+
+static void add_accuracy_note(const results *r, char *out, size_t size)
+{
+    const size_t n = strlen(out);
+    char note[400];
+    accuracy_note(r, note, sizeof note);
+    if (*note && n < size) snprintf(out + n, size - n, " %s.", note);
 }
 
 static int make(const arguments *a, results *r, const columns *c, output *o,
                 error *e)
 {
     fixed_axis asked[SLICE_AXES];
-    char footnote[1024];
+    char footnote[1024], both[4096], why[3000];
     int count = 0;
     if (a->where && slice_ask(asked, &count, c, a->where, e) < 0) return -1;
     table_fits(&o->fits, r);
@@ -230,7 +246,12 @@ static int make(const arguments *a, results *r, const columns *c, output *o,
                  : make_cases(a, r, c, asked, count, o, e)) < 0)
         return -1;
     table_footnote(r, o->intervals, footnote, sizeof footnote);
-    sheet_text(&o->cases.footnote, footnote);
+    if (o->accuracy) add_accuracy_note(r, footnote, sizeof footnote);
+    objections_explain(r, why, sizeof why);
+    snprintf(both, sizeof both, "%s%s%s%s", footnote,
+             o->objections && *why ? " Objections: " : "",
+             o->objections ? why : "", o->objections && *why ? "." : "");
+    sheet_text(&o->cases.footnote, both);
     return 0;
 }
 
@@ -300,6 +321,8 @@ static void say_left_out(const char *name, const results *r, const output *o)
     char text[512];
     results_say_left_out(r, text, sizeof text);
     if (*text) fprintf(stderr, "%s: %s\n", name, text);
+    accuracy_note(r, text, sizeof text);
+    if (o->accuracy && *text) fprintf(stderr, "%s: %s\n", name, text);
     if (*o->hidden)
         fprintf(stderr, "%s: left out: %s; --where chooses\n", name, o->hidden);
     if (r->journal.torn)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../harness/clean.h"
+#include "objections.h"
 
 static void *sure(void *p)
 {
@@ -511,6 +512,10 @@ void table_footnote(const results *r, bool intervals, char *out, size_t size)
         n += snprintf(out + n, size - (size_t)n,
                       " Times are medians of clean samples; digits end where "
                       "the 95 %% interval begins.");
+    char mixture[300];
+    objections_of_mixture(r, mixture, sizeof mixture);
+    if (*mixture && (size_t)n < size)
+        n += snprintf(out + n, size - (size_t)n, " Mind: %s.", mixture);
     if (intervals && unreliable && (size_t)n < size)
         snprintf(out + n, size - (size_t)n, " †: fewer than %d clean samples, or "
                  "above the roofline (column reason).", CLEAN_LEAST);

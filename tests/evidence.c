@@ -1,10 +1,8 @@
-/* evidence.c - what the harness's verdicts are worth: intervals of shares, and
- * how often the rule of compare is wrong on simulated samples. */
+/* evidence.c - intervals of shares, verdicts, and ratios on invented times. */
 #include "test.h"
 
 #include "../harness/ratio.h"
 #include "../harness/stats.h"
-#include "../kernels/plan.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -39,67 +37,93 @@ static void intervals_of_shares(void **state)
     assert_true(lo == 0 && hi == 1);
 }
 
-/* Two processes of 20 samples around `centre`, about 2 % of noise each and
- * `between` of it from process to process. */
-static void simulate(ratio_samples *s, double centre, double between,
-                     uint64_t *seed)
-{
-    s->processes = 2;
-    s->count = 0;
-    for (int p = 0; p < 2; p++) {
-        const double shift = between * att_normal(seed);
-        s->per_process[p] = 20;
-        for (int i = 0; i < 20; i++)
-            s->ns[s->count++] =
-                centre * exp(shift + 0.02 * att_normal(seed));
-    }
-}
-
-/* Part of the pairs whose interval leaves 1 out. */
-static double differing(double effect, double between)
-{
-    enum { PAIRS = 400 };
-    static ratio_samples side[2];
-    uint64_t seed = 11;
-    int differ = 0;
-    for (int i = 0; i < PAIRS; i++) {
-        ratio r;
-        simulate(&side[0], 1000, between, &seed);
-        simulate(&side[1], 1000 * (1 + effect), between, &seed);
-        ratio_make(&r, &side[0], &side[1], 0.05);
-        const enum ratio_verdict v = ratio_judge(&r, 0);
-        differ += v == RATIO_FASTER || v == RATIO_SLOWER;
-    }
-    return (double)differ / PAIRS;
-}
-
-static void false_alarms(void **state)
-{
-    (void)state;
-    const double none = differing(0, 0), real = differing(0.05, 0);
-    printf("    equal: %.3f differ, %.3f where processes do by 2 %%; "
-           "5 %% slower: %.3f\n", none, differing(0, 0.02), real);
-    assert_true(none <= 0.075);
-    assert_true(real >= 0.95);
-}
-
 static void verdict_words(void **state)
 {
     (void)state;
-    const ratio faster = { 0.8, 0.75, 0.85, 0.02, 20 };
-    const ratio same = { 1.0, 0.99, 1.01, 0.005, 20 };
-    const ratio unclear = { 1.03, 1.0, 1.06, 0.015, 20 };
+    const ratio faster = { .value = 0.8, .lo = 0.75, .hi = 0.85 };
+    const ratio same = { .value = 1.0, .lo = 0.99, .hi = 1.01 };
+    const ratio unclear = { .value = 1.03, .lo = 1.0, .hi = 1.06 };
     assert_string_equal(ratio_word(ratio_judge(&faster, 0.03)), "faster");
     assert_string_equal(ratio_word(ratio_judge(&same, 0.03)), "same");
     assert_string_equal(ratio_word(ratio_judge(&unclear, 0.03)), "unclear");
+}
+
+/* Samples of processes whose medians are those. */
+static void fill(ratio_samples *s, const double *median, int processes)
+{
+    s->count = s->processes = 0;
+    for (int p = 0; p < processes; p++) {
+        s->pass[p] = p;
+        s->per_process[s->processes++] = 3;
+        for (int i = -1; i < 2; i++) s->ns[s->count++] = median[p] + i;
+    }
+}
+
+/* By hand: ln medians of A are 0 and .02 apart, of B 0 and .04, each with one
+ * degree of freedom; Welch's are 1.47. */
+static void ratios_by_hand(void **state)
+{
+    (void)state;
+    static ratio_samples a, b;
+    const double one[] = { 1000, 1000 * exp(0.02) };
+    const double two[] = { 1100, 1100 * exp(0.04) };
+    ratio r;
+    fill(&a, one, 2);
+    fill(&b, two, 2);
+    ratio_make(&r, &a, NULL, &b, NULL, 0.05);
+    const double x = 0.02 * 0.02 / 4, y = 0.04 * 0.04 / 4;
+    const double freedom = (x + y) * (x + y) / (x * x + y * y);
+    near(r.value, 1.1 * exp(0.01), 1e-9);
+    near(r.error, sqrt(x + y), 1e-12);
+    near(log(r.hi / r.value), stats_student(freedom) * r.error, 1e-9);
+    near(log(r.value / r.lo), stats_student(freedom) * r.error, 1e-9);
+    /* half of the error asked for the ratio on a limit that is half as far off */
+    near(ratio_more_processes(&(ratio){ .value = 1.06, .lo = 1.0, .hi = 1.1236,
+                                        .processes = 2 }, 0.03),
+         ceil(2 * pow(log(1.06) / log(1.06 / 1.03), 2) - 2), 1e-9);
+    /* what both sides met is not in the ratio of rounds */
+    ratio_rounds(&r, &a, &b, NULL, 0.05);
+    near(r.value, 1.1 * exp(0.01), 1e-9);
+    near(r.error, 0.01, 1e-9);
+    near(r.freedom, 1, 0);
+    near(log(r.hi / r.value), stats_student(1) * 0.01, 1e-9);
+    /* without its second process, A has the first and the third of B beside it */
+    const double three[] = { 1000, 1000 }, four[] = { 1100, 9999, 1150 };
+    fill(&a, three, 2);
+    fill(&b, four, 3);
+    a.pass[1] = 2;
+    ratio_rounds(&r, &a, &b, NULL, 0.05);
+    near(r.value, sqrt(1.1 * 1.15), 1e-9);
+}
+
+/* One process does not tell how processes differ, whatever its samples say. */
+static void one_process_is_unclear(void **state)
+{
+    (void)state;
+    static ratio_samples a, b;
+    const double one[] = { 1000, 1000, 1000 }, two[] = { 2000, 2000, 2000 };
+    ratio r;
+    for (int n = 1; n <= 3; n++)
+        for (int m = 1; m <= 3; m++) {
+            const spread_prior prior = { .variance = 1e-6, .freedom = INFINITY,
+                                         .widening = 1 };
+            fill(&a, one, n);
+            fill(&b, two, m);
+            ratio_make(&r, &a, &prior, &b, &prior, 0.05);
+            near(r.value, 2, 1e-12);
+            assert_int_equal(ratio_judge(&r, 0.03),
+                             n == 1 || m == 1 ? RATIO_UNCLEAR : RATIO_SLOWER);
+            assert_int_equal(r.processes, n < m ? n : m);
+        }
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(intervals_of_shares),
-        cmocka_unit_test(false_alarms),
         cmocka_unit_test(verdict_words),
+        cmocka_unit_test(ratios_by_hand),
+        cmocka_unit_test(one_process_is_unclear),
     };
     test_arguments(argc, argv);
     return cmocka_run_group_tests_name("evidence", tests, NULL, NULL);

@@ -15,7 +15,7 @@ cd "$work" || exit 1
 
 # sweep DIR, and begin DIR in the background as $pid; output in out and err.
 options=(--kernel 'softmax.*,linear.*,na2d.*' --seq 16,64 --window 3
-    --head-dim 8 --processes 1 --time 0.03 --timeout 60)
+    --head-dim 8 --processes 3 --passes 3 --time 0.01 --timeout 60)
 sweep() {
     "$program" sweep "${options[@]}" --out "$1" >out 2>err </dev/null
 }
@@ -34,6 +34,12 @@ rows() {
         sed -E 's/.*"case":"([^"]*)".*"status":"([^"]*)".*/\1 \2/' | sort
 }
 
+# "CASE PROCESS" of every process that has a row of its own, sorted.
+measured() {
+    grep '"kind":"pass"' "$1/journal.jsonl" |
+        sed -E 's/.*"case":"([^"]*)".*"process":([0-9]+).*/\1 \2/' | sort
+}
+
 # What the last sweep told of cases is in the journal of DIR.  A killed sweep
 # may have been stopped within its last line.
 reported() {
@@ -49,6 +55,10 @@ same_as_whole() { # what DIR
     check "$1: cases and statuses differ from an uninterrupted run" $?
     [ -z "$(rows "$2" | cut -d' ' -f1 | uniq -d)" ]
     check "$1: a case is there twice" $?
+    [ -z "$(measured "$2" | uniq -d)" ]
+    check "$1: a process of a case is there twice" $?
+    [ "$(grep -o '"processes":3,"passes":3,"units"' "$2/journal.jsonl" | wc -l)" = "$cases" ]
+    check "$1: not all cases have the processes of all passes" $?
 }
 
 sweep whole
@@ -66,13 +76,13 @@ length=$((($(date +%s%N) - start) / 1000000))
 middle=0
 for ((k = 0; k < kills; k++)); do
     dir=killed$((k / 3))
-    before=$(rows $dir 2>/dev/null | wc -l)
+    before=$(cat $dir/journal.jsonl 2>/dev/null | wc -l)
     begin $dir
     moment=$((RANDOM % length))
     if [ $((k % 2)) = 0 ]; then
         moment=$((RANDOM % 200))
         for _ in $(seq 200); do
-            [ "$(rows $dir 2>/dev/null | wc -l)" = "$before" ] || break
+            [ "$(cat $dir/journal.jsonl 2>/dev/null | wc -l)" -le $((before + 1)) ] || break
             sleep 0.05
         done
     fi
@@ -81,7 +91,7 @@ for ((k = 0; k < kills; k++)); do
     wait $pid 2>/dev/null
     if [ -e $dir/journal.jsonl ]; then
         n=$(rows $dir | wc -l)
-        [ "$n" = 0 ] || [ "$n" = "$cases" ] || middle=$((middle + 1))
+        [ -z "$(measured $dir)" ] || [ "$n" = "$cases" ] || middle=$((middle + 1))
         reported $dir
         check "kill $k after $moment ms (SEED=${SEED:-1}): a reported row is lost" $?
     fi

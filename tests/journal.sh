@@ -167,7 +167,7 @@ gate 1 'of one process only' single single
 gate 1 'no measured case in common' one other
 mkdir doubt
 sed -E '/"kind":"case"/s/"unreliable":false/"unreliable":true/' one/journal.jsonl >doubt/journal.jsonl
-gate 1 'without enough clean samples' one doubt --min-effect 100%
+gate 1 '1 unreliable' one doubt --min-effect 100%
 mkdir broken
 sed -E '/"kind":"case"/s/"status":"ok"/"status":"wrong"/' one/journal.jsonl >broken/journal.jsonl
 gate 1 '1 broken' one broken

@@ -405,7 +405,7 @@ static void slow_for_ever(void **state)
     clean_take(&m, &c);
     assert_true(c.slowed && !c.all);
     near(clean_median(&c, 0), 6e6);
-    assert_true(paired_take(&m, &pair));
+    assert_true(paired_take(&m, NULL, &pair));
     near(pair.speed, 0.5);
     near(pair.ns.median, 3e6);
     clean_free(&c);
@@ -431,6 +431,7 @@ static json *row_of(measurement *m, const char *probe)
     const att_entry *entry;
     sweep_env env = { 0 };
     sweep_outcome o = { .status = "ok" };
+    spread_prior prior;
     sweep_case c = { .threads = 1, .settings = { .ci = 0.02, .processes = 2 } };
     att_entries(&entry);
     c.entry = entry[0];
@@ -443,7 +444,9 @@ static json *row_of(measurement *m, const char *probe)
         snprintf(m->process[p].probe_kind, sizeof m->process[p].probe_kind, "%s",
                  probe);
     o.samples = measurement_write(m);
-    json *row = sweep_row(&c, &env, &o);
+    sweep_units(m, &o.units);
+    spread_pool(NULL, 0, &prior);
+    json *row = sweep_row(&c, &env, &o, &prior);
     json_free(o.first);
     json_free(o.samples);
     json_free(env.row);
@@ -527,14 +530,23 @@ static void processes_disagree(void **state)
 {
     (void)state;
     static const double full[] = { 1, 1 };
-    measurement m = two_processes(2000, 2400, full);
+    measurement m = two_processes(2000, 2040, full);
     json *row = row_of(&m, "tile");
     assert_true(number(row, "time_ns", "lo") < 2000);
-    assert_true(number(row, "time_ns", "hi") > 2400);
-    assert_true(number(row, "paired", "lo") < 1000.0 / 2400);
+    assert_true(number(row, "time_ns", "hi") > 2040);
+    assert_true(number(row, "paired", "lo") < 1000.0 / 2040);
     assert_true(number(row, "paired", "hi") > 1000.0 / 2000);
     assert_string_equal(json_text(json_get(json_get(row, "time_ns"), "stop")),
                         "time");
+    json_free(row);
+    measurement_free(&m);
+    /* so much that there is no interval, and why is told */
+    m = two_processes(2000, 2400, full);
+    row = row_of(&m, "tile");
+    assert_true(isnan(number(row, "time_ns", "lo")));
+    assert_true(json_true(json_get(json_get(row, "time_ns"), "unreliable")));
+    assert_non_null(strstr(json_text(json_get(json_get(row, "time_ns"), "reason")),
+                           "processes differ so much"));
     json_free(row);
     measurement_free(&m);
 }
@@ -561,7 +573,7 @@ static void no_probe(void **state)
     paired pair;
     m = two_processes(2000, 2000, full);
     snprintf(m.process[1].probe_kind, sizeof m.process[1].probe_kind, "L2");
-    assert_false(paired_take(&m, &pair));
+    assert_false(paired_take(&m, NULL, &pair));
     measurement_free(&m);
 }
 

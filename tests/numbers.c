@@ -62,25 +62,6 @@ static void intervals_cover(void **state)
         fail_msg("%d of %d intervals hold the median", covered, times);
 }
 
-/* Processes that differ widen the interval beyond that of pooled samples. */
-static void processes_count(void **state)
-{
-    (void)state;
-    double x[120];
-    const int count[4] = { 30, 30, 30, 30 };
-    uint64_t seed = 8;
-    stats_summary apart, pooled;
-    for (int i = 0; i < 120; i++)
-        x[i] = 100 + 10 * (i / 30) + 0.1 * att_normal(&seed);
-    stats_processes(x, count, 4, 1, &apart);
-    stats_summarise(x, 120, &pooled);
-    assert_true(apart.lo <= 101 && apart.hi >= 129);
-    near(apart.median, pooled.median, 1e-12);
-    stats_processes(x, count, 1, 1, &apart);
-    stats_summarise(x, 30, &pooled);
-    near(apart.hi, pooled.hi, 1e-12);
-}
-
 static void power_laws(void **state)
 {
     (void)state;
@@ -90,16 +71,59 @@ static void power_laws(void **state)
         n[i] = 64 << i;
         t[i] = 3e-9 * pow(n[i], 1.75);
     }
-    assert_true(stats_power_law(n, t, 8, &fit));
+    assert_true(stats_power_law(n, t, NULL, 8, &fit));
     near(fit.exponent, 1.75, 1e-9);
     near(fit.factor, 3e-9, 1e-9);
     assert_true(fit.lo <= 1.75 + 1e-9 && fit.hi >= 1.75 - 1e-9);
-    assert_false(stats_power_law(n, t, 2, &fit));
+    assert_false(stats_power_law(n, t, NULL, 2, &fit));
     t[3] = 0;
-    assert_false(stats_power_law(n, t, 8, &fit));
-    near(stats_student(1), 12.706, 1e-3);
-    near(stats_student(10), 2.228, 1e-3);
-    near(stats_student(100000), 1.960, 1e-3);
+    assert_false(stats_power_law(n, t, NULL, 8, &fit));
+}
+
+/* The textbook's table, and between its lines: one degree of freedom is Cauchy's
+ * distribution, two have a closed form. */
+static void students_t(void **state)
+{
+    (void)state;
+    near(stats_student(1), tan(M_PI * 0.475), 1e-9);
+    near(stats_student(2), 0.95 * sqrt(2 / (1 - 0.95 * 0.95)), 1e-9);
+    near(stats_student(3), 3.182446, 1e-6);
+    near(stats_student(10), 2.228139, 1e-6);
+    near(stats_student(1e6), 1.959966, 1e-5);
+    near(stats_student_upper(0.005, 4), 4.604095, 1e-6);
+    near(stats_student_upper(1e-4, 1), tan(M_PI * 0.4999), 1e-6);
+    assert_true(stats_student(2.5) < stats_student(2) &&
+                stats_student(2.5) > stats_student(3));
+    assert_true(isinf(stats_student(0)));
+}
+
+/* The slope of three points by hand: 1 + (y2 - y0) / 2 of ln 2; errors alone make
+ * its standard error, or the scatter does with one degree of freedom. */
+static void slopes_have_errors(void **state)
+{
+    (void)state;
+    const double n[3] = { 1, 2, 4 }, x = log(2);
+    double t[3] = { 1, 2, 4 }, sigma[3] = { 0.01, 0.01, 0.01 };
+    stats_fit fit;
+    assert_true(stats_power_law(n, t, sigma, 3, &fit));
+    near(fit.exponent, 1, 1e-12);
+    near(fit.hi - fit.lo, 2 * 1.959964 * 0.01 / (sqrt(2) * x), 1e-4);
+    assert_true(fit.determined);
+    t[1] = 2 * exp(0.3); /* off the line by .2, -.1, -.1 of its mean         */
+    assert_true(stats_power_law(n, t, NULL, 3, &fit));
+    near(fit.exponent, 1, 1e-12);
+    near(fit.hi - fit.lo,
+         2 * stats_student(1) * sqrt(0.06) / (sqrt(2) * x), 1e-6);
+    assert_false(fit.determined);
+    /* a point that is hardly known does not bend the line */
+    sigma[1] = 10;
+    assert_true(stats_power_law(n, t, sigma, 3, &fit));
+    near(fit.exponent, 1, 1e-9);
+    assert_true(fit.hi - fit.lo < 0.1);
+    sigma[1] = 0.01;
+    sigma[2] = 10;
+    assert_true(stats_power_law(n, t, sigma, 3, &fit));
+    near(fit.exponent, 1 + 0.3 / x, 1e-3);
 }
 
 /* Times a N and b N^2 cross at N = a / b; intervals of 10 % on both move the ends
@@ -134,6 +158,17 @@ static void crossings(void **state)
     assert_int_equal(c.faster, STATS_UNCLEAR);
     assert_true(isnan(c.n));
     assert_false(stats_cross(p, 1, &c));
+    /* intervals that allow places from 20 to 500, and none at all */
+    for (int i = 0; i < 6; i++) {
+        const double m = 16 << i;
+        p[i] = (stats_pair){ m, 100 / m, 20 / m, 500 / m };
+    }
+    assert_true(stats_cross(p, 6, &c));
+    assert_int_equal(c.faster, STATS_UNCLEAR);
+    for (int i = 0; i < 6; i++) p[i].lo = p[i].hi = NAN;
+    assert_true(stats_cross(p, 6, &c));
+    assert_int_equal(c.faster, STATS_UNCLEAR);
+    assert_true(isnan(c.n));
 }
 
 /* ---- axes ------------------------------------------------------------------------ */
@@ -557,8 +592,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(medians),
         cmocka_unit_test(intervals_cover),
-        cmocka_unit_test(processes_count),
         cmocka_unit_test(power_laws),
+        cmocka_unit_test(students_t),
+        cmocka_unit_test(slopes_have_errors),
         cmocka_unit_test(crossings),
         cmocka_unit_test(axes_expand),
         cmocka_unit_test(singular_values),

@@ -19,8 +19,9 @@ check "table has both kernels" $?
 "$program" compare "$dir/ours" "$dir/peers" | grep -q '^softmax.flash/'
 check "compare has the pair" $?
 python3 harness/peers/table.py "$dir/ours" "$dir" | \
-    grep -q '^| softmax.flash | n=[^|]* | [0-9]* ([0-9]*) |.* (fake) |'
-check "table.py has the pair" $?
+    tee "$dir/table.md" |
+    grep -qE '^\| softmax.flash \| n=[^|]* \| [0-9]+ \| [^|]* \| fake \| [0-9.]+ \([0-9.]+ to [0-9.]+\) \|'
+check "table.py has the pair, with the interval of its ratio" $?
 python3 harness/peers/peers.py --fake --only nothing 2>"$dir/error"
 [ $? = 2 ] && grep -q 'matches nothing' "$dir/error"
 check "an unknown peer is named" $?

@@ -23,7 +23,7 @@ output and to DIR/summary.md.
 --verify checks every peer against attnbench's reference and measures nothing.
 --fake measures a loop of Python in torch's place: the tests need no torch.
 """
-import argparse, copy, fnmatch, hashlib, json, os, random, resource
+import argparse, copy, fnmatch, hashlib, json, math, os, resource
 import statistics, struct, subprocess, sys, tempfile, time
 
 
@@ -259,29 +259,58 @@ def clean(samples):
     return few, [r for r in ([s["ns"] for s in samples] if few else rounds) if r]
 
 
-def interval(draw, count=1000):
-    """95 % interval of a statistic of resampled rounds."""
-    values = sorted(draw() for _ in range(count))
-    return values[int(0.025 * count)], values[int(0.975 * count) - 1]
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+WIDEST = 1.5  # as SPREAD_WIDEST of harness/spread.h
 
 
-def resampled(rounds):
-    """Median of rounds drawn again, then their samples."""
-    return statistics.median(
-        x for r in random.choices(rounds, k=len(rounds))
-        for x in random.choices(r, k=len(r)))
+def student(freedom):
+    """97.5 % point of Student's t, within 1 % beyond the table."""
+    return STUDENT[freedom - 1] if freedom <= 10 else 1.96 + 2.6 / freedom
+
+
+def geometric(values):
+    """Geometric mean with Student's 95 % interval of the logarithms; one value
+    has none."""
+    ln = [math.log(x) for x in values]
+    mean = statistics.fmean(ln)
+    if len(ln) < 2:
+        return math.exp(mean), None, None
+    half = (student(len(ln) - 1) * statistics.stdev(ln) / math.sqrt(len(ln)))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
 def times(samples):
     unreliable, rounds = clean(samples)
     ns = [x for r in rounds for x in r]
-    median = statistics.median(ns)
-    lo, hi = interval(lambda: resampled(rounds))
+    median, lo, hi = geometric([statistics.median(r) for r in rounds])
+    reason = None
+    if lo is None:
+        reason = "one process: how processes differ is not known, so there is " \
+                 "no interval"
+    else:
+        lo = min(max(lo, min(x for s in samples for x in s["ns"])), median)
+        if hi / lo > WIDEST:
+            reason = f"unreliable: processes differ so much that the 95 % " \
+                     f"interval would span a factor of {hi / lo:.3g}"
+            unreliable, lo, hi = True, None, None
     return {"median": median, "lo": lo, "hi": hi, "min": min(ns),
             "mad": statistics.median(abs(x - median) for x in ns),
             "n": len(ns), "touched": sum(len(s["touched"]) for s in samples),
-            "processes": len(samples), "stop": "time", "unreliable": unreliable,
-            "reason": None, "samples": samples}
+            "processes": len(samples), "passes": len(samples),
+            "units": len(rounds), "stop": "time", "unreliable": unreliable,
+            "reason": reason, "samples": samples}
+
+
+def ratio(mine, theirs):
+    """Theirs over mine, round by round: in a round both took turns."""
+    sides = []
+    for samples in mine, theirs:
+        few = clean(samples)[0]
+        sides.append([[x for i, x in enumerate(s["ns"])
+                       if few or i not in s["touched"]] for s in samples])
+    both = [statistics.median(t) / statistics.median(m)
+            for m, t in zip(*sides) if m and t]
+    return geometric(both) if both else (math.nan, None, None)
 
 
 def peer_row(row, peer, samples):
@@ -338,13 +367,13 @@ def rounds_of(a, g, threads):
 
 
 def summary_line(row, peer, mine, theirs):
-    m, t = clean(mine)[1], clean(theirs)[1]
-    lo, hi = interval(lambda: resampled(t) / resampled(m))
+    value, lo, hi = ratio(mine, theirs)
     x, y = row["time_ns"]["median"], peer["time_ns"]["median"]
     share = row["roofline"].get("fraction")
     return (f"| {row['case']} | {x / 1e3:.1f} | "
             f"{f'{100 * share:.0f} %' if share else ''} | {peer['kernel']} | "
-            f"{y / 1e3:.1f} | {y / x:.2f} | {lo:.2f} to {hi:.2f} |")
+            f"{y / 1e3:.1f} | {value:.2f} | "
+            f"{f'{lo:.2f} to {hi:.2f}' if lo else '-'} |")
 
 
 def at_median(row, fractions):
@@ -367,7 +396,7 @@ def measure(a, groups):
                 row = mine[0][i]
                 at_median(row, [r[i]["roofline"].get("fraction")
                                 for r in mine])
-                samples = [s for r in mine
+                samples = [dict(s, **{"pass": n}) for n, r in enumerate(mine)
                            for s in r[i]["time_ns"]["samples"]]
                 row["time_ns"] = times(samples)
                 peers = {p: peer_row(row, p, [r[i] for r in rs])

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""One table of two runs: how near the roofline fast kernels come, and how far
-ahead of PyTorch they are.
+"""Two tables: how near the roofline fast kernels come in one run, and how far ahead
+of PyTorch they are in another.  No line joins figures of both.
 
     table.py SPEED PEERS > README.md
 
@@ -9,10 +9,9 @@ SPEED is the folder of `attnbench sweep --suite speed`, PEERS that of
 """
 import json, os, re, sys
 
-LEVELS = [("v4", 1), ("v4", 2), ("v3", 1), ("v3", 2)]
+from peers import clean, interval, resampled
 
-# OpenBLAS takes the code of its own choice, whatever the level.
-NO_LEVEL = ("softmax.gemm",)
+LEVELS = [("v4", 1), ("v4", 2), ("v3", 1), ("v3", 2)]
 
 
 def read(folder):
@@ -33,34 +32,43 @@ def problem(row):
 
 
 def share(row):
-    """Per cent of the roofline, and of the fastest sample."""
+    """Per cent of the roofline: what an undisturbed core would reach, if the row
+    knows that, else what was reached; with its interval."""
     part = row and row["roofline"].get("fraction")
     if not part:
         return ""
-    time = row["time_ns"]
-    return f"{100 * part:.0f} ({100 * part * time['median'] / time['min']:.0f})"
+    time, paired = row["time_ns"], row.get("paired") or {}
+    if not time["hi"]:
+        return "unreliable"
+    found = (part, part * time["median"] / time["hi"],
+             part * time["median"] / time["lo"])
+    if paired.get("fraction") and paired.get("lo") and paired.get("hi"):
+        found = paired["fraction"], paired["lo"], paired["hi"]
+    mark = "!" if part > 1.02 else ""
+    return "{:.0f} ({:.0f} to {:.0f})".format(*(100 * x for x in found)) + mark
+
+
+def ratio(above, below):
+    """Of two medians, with its interval."""
+    if not above or not below:
+        return ""
+    x, y = (clean(r["time_ns"]["samples"])[1] for r in (above, below))
+    lo, hi = interval(lambda: resampled(x) / resampled(y), 400)
+    value = above["time_ns"]["median"] / below["time_ns"]["median"]
+    return f"{value:.2f} ({lo:.2f} to {hi:.2f})"
 
 
 def best_peers(rows):
-    """(kernel, problem, threads) -> (how many times slower, name)."""
-    best, groups = {}, {}
+    """Pairs of our row and that of the fastest peer, on the same problem."""
+    groups = {}
     for r in rows:
         key = r["mechanism"], problem(r), r["threads"]
         groups.setdefault(key, []).append(r)
-    for (_, name, threads), group in groups.items():
-        ours = [r for r in group
-                if r["kernel"].startswith(r["mechanism"] + ".")]
-        ratios = [(r["time_ns"]["median"] / ours[0]["time_ns"]["median"],
-                   r["kernel"]) for r in group if r not in ours]
-        if ratios:
-            best[ours[0]["kernel"], name, threads] = min(ratios)
-    return best
-
-
-def peer(best, key):
-    if key not in best:
-        return ""
-    return f"{best[key][0]:.2f} ({best[key][1].removeprefix('torch.')})"
+    for (mechanism, _, _), group in groups.items():
+        ours = [r for r in group if r["kernel"].startswith(mechanism + ".")]
+        peers = [r for r in group if r not in ours]
+        if ours and peers:
+            yield ours[0], min(peers, key=lambda r: r["time_ns"]["median"])
 
 
 def main():
@@ -68,9 +76,9 @@ def main():
         sys.exit(__doc__.strip())
     env, rows = read(sys.argv[1])
     peers_env, peers = read(sys.argv[2])
-    best, cases = best_peers(peers), {}
+    cases = {}
     for r in rows:
-        if not r["plain"] and r["kernel"] not in NO_LEVEL:
+        if not r["plain"]:
             cases.setdefault((r["kernel"], problem(r)), {})[
                 r["level"], r["threads"]] = r
     fma = {(c["level"], c["threads"]): c["fma_flop_per_s"] / 1e9
@@ -84,30 +92,34 @@ def main():
 {peers_env['git_revision']} (PyTorch {torch}); the journals lie beside. {env['cpu']['name']}, family
 {env['cpu']['family']}; {env['compiler']}. This table: `harness/peers/table.py`.
 
-Per cent of the roofline of the same run: median of the clean samples, in brackets the
-fastest sample, which says what the kernel does while the neighbours of a shared machine are
-quiet. FMA peaks, GFLOP/s: {peaks}. Cases bound by a memory
-level have its bandwidth for a roofline. Peer: time of the fastest PyTorch module over ours,
-taken in turn.
+## Beside the roofline
 
-| kernel | problem | v4 1 thread | v4 2 threads | v3 1 thread | v3 2 threads | 2 threads / 1 | best peer, 1 thread | 2 threads | workspace, KiB |
-|---|---|---:|---:|---:|---:|---:|---:|---:|---:|""")
+Of the run at revision {env['git_revision']}: per cent of the roofline, with the 95 % interval
+of the time (paired with the speed of the core, where the run knows it); "!": above the
+roofline, which the row explains or `attnbench check` objects to. Time on one thread over that
+on two, with its interval. FMA peaks, GFLOP/s: {peaks}; cases are bounded by what takes longest:
+multiply-adds, all vector operations, exponentials, divisions, or bytes at some level of memory.
+
+| kernel | problem | v4 1 thread | v4 2 threads | v3 1 thread | v3 2 threads | 1 thread / 2 | workspace, KiB |
+|---|---|---:|---:|---:|---:|---:|---:|""")
     for (kernel, name), of in cases.items():
-        one, two = of.get(("v4", 1)), of.get(("v4", 2))
-        gain = (f"{one['time_ns']['median'] / two['time_ns']['median']:.2f}"
-                if one and two else "")
         first = next(iter(of.values()))
         print(f"| {kernel} | {name} | " +
               " | ".join(share(of.get(x)) for x in LEVELS) +
-              f" | {gain} | {peer(best, (kernel, name, 1))} | "
-              f"{peer(best, (kernel, name, 2))} | "
+              f" | {ratio(of.get(('v4', 1)), of.get(('v4', 2)))} | "
               f"{first['bytes']['workspace'] / 1024:.0f} |")
-    more = [k for k in best if (k[0], k[1]) not in cases]
-    if more:
-        print("\nShapes that only the run beside PyTorch has:\n\n"
-              "| kernel | problem | threads | best peer |\n|---|---|---:|---:|")
-    for key in more:
-        print(f"| {key[0]} | {key[1]} | {key[2]} | {peer(best, key)} |")
+    print(f"""
+## Beside PyTorch
+
+Of the run at revision {peers_env['git_revision']}, in which both take turns: time of the fastest
+PyTorch module over ours, with its 95 % interval.
+
+| kernel | problem | threads | of the roofline | fastest peer | peer / ours |
+|---|---|---:|---:|---|---:|""")
+    for ours, peer in best_peers(peers):
+        print(f"| {ours['kernel']} | {problem(ours)} | {ours['threads']} | "
+              f"{share(ours)} | {peer['kernel'].removeprefix('torch.')} | "
+              f"{ratio(peer, ours)} |")
 
 
 if __name__ == "__main__":

@@ -199,6 +199,7 @@ ATT_KERNELS = {
         .name = "softmax.gemm",
         .mechanism = "softmax",
         .brief = "BLAS for both products, whole matrix in memory",
+        .blas = true,
         .sizes = sizes,
         .forward = forward,
         .backward = backward,
