@@ -249,6 +249,8 @@ peers: program
 EVIDENCE ?= results/evidence
 EVIDENCE_PAIRS ?= 2000
 EVIDENCE_PROCESSES ?= 10
+# Bound by memory and by the core.
+EVIDENCE_COLD := layernorm.fused,gelu.fused,aft_simple.fused,linear.fused,na2d.tiled,softmax.flash
 EVIDENCE_KERNELS := softmax.flash,linear.fused,na2d.tiled,swin.tiled,aft_conv.conv,aft_full.gemm,gelu.fused,sasa.tiled,masked.blocked,sla.fused
 .PHONY: evidence
 evidence: program
@@ -259,6 +261,13 @@ evidence: program
 	$(PROGRAM) sweep --aa --inject 3% --pairs $(EVIDENCE_PAIRS) --processes $(EVIDENCE_PROCESSES) \
 	    --time 0.02 --kernel $(EVIDENCE_KERNELS) --out $(EVIDENCE) >$(EVIDENCE)/aa.txt
 	@cat $(EVIDENCE)/aa.txt
+	$(PROGRAM) sweep --kernel $(EVIDENCE_COLD) --head-dim 64 --seq 196..3136*2 --cache warm,cold \
+	    --out $(EVIDENCE)/cold >$(EVIDENCE)/cold.txt
+	@$(PROGRAM) table $(EVIDENCE)/cold --columns kernel,cache,n,time,bandwidth,bound,fraction \
+	    >>$(EVIDENCE)/cold.txt
+	@grep -om1 '"level":"v[^"]*","threads":1,"fma.*"memory":{[^}]*}' $(EVIDENCE)/cold/journal.jsonl | \
+	    grep -oE '"level":"[^"]*"|"(L3|memory)":\{[^}]*\}' >>$(EVIDENCE)/cold.txt
+	@cat $(EVIDENCE)/cold.txt
 
 maps: program
 	$(PROGRAM) maps '*' --out $(MAPS)

@@ -30,6 +30,7 @@ typedef struct cold {
         size_t bytes;
     } range[COLD_RANGES];
     double clock; /* seconds that timing nothing takes                       */
+    double flushed; /* lines so far, by cold_call()                          */
 } cold;
 
 /* NULL, or why lines cannot be flushed here (static). */

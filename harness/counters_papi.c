@@ -10,7 +10,8 @@
  * PMU: PAPI_library_init, PAPI_thread_init, PAPI_register_thread,
  * PAPI_create_eventset, PAPI_add_named_event, PAPI_start, PAPI_read, PAPI_stop,
  * PAPI_cleanup_eventset, PAPI_destroy_eventset, PAPI_strerror; to multiplex
- * PAPI_multiplex_init, PAPI_assign_eventset_component, PAPI_set_multiplex;
+ * PAPI_multiplex_init, PAPI_assign_eventset_component, PAPI_set_multiplex; of
+ * components PAPI_get_component_index, PAPI_get_component_info;
  * papi_sde_init, papi_sde_register_counter.  tests/papi/pmu.c is that stand-in.
  */
 #include "counters_sources.h"
@@ -127,6 +128,17 @@ static int library_ready(char why[COUNTER_WHY])
 bool counter_papi_up(char why[COUNTER_WHY])
 {
     return library_ready(why) == 0;
+}
+
+bool counter_papi_disabled(const char *component, char why[COUNTER_WHY])
+{
+    if (library_ready(why) < 0) return false;
+    const int number = PAPI_get_component_index(component);
+    const PAPI_component_info_t *info =
+        number < 0 ? NULL : PAPI_get_component_info(number);
+    if (!info || !info->disabled) return false;
+    snprintf(why, COUNTER_WHY, "%.250s", info->disabled_reason);
+    return true;
 }
 
 const char *counter_papi_version(void)

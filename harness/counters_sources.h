@@ -48,6 +48,9 @@ void counter_papi_publish(const att_cost *cost, size_t workspace);
 /* Whether the library came up; if not, why. */
 bool counter_papi_up(char why[COUNTER_WHY]);
 
+/* Whether PAPI has that component ("rapl") and could not start it; if so, why. */
+bool counter_papi_disabled(const char *component, char why[COUNTER_WHY]);
+
 /* "7.0.0.0", as compiled in. */
 const char *counter_papi_version(void);
 

@@ -11,6 +11,7 @@
 #include "cache_simulate.h"
 #include "commands.h"
 #include "counters.h"
+#include "energy.h"
 #include "error.h"
 #include "json.h"
 #include "machine.h"
@@ -245,6 +246,20 @@ static void say_counters(const json *list)
     }
 }
 
+static void say_energy(const json *energy)
+{
+    char text[256];
+    if (!json_true(json_get(energy, "available"))) {
+        say(NO, "energy", text_of(json_get(energy, "reason"), "unknown"),
+            json_text(json_get(energy, "remedy")));
+        return;
+    }
+    snprintf(text, sizeof text, "joules of a call: %s, by PAPI's %s",
+             text_of(json_get(energy, "meters"), ""),
+             text_of(json_get(energy, "source"), ""));
+    say(YES, "energy", text, NULL);
+}
+
 /* ---- software ------------------------------------------------------------ */
 
 static void say_library(const json *libraries, const char *key,
@@ -311,18 +326,19 @@ static error_t parse(int key, char *text, struct argp_state *state)
     return 0;
 }
 
-static void print_json(json *machine, json *counters)
+static void print_json(json *machine, json *counters, json *energy)
 {
     json *j = json_object();
     json_put(j, "machine", machine);
     json_put(j, "counters", counters);
+    json_put(j, "energy", energy);
     char *text = json_print(j, true);
     puts(text);
     free(text);
     json_free(j);
 }
 
-static void print_text(json *machine, json *counters)
+static void print_text(json *machine, json *counters, json *energy)
 {
     title("Machine");
     say_cpu(machine);
@@ -333,11 +349,13 @@ static void print_text(json *machine, json *counters)
     title("Measurements");
     say_time();
     say_counters(counters);
+    say_energy(energy);
     title("Software");
     say_software(machine);
     say_warnings(machine);
     json_free(machine);
     json_free(counters);
+    json_free(energy);
 }
 
 int command_doctor(int argc, char **argv)
@@ -359,7 +377,7 @@ int command_doctor(int argc, char **argv)
         return EXIT_USAGE;
     }
     argp_parse(&argp, argc, argv, 0, NULL, &as_json);
-    if (as_json) print_json(machine_describe(), counters_describe());
-    else print_text(machine_describe(), counters_describe());
+    if (as_json) print_json(machine_describe(), counters_describe(), energy_describe());
+    else print_text(machine_describe(), counters_describe(), energy_describe());
     return att_level_none() ? EXIT_MISSING : EXIT_OK;
 }

@@ -12,6 +12,7 @@
 #include "check.h"
 #include "cold.h"
 #include "counters.h"
+#include "energy.h"
 #include "isolate.h"
 #include "measure.h"
 #include "roofline.h"
@@ -419,6 +420,11 @@ static json *measure(const sweep_job *job, const att_cost *cost, json *out)
     if (job->first)
         json_put(out, "counters",
                  count_events(&r, job, run, c->cold ? &flushed : NULL));
+    if (job->first) isolate_stage("reading meters of energy");
+    if (job->first)
+        json_put(out, "energy",
+                 c->cold ? energy_none("the flush between cold calls would be "
+                                       "counted") : energy_measure(run, &r));
     return verdict(out, "ok", bind_has_room(c->threads)
                                   ? NULL
                                   : "more threads than processors");

@@ -42,6 +42,11 @@ static void intensity(const result *r, double value[3])
                r->row->bytes.compulsory;
 }
 
+static void per_joule(const result *r, double value[3])
+{
+    value[0] = r->row->flop.total / r->row->energy.package_j;
+}
+
 /* GFLOP/s in the journal, as the FMA peak is spoken of. */
 static void peak(const result *r, double value[3])
 {
@@ -101,6 +106,7 @@ static const column derived[] = {
     VALUE("peak", "peak_flop_per_s", "FMA peak", FLOP_PER_S, 1, 0, false, peak),
     VALUE("attainable", "attainable_flop_per_s", "attainable rate", FLOP_PER_S, 1, 0, false, attainable),
     VALUE("bandwidth", "bytes_per_s", "compulsory traffic", BYTES_PER_S, 1, 1, false, bandwidth),
+    VALUE("flop_per_joule", "flop_per_j", "operations per joule of the package", NUMBER, 1, 1, false, per_joule),
     VALUE("intensity", "flop_per_byte", "arithmetic intensity", NUMBER, 1, 0, false, intensity),
     { "objections", "objections", "objections to it", COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, true, NULL, NULL, NULL },
     VALUE("max_ulp", "max_error_ulp", "largest error (ulp)", NUMBER, 1, -1, false, accuracy_max_ulp),
@@ -125,7 +131,8 @@ static const char *const after_axes[] = {
     "intensity", "pairs", "flop", "mul_add", "add", "mul", "div", "exp", "executed",
     "compulsory", "workspace", "state", "saved", "parameters", "peak_rss", "nmse", "max_abs",
     "max_ulp", "rms_ulp", "stress_ulp", "same_repeat", "same_threads", "same_levels",
-    "steal", "switches", "clock_ratio", "env",
+    "steal", "switches", "clock_ratio", "energy", "energy_cores", "energy_dram", "watts",
+    "flop_per_joule", "env",
 };
 /* clang-format on */
 

@@ -5,6 +5,7 @@
 
 #include "../harness/counters.h"
 #include "../harness/counters_sources.h"
+#include "../harness/energy.h"
 #include "../harness/isolate.h"
 #include "../harness/json.h"
 #include "papi/pmu.h"
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /* The hardware roles, as presets; four passes of two counters. */
 #define SIX_PRESETS                                                            \
@@ -60,7 +62,16 @@ typedef struct setup {
     int threads;
     bool multiplex;
     int calls;
+    int before; /* calls of before()                                         */
 } setup;
+
+/* Work before a call is not counted. */
+static void before(void *arg)
+{
+    setup *s = arg;
+    assert_int_equal(s->before++, s->calls);
+    pmu_work(1000000);
+}
 
 /* Thread t does 10 (1 + t) units of work. */
 static void job(void *arg)
@@ -76,12 +87,15 @@ static json *child(void *arg)
     setup *s = arg;
     const counters_job what = {.run = job,
                                .arg = s,
+                               .before = s->multiplex ? NULL : before,
+                               .before_arg = s,
                                .threads = s->threads,
                                .cost = &cost,
                                .workspace = 4096,
                                .multiplex = s->multiplex};
     setenv("PMU", s->script, 1);
     json *out = counters_measure(&what);
+    if (!s->multiplex) assert_int_equal(s->before, s->calls);
     json_put_number(out, "calls", s->calls);
     json_put(out, "described", counters_describe());
     json_put_number(out, "open_sets", pmu_open_sets());
@@ -91,7 +105,7 @@ static json *child(void *arg)
 
 static json *run(const char *script, int threads, bool multiplex)
 {
-    setup s = { script, threads, multiplex, 0 };
+    setup s = { script, threads, multiplex, 0, 0 };
     const isolate_limits limits = { .seconds = 60 };
     isolate_result result;
     error e;
@@ -484,6 +498,121 @@ static void no_library(void **state)
     }
 }
 
+/* ---- energy ---------------------------------------------------------------- */
+
+/* 50 ms, so that meters count far less than 2^32. */
+static void hundred_units(void *arg)
+{
+    const struct timespec t = { 0, 50000000 };
+    (void)arg;
+    nanosleep(&t, NULL);
+    pmu_work(100);
+}
+
+static json *take_energy(void *arg)
+{
+    setenv("PMU", arg, 1);
+    json *out = json_object();
+    json_put(out, "energy", energy_measure(hundred_units, NULL));
+    json_put(out, "described", energy_describe());
+    json_put_number(out, "left", pmu_open_sets() + pmu_misuses());
+    return out;
+}
+
+static json *energy_of(const char *script)
+{
+    const isolate_limits limits = { .seconds = 60 };
+    isolate_result r;
+    error e;
+    if (isolate_run(take_energy, (void *)script, &limits, &r, &e) < 0)
+        fail_msg("%s", e.text);
+    if (strcmp(r.status, "ok")) fail_msg("%s: %s, %s", script, r.status, r.reason);
+    assert_int_equal(json_number(json_get(r.value, "left"), -1), 0);
+    return r.value;
+}
+
+static void joules_are(const json *out, const char *key, double joules)
+{
+    const double x = number(out, "energy", key);
+    if (isnan(joules) ? !isnan(x) : !(fabs(x - joules) <= 1e-12 * joules))
+        fail_msg("%s is %.12g (%s), expected %.12g", key, x,
+                 text(out, "energy", "reason"), joules);
+}
+
+/* Counts of a unit, 100 units a call: nanojoules of rapl, microjoules of
+ * powercap; packages are added up. */
+static void energy_is_exact(void **state)
+{
+    static const struct {
+        const char *script, *source, *meters;
+        double package, cores, dram;
+    } cases[] = {
+        { "rapl:::PACKAGE_ENERGY:PACKAGE0=5000000", "rapl", "package", 0.5, NAN,
+          NAN },
+        { "rapl:::PACKAGE_ENERGY:PACKAGE0=7000000 "
+          "rapl:::PACKAGE_ENERGY:PACKAGE1=5000000 "
+          "rapl:::PP0_ENERGY:PACKAGE0=3000000 rapl:::DRAM_ENERGY:PACKAGE1=20000 "
+          "powercap:::ENERGY_UJ:ZONE0=1",
+          "rapl", "package, cores, dram", 1.2, 0.3, 0.002 },
+        { "rapl=-25 powercap:::ENERGY_UJ:ZONE0=30 powercap:::ENERGY_UJ:ZONE1=12",
+          "powercap", "package", 42e-4, NAN, NAN },
+        { "rapl:::PACKAGE_ENERGY:PACKAGE0=5000000_1", "rapl", "package", 0.5, NAN,
+          NAN }, /* wraps around once */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json *out = energy_of(cases[i].script);
+        joules_are(out, "package_j", cases[i].package);
+        joules_are(out, "cores_j", cases[i].cores);
+        joules_are(out, "dram_j", cases[i].dram);
+        const double seconds = number(out, "energy", "seconds");
+        const double calls = number(out, "energy", "calls");
+        const double dram = isnan(cases[i].dram) ? 0 : cases[i].dram;
+        assert_true(seconds >= 0.2 && calls >= 1);
+        joules_are(out, "watts", (cases[i].package + dram) * calls / seconds);
+        assert_string_equal(text(out, "energy", "source"), cases[i].source);
+        assert_string_equal(text(out, "described", "meters"), cases[i].meters);
+        json_free(out);
+    }
+}
+
+static void energy_is_refused(void **state)
+{
+    static const struct {
+        const char *script, *why, *remedy;
+    } cases[] = {
+        { "", "no meter of energy", "" },
+        { "rapl=-25 powercap=-25", "no meter of energy", "" },
+        { "rapl=-15 powercap=-25 rapl:::PACKAGE_ENERGY:PACKAGE0=1",
+          "PAPI's rapl: Can't open fd for cpu0: Permission denied", "chmod a+r" },
+        { "rapl=-25 powercap=-15", "PAPI's powercap: Can't open", "as root" },
+        { "library=-3", "PAPI_library_init: A System/C", "install the libpapi" },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json *out = energy_of(cases[i].script);
+        static const char *const keys[] = { "package_j", "cores_j", "dram_j",
+                                            "watts", "seconds", "calls" };
+        for (int k = 0; k < 6; k++) {
+            joules_are(out, keys[k], NAN);
+            assert_non_null(json_get(json_get(out, "energy"), keys[k]));
+        }
+        if (!strstr(text(out, "energy", "reason"), cases[i].why) ||
+            !strstr(text(out, "described", "reason"), cases[i].why) ||
+            !*text(out, "described", "remedy") ||
+            !strstr(text(out, "described", "remedy"), cases[i].remedy))
+            fail_msg("'%s': '%s', remedy '%s'", cases[i].script,
+                     text(out, "energy", "reason"),
+                     text(out, "described", "remedy"));
+        json_free(out);
+    }
+    /* a meter that fails again: no joules, but a reason */
+    json *out = energy_of("rapl:::PACKAGE_ENERGY:PACKAGE0=5_2");
+    joules_are(out, "package_j", NAN);
+    assert_non_null(strstr(text(out, "energy", "reason"), "ran backwards"));
+    json_free(out);
+}
+
 /* ---- refusals ------------------------------------------------------------- */
 
 /* perf_event_open fails with this number from here on, as containers do it. */
@@ -546,6 +675,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(two_threads),     cmocka_unit_test(failing_thread),
         cmocka_unit_test(overflow),        cmocka_unit_test(disappears),
         cmocka_unit_test(no_counters),     cmocka_unit_test(no_library),
+        cmocka_unit_test(energy_is_exact), cmocka_unit_test(energy_is_refused),
         cmocka_unit_test(filter_is_named),
     };
     test_arguments(argc, argv);

@@ -89,6 +89,48 @@ check "sharp inputs are checked against the reference" $?
 [ $? = 2 ] && grep -q "'flat' is neither normal nor sharp" "$out/log"
 check "--inputs with another word is a usage error" $?
 
+# ---- caches ----
+cold=("$program" sweep "${small[@]}" --seq 256,512 --kernel softmax.flash,layernorm.fused
+    --processes 1 --check 1e8 --cache warm,cold --out "$out/cold")
+"${cold[@]}" >"$out/log" 2>&1
+check "sweep --cache warm,cold succeeds" $?
+colds() { grep -cE '"case":"[^"]*,cache=cold,t=1,[^"]*".*"status":"ok".*"cache":"cold"' "$out/cold/journal.jsonl"; }
+[ "$(colds)" = 4 ] && [ "$(grep -c '"settings":{"cache":"warm"' "$out/cold/journal.jsonl")" = 4 ]
+check "a cold case says so in its name and its settings, a warm one in its settings" $?
+! grep -q '"case":"[^"]*cache=warm' "$out/cold/journal.jsonl"
+check "names of warm cases stay as they are" $?
+grep 'layernorm.*cache=cold' "$out/cold/journal.jsonl" | grep -q '"bound":' &&
+    ! grep 'cache=cold' "$out/cold/journal.jsonl" | grep -qE '"bound":"L[123]"'
+check "cold data come from memory" $?
+[ "$(grep -o '"predicted":[0-9]*' "$out/cold/journal.jsonl" | sort | uniq -c | grep -c ' 2 ')" = 4 ]
+check "flushing needs no memory" $?
+grep -qE '^time with cold caches over that with warm ones: 4 cases, median [0-9.]+' "$out/log"
+check "a sweep tells the ratio of cold and warm caches" $?
+"${cold[@]}" 2>&1 | grep -q '^# 8 of 8 cases are in'
+check "all are found again" $?
+"$program" table "$out/cold" --columns kernel,cache,n --format csv >"$out/table" 2>&1
+grep -q '^layernorm.fused,cold,256' "$out/table" && grep -q '^layernorm.fused,warm,256' "$out/table"
+check "a table tells them apart" $?
+"$program" table "$out/cold" --rows kernel --cols n >"$out/table" 2>"$out/log"
+[ "$(grep -c softmax.flash "$out/table")" = 1 ] && grep -q 'left out: cache cold' "$out/log"
+check "a pivot does not mix them, and says what it leaves out" $?
+"$program" plot "$out/cold" --figure scaling-time --format none >"$out/log" 2>&1 ||
+    "$program" plot "$out/cold" >"$out/log" 2>&1
+grep -q '^# .*layernorm.fused cold$' "$out/cold/figures/scaling-time.tsv" &&
+    [ "$(grep -c 'dashtype (2,2)"* *\\*,*' "$out/cold/figures/scaling-time.gp")" -ge 2 ]
+check "a figure has a dashed line for cold cases" $?
+"$program" sweep "${small[@]}" --seq 16 --head-dim 8 --kernel gelu.fused --processes 1 \
+    --cache cold --out "$out/short" >"$out/log" 2>&1
+grep '"kind":"case"' "$out/short/journal.jsonl" |
+    grep -qE '"status":"(ok|unsupported","reason":"a cold call of .* is too short)'
+check "a cold call is long enough to be timed by itself, or refused" $?
+"$program" sweep --cache tepid --out "$out/none" >"$out/log" 2>&1
+[ $? = 2 ] && grep -q "'tepid' is neither warm nor cold" "$out/log"
+check "--cache with another word is a usage error" $?
+"$program" cache --cache cold --kernel softmax.naive >"$out/log" 2>&1
+[ $? = 2 ]
+check "simulated caches are always both" $?
+
 # ---- a level that does not pay ----
 levels=("$program" sweep "${small[@]}" --kernel softmax.naive,softmax.flash
     --processes 1 --level all --out "$out/levels")

@@ -98,6 +98,21 @@ measure gone "${presets/PAPI_TOT_INS=70/PAPI_TOT_INS=70~4}"
 shows 2 instructions '"value":null,"reason":".*PAPI_TOT_INS: Event does not exist'
 shows 2 cycles '"value":3000,'
 
+# ---- energy ------------------------------------------------------------------------
+meters='rapl:::PACKAGE_ENERGY:PACKAGE0=3000000000 rapl:::DRAM_ENERGY:PACKAGE0=1000'
+measure energy "$presets $meters"
+[ "$(rows | grep -cE '"energy":\{"package_j":[0-9.e-]+,"cores_j":null,"dram_j":[0-9.e-]+,"watts":[0-9.]+,"seconds":0?[0-9.]+,"calls":[1-9][0-9]*,"source":"rapl","reason":null\}')" = 4 ]
+check "energy: a row lacks its joules" $?
+play "$presets $meters" table "$work/run" --format csv --columns kernel,energy,watts,flop_per_joule
+grep -qE '^softmax.flash,[0-9.e+-]+,[0-9.e+-]+,[0-9.e+-]+$' "$work/out"
+check "the table has joules, watts and operations per joule" $?
+play "$presets $meters" doctor
+grep -qE 'energy +joules of a call: package, dram, by PAPI.s rapl' "$work/out"
+check "doctor tells which meters there are" $?
+play 'rapl=-15' doctor
+grep -A3 'energy .*Permission' "$work/out" | grep -q -- '-> as root: chmod'
+check "doctor tells how to be permitted" $?
+
 # ---- nothing to count with -----------------------------------------------------------
 measure nothing ''
 shows 2 cycles '"value":(null,"reason":"[^"]+"|[0-9]+,"source":"perf-hw")'

@@ -1,7 +1,7 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files rows process numbers measure roofline accuracy training data evidence coverage ledger counters corpus zoo matrix maps tables fits counts samples models simd denormals properties references kernels
+TEST_PROGRAMS := problem files rows process numbers measure cold roofline accuracy training data evidence coverage ledger counters corpus zoo matrix maps tables fits counts samples models simd denormals properties references kernels
 TEST_SCRIPTS := build golden random random_options accuracy_cli readme figures cache evidence_sweep journal schema review papi training_cli findings plugin cli faults limits layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 

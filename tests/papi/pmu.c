@@ -11,6 +11,10 @@
  *                       /N  takes N counters, as derived presets do
  *                       ~N  disappears once it was added N times
  *                       ^   overflows while it counts
+ *                       _N  wraps around the first N times: 2^32 too little
+ *     rapl:::EVENT=V, powercap:::EVENT=V   likewise, of that component
+ *     rapl=RC, powercap=RC   that component is disabled: RC -15 (PAPI_EPERM) for
+ *                   want of permission; otherwise there is no such hardware
  *     EVENT!EVENT   never together
  *     CALL=RC       library, thread_init, register, create, multiplex, add,
  *                   start, read or stop returns RC
@@ -33,7 +37,9 @@
 #include <unistd.h>
 
 enum { NAME = 160, EVENTS = 128, SETS = 256, SET = 32, RULES = 16 };
-enum component { NO_COMPONENT = -1, CORE, SOFTWARE };
+enum component { NO_COMPONENT = -1, CORE, SOFTWARE, RAPL, POWERCAP, COMPONENTS };
+static const char *const component_names[COMPONENTS] = { "perf_event", "sde",
+                                                         "rapl", "powercap" };
 
 typedef struct event {
     char name[NAME];
@@ -42,6 +48,7 @@ typedef struct event {
     int counters;
     int adds; /* that will still work; -1: all                        */
     bool overflows;
+    int wraps;
     long long *tally; /* of a software-defined event                         */
     bool delta;
 } event;
@@ -107,11 +114,16 @@ static rule *rule_new(const char *name)
 
 static void read_event(const char *name, char *text)
 {
-    event *e = event_new(name, CORE);
+    const enum component component = !strncmp(name, "rapl:::", 7) ? RAPL
+                                     : !strncmp(name, "powercap:::", 11)
+                                         ? POWERCAP : CORE;
+    event *e = event_new(name, component);
     e->per_unit = strtoll(text, &text, 10);
     for (; *text; text++) {
         if (*text == '^')
             e->overflows = true;
+        else if (*text == '_')
+            e->wraps = (int)strtol(text + 1, NULL, 10);
         else if (*text == '/')
             e->counters = (int)strtol(text + 1, NULL, 10);
         else if (*text == '~')
@@ -133,7 +145,7 @@ static void read_word(char *word)
         counters = atoi(value);
     else if (!strcmp(word, "idle"))
         idle = atoll(value);
-    else if (*word >= 'A' && *word <= 'Z')
+    else if ((*word >= 'A' && *word <= 'Z') || strstr(word, ":::"))
         read_event(word, value);
     else {
         char *at = strchr(word, '@');
@@ -279,6 +291,26 @@ char *PAPI_strerror(int code)
     }
 }
 
+int PAPI_get_component_index(const char *name)
+{
+    for (int i = 0; i < COMPONENTS; i++)
+        if (!strcmp(name, component_names[i])) return i;
+    return PAPI_ENOCMP;
+}
+
+const PAPI_component_info_t *PAPI_get_component_info(int index)
+{
+    static PAPI_component_info_t info;
+    if (index < 0 || index >= COMPONENTS) return NULL;
+    const int rc = scripted(component_names[index]);
+    memset(&info, 0, sizeof info);
+    info.disabled = rc;
+    snprintf(info.disabled_reason, sizeof info.disabled_reason, "%s",
+             rc == PAPI_EPERM ? "Can't open fd for cpu0: Permission denied"
+             : rc             ? "No such hardware" : "");
+    return &info;
+}
+
 /* ---- event sets ---------------------------------------------------------- */
 
 /* The set, if the calling thread may use it. */
@@ -344,7 +376,8 @@ int PAPI_add_named_event(int id, const char *name)
     if (!s || s->running || s->n == SET)
         return misuse(PAPI_EINVAL, "PAPI_add_named_event");
     event *e = find(name);
-    if (!e || e->adds == 0) return PAPI_ENOEVNT;
+    if (!e || e->adds == 0 || scripted(component_names[e->component]))
+        return PAPI_ENOEVNT;
     if (s->component != NO_COMPONENT && s->component != e->component)
         return misuse(PAPI_EINVAL, "PAPI_add_named_event: two components");
     if (!s->multiplexed && !has_room(s, e)) return PAPI_ECNFLCT;
@@ -390,6 +423,7 @@ static void count(const set *s, long long *value, bool at_the_end)
         else
             value[i] = e->per_unit * units;
         if (s->multiplexed) value[i] += value[i] / (at_the_end ? 101 : 100);
+        if (e->wraps > 0 && units > 0) value[i] -= 1LL << 32;
         if (e->overflows && units > 0)
             value[i] = at_the_end ? 5 : (1LL << 48) - 3;
     }
@@ -412,6 +446,8 @@ int PAPI_stop(int id, long long *value)
     s->running = false; /* a set whose stop fails does not count either */
     const int rc = scripted("stop");
     if (rc == PAPI_OK) count(s, value, true);
+    for (int i = 0; i < s->n; i++)
+        if (s->event[i]->wraps > 0 && work != s->work) s->event[i]->wraps--;
     return rc;
 }
 
