@@ -263,7 +263,7 @@ evidence: program
 maps: program
 	$(PROGRAM) maps '*' --out $(MAPS)
 
-# The table of mechanisms in README.md, made anew.
+# The table of mechanisms in README.md and those of keys in results/README.md, made anew.
 .PHONY: readme
 readme: program
 	@table="$$($(PROGRAM) list --markdown)" awk ' \
@@ -271,6 +271,8 @@ readme: program
 	    /^<!-- end/ { old = 0 } \
 	    !old' README.md > $(B)/README.md
 	@cmp -s $(B)/README.md README.md || cp $(B)/README.md README.md
+	@$(PROGRAM) journal --document results/README.md > $(B)/README.md
+	@cmp -s $(B)/README.md results/README.md || cp $(B)/README.md results/README.md
 
 # Installs what is built, as it is: root finds nothing to build in a user's tree.
 HEADERS := att.h reference.h simd.h store.h tile.h

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../harness/clean.h"
+#include "../harness/paired.h"
 #include "../harness/file.h"
 #include "../harness/journal.h"
 #include "../harness/stats.h"
@@ -363,13 +363,29 @@ static int ratio_of_rounds(const clean_samples *a, const clean_samples *b,
     return n ? 0 : error_set(e, "its rows have no round in common");
 }
 
+/* Both on an undisturbed core, where that is known of both. */
+static int ratio_of_sides(const measurement *m, ledger_quantity *q, error *e)
+{
+    clean_samples side[2];
+    paired known[2];
+    const bool pairs = paired_take(&m[0], &known[0]) &&
+                       paired_take(&m[1], &known[1]) &&
+                       !strcmp(known[0].kind, known[1].kind);
+    for (int s = 0; s < 2; s++)
+        if (pairs) clean_take_paired(&m[s], &side[s]);
+        else clean_take(&m[s], &side[s]);
+    const int rc = ratio_of_rounds(&side[0], &side[1], q, e);
+    for (int s = 0; s < 2; s++) clean_free(&side[s]);
+    return rc;
+}
+
 /* In a round of a sweep each case has a process of its own, one after the other:
  * a ratio is taken round by round, while the machine is the same.  Geometric
  * mean, Student's interval of the logarithms. */
 static int take_rounds(const json *file, const json *filters,
                        ledger_quantity *q, error *e)
 {
-    clean_samples side[2] = { 0 };
+    measurement m[2] = { 0 };
     int rc = 0;
     for (int s = 0; s < 2 && rc == 0; s++) {
         const char *filter = json_text(json_at(filters, s));
@@ -377,10 +393,11 @@ static int take_rounds(const json *file, const json *filters,
         if (!filter) rc = error_set(e, "\"rounds\" are two [NAME=VALUE]...");
         else if (!row) rc = -1;
         else
-            clean_read(json_get(json_get(row, "time_ns"), "samples"), &side[s]);
+            measurement_read(json_get(json_get(row, "time_ns"), "samples"),
+                             &m[s]);
     }
-    if (rc == 0) rc = ratio_of_rounds(&side[0], &side[1], q, e);
-    for (int s = 0; s < 2; s++) clean_free(&side[s]);
+    if (rc == 0) rc = ratio_of_sides(m, q, e);
+    for (int s = 0; s < 2; s++) measurement_free(&m[s]);
     return rc;
 }
 

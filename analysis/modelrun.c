@@ -211,14 +211,25 @@ static json *threads_refused(const order *job)
     return failure(&e);
 }
 
+/* Layers are bound by the core.  No ceilings are at hand: the rate is that of the
+ * moment before. */
+static void put_probe(measure_job *m, int threads)
+{
+    m->probe = probe_make(PROBE_CORE, att_level_cpu(), threads);
+    if (m->probe) m->probe_rate = probe_best(m->probe);
+}
+
 static json *alone(void *arg)
 {
     const order *job = arg;
     runner r;
     error e;
     measure_memory memory;
+    measure_job m = {
+        .run = pass, .arg = &r, .ci = 0.01, .seconds = job->o->seconds};
     json *refused = threads_refused(job);
     if (refused) return refused;
+    put_probe(&m, job->o->threads);
     measure_memory_begin(&memory);
     isolate_stage("building the model");
     if (open_runner(&r, job->specs, job->o, &e)) {
@@ -226,11 +237,7 @@ static json *alone(void *arg)
         return failure(&e);
     }
     isolate_stage("warming up and sampling");
-    const measure_job m = {.run = pass,
-                           .arg = &r,
-                           .ci = 0.01,
-                           .seconds = job->o->seconds,
-                           .clock = measure_clock()};
+    m.clock = measure_clock();
     json *one = json_object(), *all = json_array();
     json_put(one, "samples", measure_samples(&m));
     json_put_number(one, "peak_rss", measure_memory_peak(&memory));
@@ -243,39 +250,53 @@ static json *alone(void *arg)
 
 /* Passes in turn, the first model of a turn moving on, so that none always runs
  * after the same other one. */
-static int turns(runner *r, const order *job, double (*ns)[MOST_TURNS])
+static void turns(runner *r, const order *job, sample_process *out)
 {
-    const double start = measure_now();
+    measure_job m[MOST_MODELS] = {{.run = pass}};
+    sampler_source source[MOST_MODELS];
     int turn = 0;
+    put_probe(&m[0], job->o->threads);
     for (int i = 0; i < job->count; i++) { /* warm-up: twice */
+        m[i] = m[0];
+        m[i].arg = &r[i];
+        source[i] = measure_source(&m[i]);
         pass(&r[i]);
         pass(&r[i]);
         memset(r[i].seconds, 0, (size_t)r[i].n->count * sizeof(double));
         r[i].passes = 0;
+        out[i] = (sample_process){.calls = 1,
+                                  .stop = "time",
+                                  .kernel_s = NAN,
+                                  .steal_ticks = NAN,
+                                  .involuntary_switches = NAN,
+                                  .throttled_s = NAN,
+                                  .waited_s = NAN,
+                                  .clock_ratio = NAN};
+        out[i].of = sure(calloc(MOST_TURNS, sizeof *out[i].of));
+        if (m[0].probe)
+            snprintf(out[i].probe_kind, sizeof out[i].probe_kind, "%s",
+                     probe_name(m[0].probe));
     }
+    double speed = source[0].probe(source[0].arg);
+    const double start = measure_now();
     while (turn < LEAST_TURNS ||
            (turn < MOST_TURNS &&
             measure_now() - start < job->o->seconds * job->count)) {
         for (int k = 0; k < job->count; k++) {
             const int i = (turn + k) % job->count;
-            int stops;
-            do {
-                stops = measure_stops();
-                const double before = measure_now();
-                pass(&r[i]);
-                ns[i][turn] = round(1e9 * (measure_now() - before));
-            } while (measure_stops() != stops);
+            out[i].of[turn] = sampler_one(&source[i], 1, &speed);
+            out[i].count = turn + 1;
         }
         turn++;
     }
-    return turn;
+    probe_free(m[0].probe);
 }
 
 static json *in_turn(void *arg)
 {
     const order *job = arg;
     runner *r = sure(calloc((size_t)job->count, sizeof *r));
-    double(*ns)[MOST_TURNS] = sure(calloc((size_t)job->count, sizeof *ns));
+    sample_process samples[MOST_MODELS] = {0};
     json *all = threads_refused(job);
     error e;
 
@@ -285,49 +306,45 @@ static json *in_turn(void *arg)
     if (!all) {
         isolate_stage("sampling in turn");
         all = json_array();
-        const int n = turns(r, job, ns);
+        turns(r, job, samples);
         const double gemm = sgemm_rate(job->o->threads);
         for (int i = 0; i < job->count; i++) {
-            json *one = json_object(), *samples = json_object();
-            json_put_number(samples, "calls", 1);
-            json_put(samples, "ns", numbers(ns[i], n));
-            json_put(samples, "touched", json_array());
-            json_put_text(samples, "stop", "time");
-            json_put(one, "samples", samples);
+            json *one = json_object();
+            json_put(one, "samples", sample_process_write(&samples[i]));
             json_put_null(one, "peak_rss");
             put_shares(one, &r[i]);
             json_put_number(one, "sgemm_flops", gemm);
             json_push(all, one);
+            free(samples[i].of);
         }
     }
     for (int i = 0; i < job->count; i++) close_runner(&r[i]);
     free(r);
-    free(ns);
     return all;
 }
 
 /* ---- in the parent
  * ------------------------------------------------------------------- */
 
-static int samples_of(const json *samples, double *x, int room)
+static measurement measured(const json *samples)
 {
-    int n = 0;
-    for (const json *s = json_first(json_get(samples, "ns")); s && n < room;
-         s = json_next(s))
-        x[n++] = json_number(s, NAN);
-    return n;
+    measurement m;
+    json *processes = json_array();
+    json_push(processes, json_copy(samples));
+    measurement_read(processes, &m);
+    json_free(processes);
+    return m;
 }
 
 /* Median of the samples that count, of one process. */
 static void summarise(const json *samples, stats_summary *out)
 {
     clean_samples c;
-    json *processes = json_array();
-    json_push(processes, json_copy(samples));
-    clean_read(processes, &c);
+    measurement m = measured(samples);
+    clean_take(&m, &c);
     stats_summarise(c.ns, c.n, out);
     clean_free(&c);
-    json_free(processes);
+    measurement_free(&m);
 }
 
 static double real(const json *one, const char *key)
@@ -385,15 +402,37 @@ static int ask(json *(*function)(void *), const order *job, model_result *out,
     return rc;
 }
 
+/* Of one turn, on an undisturbed core where that is known of both. */
+static double turn_ratio(const timed_sample *a, const timed_sample *b)
+{
+    const double speeds = a->probe / b->probe;
+    return a->ns / b->ns * (speeds > 0 && isfinite(speeds) ? speeds : 1);
+}
+
+/* Over the turns in which neither lost time; over all if they are too few. */
+static void ratio_of(const sample_process *a, const sample_process *b,
+                     stats_summary *out)
+{
+    double x[MOST_TURNS];
+    int n = 0;
+    for (int all = 0; all < 2 && n < CLEAN_LEAST; all++) {
+        n = 0;
+        for (int k = 0; k < a->count && k < MOST_TURNS; k++)
+            if (all || (!a->of[k].touched && !b->of[k].touched))
+                x[n++] = turn_ratio(&a->of[k], &b->of[k]);
+    }
+    stats_summarise(x, n, out);
+}
+
 static void ratios(const model_result *list, int count, stats_summary *out)
 {
-    double first[MOST_TURNS], x[MOST_TURNS];
-    const int n = samples_of(list[0].samples, first, MOST_TURNS);
+    measurement first = measured(list[0].samples);
     for (int i = 0; i < count; i++) {
-        samples_of(list[i].samples, x, MOST_TURNS);
-        for (int k = 0; k < n; k++) x[k] /= first[k];
-        stats_summarise(x, n, &out[i]);
+        measurement m = measured(list[i].samples);
+        ratio_of(m.process, first.process, &out[i]);
+        measurement_free(&m);
     }
+    measurement_free(&first);
 }
 
 int model_run(const model_spec *specs, int count, const run_options *o,

@@ -119,15 +119,13 @@ static bool is_kept(const run *r, const sweep_case *c)
     char id[2 * ATT_NAME];
     identify(r, c, id, sizeof id);
     for (int i = r->before.count - 1; i >= 0; i--) {
-        const json *row = r->before.rows[i];
-        const char *kind = json_text(json_get(row, "kind"));
-        const char *other = json_text(json_get(row, "id"));
-        const char *status = json_text(json_get(row, "status"));
-        if (strcmp(kind, "cache") || !other || strcmp(other, id) || !status)
+        const struct row *row = &r->before.row[i];
+        const char *status = row->status;
+        if (!row_has(row->kind, "cache") || !row_has(row->id, id) || !status)
             continue;
-        if (!strcmp(status, "missing")) return false;
-        return !r->o.retry || !strcmp(status, "ok") ||
-               !strcmp(status, "unsupported");
+        if (row_has(status, "missing")) return false;
+        return !r->o.retry || row_has(status, "ok") ||
+               row_has(status, "unsupported");
     }
     return false;
 }

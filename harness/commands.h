@@ -15,6 +15,7 @@
     X(plot, "figures of a run")                                                \
     X(compare, "two runs, case by case")                                       \
     X(merge, "join the journals of several runs")                              \
+    X(journal, "check rows against the list of their keys; its schema")        \
     X(maps, "effective attention matrices of a mechanism or model")            \
     X(models, "the papers' whole models: counts and speed")                    \
     X(train, "a small transformer with any mechanism")                         \

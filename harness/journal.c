@@ -20,6 +20,12 @@
 static const char file_name[] = "journal.jsonl";
 enum { READ_LIMIT = 1 << 30 };
 
+static void *sure(void *p)
+{
+    if (!p) abort();
+    return p;
+}
+
 /* ---- reading ------------------------------------------------------------- */
 
 static int check_row(const json *row, const char *path, int line, error *e)
@@ -28,33 +34,31 @@ static int check_row(const json *row, const char *path, int line, error *e)
     if (!json_is_object(row) || !json_text(json_get(row, "kind")))
         return error_set(e, "%s:%d: not a row (an object with a \"kind\")",
                          path, line);
-    if (schema != JOURNAL_SCHEMA)
+    if (schema < 1 || schema > JOURNAL_SCHEMA || schema != (int)schema)
         return error_set(e,
-                         "%s:%d: schema %g, this program reads schema %d: use "
-                         "the version of attnbench that wrote it",
+                         "%s:%d: schema %g, this program reads schema 1 to %d: "
+                         "use the version of attnbench that wrote it",
                          path, line, schema, JOURNAL_SCHEMA);
     return 0;
 }
 
-static int add_row(journal *j, json *row, int line)
+/* Takes the row over. */
+static int add_row(journal *j, json *row, int line, error *e)
 {
+    const size_t room = (size_t)j->count + 256;
     if (j->count % 256 == 0) {
-        const size_t room = (size_t)j->count + 256;
-        json **rows = realloc(j->rows, room * sizeof *rows);
-        if (rows) j->rows = rows;
-        int *lines = rows ? realloc(j->line, room * sizeof *lines) : NULL;
-        if (!lines) return -1;
-        j->line = lines;
+        j->rows = sure(realloc(j->rows, room * sizeof *j->rows));
+        j->row = sure(realloc(j->row, room * sizeof *j->row));
+        j->line = sure(realloc(j->line, room * sizeof *j->line));
+    }
+    if (row_read(&j->row[j->count], row, j->path, line, e) < 0) {
+        json_free(row);
+        return -1;
     }
     j->line[j->count] = line;
     j->rows[j->count++] = row;
-    if (strcmp(json_text(json_get(row, "kind")), "env")) return 0;
-    const json **env = realloc(j->env, (size_t)(j->envs + 1) * sizeof *env);
-    if (!env) {
-        j->count--; /* the caller frees the row */
-        return -1;
-    }
-    j->env = env;
+    if (!row_has(j->row[j->count - 1].kind, "env")) return 0;
+    j->env = sure(realloc(j->env, (size_t)(j->envs + 1) * sizeof *j->env));
     j->env[j->envs++] = row;
     return 0;
 }
@@ -117,9 +121,7 @@ static int read_line(journal *j, const char *text, size_t size, int line,
         return -1;
     }
     j->open_end = !ended;
-    if (add_row(j, row, line) == 0) return 0;
-    json_free(row);
-    return error_set(e, "%s: not enough memory to read it", j->path);
+    return add_row(j, row, line, e);
 }
 
 static int read_lines(journal *j, const char *text, size_t size, error *e)
@@ -172,21 +174,23 @@ int journal_read(journal *j, const char *dir, error *e)
 
 void journal_free(journal *j)
 {
-    for (int i = 0; i < j->count; i++) json_free(j->rows[i]);
+    for (int i = 0; i < j->count; i++) {
+        row_free(&j->row[i]);
+        json_free(j->rows[i]);
+    }
     free(j->rows);
+    free(j->row);
     free(j->line);
     free(j->env);
     free(j->path);
     *j = (journal){ 0 };
 }
 
-const json *journal_env(const journal *j, const json *row)
+const json *journal_env(const journal *j, const struct row *row)
 {
-    const char *id = json_text(json_get(row, "env"));
-    for (int i = 0; id && i < j->envs; i++) {
-        const char *other = json_text(json_get(j->env[i], "id"));
-        if (other && !strcmp(id, other)) return j->env[i];
-    }
+    for (int i = 0; row->env && i < j->envs; i++)
+        if (row_has(json_text(json_get(j->env[i], "id")), row->env))
+            return j->env[i];
     return NULL;
 }
 

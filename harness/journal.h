@@ -9,13 +9,13 @@
 
 #include "error.h"
 #include "json.h"
-
-enum { JOURNAL_SCHEMA = 1 };
+#include "row.h"
 
 /* All rows of a journal in memory. */
 typedef struct journal {
     char *path;      /* DIR/journal.jsonl                                   */
     json **rows;     /* in file order                                       */
+    struct row *row; /* each of them as a type                              */
     int *line;       /* of each row, from 1                                 */
     int count;
     const json **env; /* the env rows among them                            */
@@ -27,15 +27,15 @@ typedef struct journal {
 } journal;
 
 /* Reads DIR/journal.jsonl.  Empty lines, carriage returns at the end of lines
- * and a byte order mark are passed over.  Another schema, or a line that is no
- * row, is an error that names the line; but a last line without a newline that
+ * and a byte order mark are passed over.  Another schema, a line that is no row,
+ * or a value of another type than its key has, is an error that names the line; but a last line without a newline that
  * is the beginning of a row is `torn`. */
 int journal_read(journal *j, const char *dir, error *e);
 void journal_free(journal *j);
 
 /* The env row that a case row belongs to: its member "env" names the "id" of an
  * env row. NULL if none. */
-const json *journal_env(const journal *j, const json *row);
+const json *journal_env(const journal *j, const struct row *row);
 
 /* Appending.  One writer per folder: the journal is locked. */
 typedef struct journal_writer {

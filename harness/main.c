@@ -37,7 +37,7 @@ static const struct group {
 } groups[] = {
     { "Look around", { "list", "explain", "doctor", "cite" } },
     { "Measure", { "verify", "sweep", "cache" } },
-    { "See results", { "table", "plot", "compare", "merge" } },
+    { "See results", { "table", "plot", "compare", "merge", "journal" } },
     { "See attention", { "maps", "train", "models", "findings" } },
 };
 enum { GROUPS = sizeof groups / sizeof *groups };

@@ -108,9 +108,14 @@ static void wait_for(void *arg, double seconds)
     nanosleep(&t, NULL);
 }
 
+sampler_source measure_source(const measure_job *job)
+{
+    return (sampler_source){ call, speed, losses, (void *)job };
+}
+
 json *measure_samples(const measure_job *job)
 {
-    const sampler_source source = { call, speed, losses, (void *)job };
+    const sampler_source source = measure_source(job);
     const sampler_clock clock = { now, wait_for, NULL };
     const sampler_goal goal = { job->ci, job->seconds };
     sample_process out;

@@ -10,6 +10,7 @@
 
 #include "json.h"
 #include "probe.h"
+#include "sampler.h"
 
 typedef struct measure_job {
     void (*run)(void *arg);
@@ -20,6 +21,9 @@ typedef struct measure_job {
     core_probe *probe;  /* beside every sample; NULL: none                   */
     double probe_rate;  /* its calibrated rate                               */
 } measure_job;
+
+/* The machine as a source of samples of that job, which must outlive it. */
+sampler_source measure_source(const measure_job *job);
 
 /* Samples of this process (samples.h) as JSON, for a parent to read. */
 json *measure_samples(const measure_job *job);

@@ -15,7 +15,7 @@
 /* Of the pieces of one look, the best counts: an interrupt falls on one of them,
  * a neighbour on all. */
 #define PIECE_SECONDS 12e-6
-enum { PIECES = 3 };
+enum { PIECES = 3, PIECES_OF_TWO = 2 };
 
 struct core_probe {
     enum probe_kind kind;
@@ -27,11 +27,13 @@ struct core_probe {
     int calls;      /* in a piece                                            */
     size_t at;      /* where the next call goes on, in all threads           */
     char *block;
+    bool lent;            /* the block is another probe's                    */
+    core_probe *second;   /* of PROBE_CORE                                   */
     size_t bytes, stride; /* bytes in all; from array to array               */
 };
 
-static const char *const words[PROBE_KINDS] = { "tile", "exp", "L2", "L3",
-                                                "memory" };
+static const char *const words[PROBE_KINDS] = { "tile", "exp", "core",
+                                                "L2", "L3", "memory" };
 
 const char *probe_word(enum probe_kind kind)
 {
@@ -47,7 +49,7 @@ enum probe_kind probe_for(const char *bound)
 {
     for (int kind = PROBE_L2; kind < PROBE_KINDS; kind++)
         if (!strcmp(bound, words[kind])) return (enum probe_kind)kind;
-    return PROBE_TILE;
+    return PROBE_CORE;
 }
 
 /* Bytes of one thread.  Of a private cache so little that the kernel's data in
@@ -60,7 +62,8 @@ static size_t footprint(enum probe_kind kind, int threads)
     const size_t l3 = machine_cache(3), last = l3 ? l3 : l2;
     switch (kind) {
     case PROBE_TILE: return 16 << 10;
-    case PROBE_EXP: return 4 << 10;
+    case PROBE_EXP:
+    case PROBE_CORE: return 4 << 10;
     case PROBE_L2: return l2 < 8 * l1 ? l2 / 2 : 4 * l1;
     case PROBE_L3: return l3 < 4 * l2 * (size_t)threads ? 0 : 4 * l2;
     default: return (2 * last < MOST ? 2 * last : MOST) / (size_t)threads;
@@ -87,7 +90,7 @@ static double piece(const core_probe *p, int thread, size_t *at, double *seconds
 
 /* Threads begin together: on two hardware threads of a core they are in each
  * other's way, as the kernel's are. */
-double probe_rate(core_probe *p)
+static double rate_of(core_probe *p, int pieces)
 {
     double slowest = INFINITY;
     #pragma omp parallel num_threads(p->threads) reduction(min : slowest)
@@ -96,7 +99,7 @@ double probe_rate(core_probe *p)
         size_t at = p->at;
         double best = 0, seconds;
         #pragma omp barrier
-        for (int i = 0; i < PIECES; i++) {
+        for (int i = 0; i < pieces; i++) {
             const double done = piece(p, thread, &at, &seconds);
             best = fmax(best, done / seconds);
         }
@@ -106,14 +109,21 @@ double probe_rate(core_probe *p)
     return slowest;
 }
 
+double probe_rate(core_probe *p)
+{
+    if (!p->second) return rate_of(p, PIECES);
+    return sqrt(rate_of(p, PIECES_OF_TWO) * rate_of(p->second, PIECES_OF_TWO));
+}
+
 /* ---- making -------------------------------------------------------------- */
 
 static void choose_loop(core_probe *p, enum probe_kind kind, const peak *level)
 {
-    p->loop = kind == PROBE_TILE  ? level->tile
-              : kind == PROBE_EXP ? level->exponential
-                                  : level->read;
-    p->arrays = kind == PROBE_TILE ? 3 : kind == PROBE_EXP ? 2 : 1;
+    const bool exp = kind == PROBE_EXP || kind == PROBE_CORE;
+    p->loop = kind == PROBE_TILE ? level->tile
+              : exp              ? level->exponential
+                                 : level->read;
+    p->arrays = kind == PROBE_TILE ? 3 : exp ? 2 : 1;
 }
 
 /* How many calls fill a piece: of the fastest that was seen. */
@@ -130,9 +140,27 @@ static void calibrate(core_probe *p)
     p->calls = (int)fmax(1, round(PIECE_SECONDS / fmax(fastest, 1e-8)));
 }
 
-core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads)
+static bool make_block(core_probe *p, const core_probe *lender)
 {
-    enum { PART = 4096, PAGE = 4096 };
+    enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+    p->bytes = (size_t)(p->threads * p->arrays) * p->stride + PAGE;
+    p->lent = lender && lender->bytes >= p->bytes;
+    if (p->lent) p->block = lender->block;
+    if (p->lent) return true;
+    p->block = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p->block == MAP_FAILED) return false;
+    if (p->bytes >= HUGE_PAGE) madvise(p->block, p->bytes, MADV_HUGEPAGE);
+    float *x = (float *)(void *)p->block;
+    #pragma omp parallel for num_threads(p->threads) schedule(static)
+    for (size_t i = 0; i < p->bytes / sizeof *x; i++) x[i] = 1;
+    return true;
+}
+
+static core_probe *make(enum probe_kind kind, enum att_level level, int threads,
+                        const core_probe *lender)
+{
+    enum { PART = 4096 };
     const peak *loops = peak_of(level);
     const size_t bytes = footprint(kind, threads);
     core_probe *p = loops && bytes ? calloc(1, sizeof *p) : NULL;
@@ -144,31 +172,33 @@ core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads)
     p->length = bytes / sizeof(float);
     p->part = p->length < PART ? p->length : PART;
     p->stride = bytes + 256;
-    p->bytes = (size_t)threads * (size_t)p->arrays * p->stride + PAGE;
-    p->block = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p->block == MAP_FAILED) {
+    if (!make_block(p, lender)) {
         free(p);
         return NULL;
     }
-    if (bytes >= 2u << 20) madvise(p->block, p->bytes, MADV_HUGEPAGE);
-    float *x = (float *)(void *)p->block;
-    #pragma omp parallel for num_threads(threads) schedule(static)
-    for (size_t i = 0; i < p->bytes / sizeof *x; i++) x[i] = 1;
     calibrate(p);
+    if (kind == PROBE_CORE) p->second = make(PROBE_L2, level, threads, NULL);
     return p;
+}
+
+core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads)
+{
+    return make(kind, level, threads, NULL);
 }
 
 void probe_free(core_probe *p)
 {
     if (!p) return;
-    munmap(p->block, p->bytes);
+    if (!p->lent) munmap(p->block, p->bytes);
+    probe_free(p->second);
     free(p);
 }
 
 /* ---- calibration --------------------------------------------------------- */
 
-enum { LOOKS = 400 };
+/* Several looks in a row: wide vector units that were idle are slow at first, and
+ * beside a sample the kernel has just used them. */
+enum { AT_ONCE = 16, LOOKS = 75 * AT_ONCE };
 
 typedef struct bench_item {
     core_probe *probe;
@@ -180,6 +210,21 @@ struct probe_bench {
     int count, looks;
 };
 
+/* Memory is large: the probe that came first lends its data to the later ones,
+ * which look elsewhere in it than the one before has just done. */
+static void add(probe_bench *b, enum probe_kind kind, enum att_level level,
+                int threads)
+{
+    const core_probe *lender = NULL;
+    for (int i = 0; i < b->count && !lender; i++)
+        if (kind == PROBE_MEMORY && b->item[i].probe->kind == kind)
+            lender = b->item[i].probe;
+    core_probe *p = make(kind, level, threads, lender);
+    if (!p) return;
+    p->at = p->length / 7 * (size_t)(b->count % 7) / p->part * p->part;
+    b->item[b->count++].probe = p;
+}
+
 probe_bench *probe_bench_make(const int *threads, int count)
 {
     probe_bench *b = calloc(1, sizeof *b);
@@ -187,22 +232,20 @@ probe_bench *probe_bench_make(const int *threads, int count)
     b->item = calloc((size_t)count * ATT_LEVELS * PROBE_KINDS + 1,
                      sizeof *b->item);
     if (!b->item) abort();
-    for (int level = 0; level < ATT_LEVELS; level++)
-        for (int t = 0; t < count; t++)
-            for (int kind = 0; kind < PROBE_KINDS; kind++) {
-                core_probe *p = probe_make((enum probe_kind)kind,
-                                           (enum att_level)level, threads[t]);
-                if (p) b->item[b->count++].probe = p;
-            }
+    for (int t = count - 1; t >= 0; t--) /* ascending: the most threads first */
+        for (int level = 0; level < ATT_LEVELS; level++)
+            for (int kind = PROBE_CORE; kind < PROBE_KINDS; kind++)
+                add(b, (enum probe_kind)kind, (enum att_level)level, threads[t]);
     return b;
 }
 
 void probe_bench_round(probe_bench *b)
 {
-    if (b->looks == LOOKS) return;
+    if (b->looks + AT_ONCE > LOOKS) return;
     for (int i = 0; i < b->count; i++)
-        b->item[i].rate[b->looks] = probe_rate(b->item[i].probe);
-    b->looks++;
+        for (int k = 0; k < AT_ONCE; k++)
+            b->item[i].rate[b->looks + k] = probe_rate(b->item[i].probe);
+    b->looks += AT_ONCE;
 }
 
 static int ascending(const void *a, const void *b)
@@ -213,12 +256,19 @@ static int ascending(const void *a, const void *b)
 
 /* A neighbour makes looks slow, nothing makes them fast but a boost of the clock
  * that does not last. */
-static double best_of(const bench_item *item, int looks)
+static double best_of(const double *rate, int looks)
 {
     double x[LOOKS];
-    memcpy(x, item->rate, sizeof x);
+    memcpy(x, rate, (size_t)looks * sizeof *x);
     qsort(x, (size_t)looks, sizeof *x, ascending);
     return looks ? x[(9 * (looks - 1) + 5) / 10] : NAN;
+}
+
+double probe_best(core_probe *p)
+{
+    double rate[LOOKS];
+    for (int i = 0; i < LOOKS; i++) rate[i] = probe_rate(p);
+    return best_of(rate, LOOKS);
 }
 
 json *probe_bench_rates(const probe_bench *b, enum att_level level,
@@ -228,14 +278,14 @@ json *probe_bench_rates(const probe_bench *b, enum att_level level,
     for (int i = 0; i < b->count; i++) {
         const core_probe *p = b->item[i].probe;
         if (p->level == level && p->threads == threads)
-            json_put_number(j, words[p->kind], best_of(&b->item[i], b->looks));
+            json_put_number(j, words[p->kind], best_of(b->item[i].rate, b->looks));
     }
     return j;
 }
 
 void probe_bench_free(probe_bench *b)
 {
-    for (int i = 0; i < b->count; i++) probe_free(b->item[i].probe);
+    for (int i = b->count - 1; i >= 0; i--) probe_free(b->item[i].probe);
     free(b->item);
     free(b);
 }

@@ -108,12 +108,6 @@ static bool same(const json *a, const json *b)
     return equal;
 }
 
-static bool has_status(const json *row, const char *status)
-{
-    const char *text = json_text(json_get(row, "status"));
-    return text && !strcmp(text, status);
-}
-
 /* A share of a block's seconds is as long as the block has cases: that is not
  * chosen. */
 static bool both_shared(const json *a, const json *b)
@@ -122,12 +116,12 @@ static bool both_shared(const json *a, const json *b)
            json_true(json_get(b, "time_shared"));
 }
 
-static bool differs(const struct setting *s, const json *row, const json *had,
+static bool differs(const struct setting *s, const struct row *row, const json *had,
                     const json *asked)
 {
     const json *a = json_get(had, s->key), *b = json_get(asked, s->key);
     if (s->matters == LARGER) /* none: what is free */
-        return has_status(row, s->status) && json_is_number(b) &&
+        return row_has(row->status, s->status) && json_is_number(b) &&
                json_number(b, 0) > json_number(a, 1e300);
     if (!strcmp(s->key, "time") && both_shared(had, asked)) return false;
     return !a || !b || !same(a, b);
@@ -145,29 +139,28 @@ static void tell(const struct setting *s, const json *had, const json *asked,
 }
 
 /* A case that this problem, or the memory, ruled out was not measured at all. */
-static bool was_tried(const json *row)
+static bool was_tried(const struct row *row)
 {
     static const char *const others[] = { "unsupported", "memory", "timeout",
                                           "oom" };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (has_status(row, others[i])) return false;
+        if (row_has(row->status, others[i])) return false;
     return true;
 }
 
-static bool fits_now(const json *row, const json *asked, char *why, size_t size)
+static bool fits_now(const struct row *row, const json *asked, char *why, size_t size)
 {
-    const double needed =
-        json_number(json_get(json_get(row, "bytes"), "predicted"), 0);
     const double limit = json_number(json_get(asked, "max_memory"), 0);
-    if (!has_status(row, "memory") || !(limit >= needed)) return false;
+    if (!row_has(row->status, "memory") || !(limit >= row->bytes.predicted))
+        return false;
     snprintf(why, size, "max_memory %.0f, which is enough for it", limit);
     return true;
 }
 
-bool question_answered(const json *row, const json *asked, char *why,
+bool question_answered(const struct row *row, const json *asked, char *why,
                        size_t size)
 {
-    const json *had = json_get(row, "settings");
+    const json *had = row->settings;
     const bool tried = was_tried(row);
     if (fits_now(row, asked, why, size)) return false;
     for (int i = 0; i < SETTINGS; i++) {

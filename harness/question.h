@@ -8,7 +8,7 @@
 #ifndef QUESTION_H
 #define QUESTION_H
 
-#include "json.h"
+#include "row.h"
 #include "sweep_case.h"
 
 /* The `settings` of a row; the caller frees.  env: the machine as it is now, an
@@ -17,7 +17,7 @@ json *question_settings(const sweep_case *c, const json *env);
 
 /* Whether the row answers what is asked, `asked` being question_settings(); if
  * not, why (size bytes) gets what differs: "processes 1, asked for 5". */
-bool question_answered(const json *row, const json *asked, char *why,
+bool question_answered(const struct row *row, const json *asked, char *why,
                        size_t size);
 
 /* Whether two descriptions of the machine are of the same settings of it, so that

@@ -4,28 +4,54 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "clean.h"
+#include "paired.h"
 #include "stats.h"
 
 void ratio_samples_take(const json *samples, ratio_samples *out)
 {
-    clean_samples c;
-    clean_read(samples, &c);
-    const int step = c.n > 0 ? (c.n - 1) / RATIO_SAMPLES + 1 : 1;
-    const double *from = c.ns;
+    measurement m;
+    measurement_read(samples, &m);
+    ratio_samples_of(&m, out);
+    measurement_free(&m);
+}
+
+/* Those of c, each times a factor. */
+static void fill(const clean_samples *c, double factor, ratio_samples *out)
+{
+    const int step = c->n > 0 ? (c->n - 1) / RATIO_SAMPLES + 1 : 1;
+    const double *from = c->ns;
     out->processes = out->count = 0;
-    for (int p = 0; p < c.processes; from += c.count[p++]) {
+    for (int p = 0; p < c->processes; from += c->count[p++]) {
         int taken = 0;
-        for (int i = 0; i < c.count[p]; i += step) {
+        for (int i = 0; i < c->count[p]; i += step) {
             if (out->count == RATIO_SAMPLES) break;
-            out->ns[out->count++] = from[i];
+            out->ns[out->count++] = factor * from[i];
             taken++;
         }
         if (!taken) continue;
-        out->pass[out->processes] = c.pass[p];
+        out->pass[out->processes] = c->pass[p];
         out->per_process[out->processes++] = taken;
     }
+}
+
+void ratio_samples_of(const measurement *m, ratio_samples *out)
+{
+    clean_samples c;
+    clean_take(m, &c);
+    fill(&c, 1, out);
     clean_free(&c);
+}
+
+bool ratio_samples_paired(const measurement *m, double factor,
+                          ratio_samples *out)
+{
+    paired known;
+    clean_samples c;
+    if (!(factor > 0) || !paired_take(m, &known)) return false;
+    clean_take_paired(m, &c);
+    fill(&c, factor, out);
+    clean_free(&c);
+    return true;
 }
 
 /* ---- intervals ----------------------------------------------------------- */

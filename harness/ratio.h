@@ -4,7 +4,10 @@
 #ifndef RATIO_H
 #define RATIO_H
 
+#include <stdbool.h>
+
 #include "json.h"
+#include "samples.h"
 #include "spread.h"
 
 /* Samples of one case: process after process. */
@@ -19,6 +22,12 @@ typedef struct ratio_samples {
 /* Those that count (clean.h) of a row's `time_ns.samples`; of more than fit,
  * every second, third ... of each process.  A process without one is left out. */
 void ratio_samples_take(const json *samples, ratio_samples *out);
+void ratio_samples_of(const measurement *m, ratio_samples *out);
+/* What they would have taken on an undisturbed core (paired.h), times a factor:
+ * the calibrated rates of the probe of both sides, over each other, take what the
+ * calibrations differ by out of a ratio.  False if that is not known. */
+bool ratio_samples_paired(const measurement *m, double factor,
+                          ratio_samples *out);
 
 /* The medians of processes as units of ln time (spread.h). */
 void ratio_spread(const ratio_samples *s, spread *out);

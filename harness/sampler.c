@@ -48,33 +48,38 @@ static double probe(const sampler *s)
     return s->source->probe(s->source->arg);
 }
 
-static sampler_losses losses(const sampler *s)
-{
-    return s->source->losses(s->source->arg);
-}
-
 /* ---- one sample ---------------------------------------------------------- */
 
-/* Time in which the process was stopped is not the kernel's: then the calls are
- * timed again.  lost: during the calls; may be NULL. */
-static double timed(sampler *s, int calls, sampler_losses *lost)
+typedef struct timing {
+    double seconds; /* of the calls                                          */
+    double took;    /* with what is done between them                        */
+    double stopped; /* of calls that were timed again                        */
+    sampler_losses lost;
+} timing;
+
+static sampler_losses since(const sampler_losses *before,
+                            const sampler_losses *after)
 {
+    return (sampler_losses){
+        .steal = after->steal - before->steal,
+        .switches = after->switches - before->switches,
+        .throttled = after->throttled - before->throttled,
+        .stops = after->stops - before->stops,
+    };
+}
+
+/* Time in which the process was stopped is not the kernel's: then the calls are
+ * timed again. */
+static timing time_calls(const sampler_source *source, int calls)
+{
+    timing t = { 0 };
     for (;;) {
-        const sampler_losses before = losses(s);
-        const double seconds = s->source->call(s->source->arg, calls, &s->took);
-        const sampler_losses after = losses(s);
-        if (lost)
-            *lost = (sampler_losses){
-                .steal = after.steal - before.steal,
-                .switches = after.switches - before.switches,
-                .throttled = after.throttled - before.throttled,
-            };
-        if (after.stops == before.stops) {
-            s->out->kernel_s += seconds;
-            return seconds;
-        }
-        s->start += s->took;
-        s->sampling += s->took;
+        const sampler_losses before = source->losses(source->arg);
+        t.seconds = source->call(source->arg, calls, &t.took);
+        const sampler_losses after = source->losses(source->arg);
+        t.lost = since(&before, &after);
+        if (t.lost.stops == 0) return t;
+        t.stopped += t.took;
     }
 }
 
@@ -94,21 +99,42 @@ static double between(double before, double after)
     return 2 / (1 / before + 1 / after);
 }
 
-/* The probe after a sample is the one before the next. */
+static timed_sample sample_of(const sampler_source *source, const timing *t,
+                              int calls, double *speed)
+{
+    const double before = *speed;
+    *speed = source->probe(source->arg);
+    return (timed_sample){ .ns = 1e9 * t->seconds / calls,
+                           .probe = between(before, *speed),
+                           .touched = spoilt(t->took, &t->lost) };
+}
+
+timed_sample sampler_one(const sampler_source *source, int calls, double *speed)
+{
+    const timing t = time_calls(source, calls);
+    return sample_of(source, &t, calls, speed);
+}
+
+/* What was stopped counts for no limit. */
+static timing timed(sampler *s, int calls)
+{
+    const timing t = time_calls(s->source, calls);
+    s->out->kernel_s += t.seconds;
+    s->start += t.stopped;
+    s->sampling += t.stopped;
+    s->took = t.took;
+    return t;
+}
+
 static void take_sample(sampler *s)
 {
     sample_process *out = s->out;
-    sampler_losses lost;
-    const double before = s->probe;
-    const double seconds = timed(s, out->calls, &lost);
-    s->probe = probe(s);
+    const timing t = timed(s, out->calls);
     timed_sample *x = &out->of[out->count++];
-    *x = (timed_sample){ .ns = 1e9 * seconds / out->calls,
-                         .probe = between(before, s->probe),
-                         .touched = spoilt(s->took, &lost) };
-    out->steal_ticks += lost.steal;
-    out->involuntary_switches += lost.switches;
-    out->throttled_s += lost.throttled;
+    *x = sample_of(s->source, &t, out->calls, &s->probe);
+    out->steal_ticks += t.lost.steal;
+    out->involuntary_switches += t.lost.switches;
+    out->throttled_s += t.lost.throttled;
     if (clean_is(x)) s->kept[s->clean++] = x->ns;
     if (!x->touched) s->quiet[s->quiets++] = x->ns;
 }
@@ -148,7 +174,7 @@ static void warm_up(sampler *s)
     forget(s);
     for (int i = 1; i < WARM_CALLS; i++) {
         if (now(s) - s->start > s->goal->seconds / 4) break;
-        const double t = timed(s, 1, NULL);
+        const double t = timed(s, 1).seconds;
         const bool settled = fabs(t - last) < 0.05 * last;
         last = t;
         if (settled) break;
@@ -162,7 +188,7 @@ static void calibrate(sampler *s)
     while (s->took < SAMPLE_SECONDS && calls < 1 << 24) {
         const double more = 1.1 * SAMPLE_SECONDS / fmax(s->took, 1e-9);
         calls = (int)fmax(calls + 1.0, ceil(calls * fmin(more, 100)));
-        timed(s, calls, NULL);
+        timed(s, calls);
     }
     s->out->calls = calls;
 }

@@ -43,6 +43,9 @@ typedef struct sampler_goal {
                        clean samples, unless they take ten times as long     */
 } sampler_goal;
 
+/* One sample.  speed: of the core just before, then just after. */
+timed_sample sampler_one(const sampler_source *source, int calls, double *speed);
+
 /* Fills out but for pass, probe_kind and clock_ratio.  out->of: caller frees. */
 void sampler_run(const sampler_source *source, const sampler_clock *clock,
                  const sampler_goal *goal, sample_process *out);

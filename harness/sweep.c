@@ -13,11 +13,6 @@
 
 /* ---- cases --------------------------------------------------------------- */
 
-static bool is_status(const json *row, const char *status)
-{
-    return !strcmp(json_text(json_get(row, "status")), status);
-}
-
 /* Rows of the same case, code and machine that answer the same question stay;
  * failed ones and those that did not fit too, unless they are to be tried
  * again. */
@@ -27,19 +22,18 @@ static void keep_finished(sweep_run *r)
     sweep_index index = sweep_index_make(&r->before);
     for (int i = 0; i < r->cases.count; i++) {
         const sweep_case *c = &r->cases.of[i];
-        const json *row =
+        const struct row *row =
             sweep_row_find(&index, &r->env, c, why, sizeof why);
         if (!row && *why && r->changed++ == 0)
             snprintf(r->change, sizeof r->change, "%s: %.120s", c->name, why);
-        if (!row || !json_text(json_get(row, "status")) ||
+        if (!row || !row->status ||
             (r->o->retry &&
-             (sweep_is_failure(row) || is_status(row, "memory"))))
+             (sweep_is_failure(row) || row_has(row->status, "memory"))))
             r->left += c->settings.processes;
         else {
             r->row[i] = row;
             r->kept++;
-            sweep_units(json_get(json_get(row, "time_ns"), "samples"),
-                        &r->outcome[i].units);
+            sweep_units(&row->time_ns.samples, &r->outcome[i].units);
         }
     }
     free(index.of);
@@ -56,15 +50,15 @@ static void take_passes(sweep_run *r)
         json *asked = NULL;
         char why[160];
         for (int k = 0; k < r->before.count && !r->row[i]; k++) {
-            const json *row = r->before.rows[k];
-            const bool is_pass =
-                !strcmp(json_text(json_get(row, "kind")), "pass");
-            if (!sweep_row_is_of(&r->before, row, &r->env, c)) continue;
+            const struct row *row = &r->before.row[k];
+            const bool is_pass = row_has(row->kind, "pass");
+            if ((!is_pass && !row_has(row->kind, "case")) ||
+                !sweep_row_is_of(&r->before, row, &r->env, c)) continue;
             if (!asked) asked = question_settings(c, r->env.row);
             if (!question_answered(row, asked, why, sizeof why)) continue;
             if (!is_pass) sweep_outcome_free(o);
             else if (json_size(o->samples) < c->settings.processes - 1 &&
-                     sweep_pass_take(row, o))
+                     sweep_pass_take(r->before.rows[k], o))
                 r->resumed++;
         }
         json_free(asked);
@@ -165,9 +159,11 @@ static int finish_case(sweep_run *r, int i)
     r->outcome[i].units = units; /* for the cases to come */
     if (journal_append(&r->writer, row, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
-    r->row[i] = row;
+    if (row_read(&r->own[i], row, r->writer.path, 0, &r->o->error) < 0)
+        return sweep_fail(r->o, EXIT_MISSING);
+    r->row[i] = &r->own[i];
     progress_clear(&r->bar);
-    sweep_table_line(stdout, r->width, row);
+    sweep_table_line(stdout, r->width, r->row[i]);
     fflush(stdout);
     return 0;
 }
@@ -257,8 +253,7 @@ static json *part_of(const sweep_run *r)
 
 static bool ended(const journal *j)
 {
-    const json *last = j->count ? j->rows[j->count - 1] : NULL;
-    return last && !strcmp(json_text(json_get(last, "kind")), "end");
+    return j->count && row_has(j->row[j->count - 1].kind, "end");
 }
 
 static int finish(sweep_run *r)
@@ -280,8 +275,8 @@ static int finish(sweep_run *r)
     json_put_text(row, "kind", "end");
     json_put_number(row, "schema", JOURNAL_SCHEMA);
     json_put_text(row, "when", when);
-    json_put(row, "env", r->cases.count ? json_copy(json_get(r->row[0], "env"))
-                                        : NULL); /* a part without a case */
+    json_put_text(row, "env", r->cases.count ? r->row[0]->env
+                                             : NULL); /* a part without a case */
     json_put(row, "run", part_of(r));
     json_put_number(row, "cases", r->cases.count);
     json_put_number(row, "kept", r->kept);
@@ -345,8 +340,9 @@ static int go(sweep_run *r)
     if (sweep_env_identify(&r->env, &stop_signal, &r->o->error) < 0)
         return sweep_fail(r->o, stop_signal ? EXIT_INTERRUPTED : EXIT_MISSING);
     r->row = calloc(n, sizeof *r->row);
+    r->own = calloc(n, sizeof *r->own);
     r->outcome = calloc(n, sizeof *r->outcome);
-    if (!r->row || !r->outcome) abort();
+    if (!r->row || !r->own || !r->outcome) abort();
     r->owned = json_array();
     r->checks = json_object();
     r->width = sweep_table_width(r->cases.of, r->cases.count);
@@ -368,8 +364,10 @@ static void run_free(sweep_run *r)
 {
     for (int i = 0; r->outcome && i < r->cases.count; i++)
         sweep_outcome_free(&r->outcome[i]);
+    for (int i = 0; r->own && i < r->cases.count; i++) row_free(&r->own[i]);
     free(r->outcome);
     free(r->row);
+    free(r->own);
     json_free(r->owned);
     json_free(r->checks);
     sweep_env_free(&r->env);

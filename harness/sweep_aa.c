@@ -26,23 +26,17 @@ typedef struct tally {
     bool failed;
 } tally;
 
-static double injected(const json *row)
+static void count(tally *t, const struct row *row)
 {
-    return json_number(json_get(row, "injected"), 0);
-}
-
-static void count(tally *t, const json *row)
-{
-    const char *verdict = json_text(json_get(row, "verdict"));
-    if (injected(row) > 0) {
+    if (row->injected > 0) {
         t->injected++;
-        t->found += json_number(json_get(row, "ratio_lo"), 0) > 1;
+        t->found += row->ratio_lo > 1;
         return;
     }
     t->pairs++;
-    t->differ += json_true(json_get(row, "differs"));
-    t->alarms += verdict && (!strcmp(verdict, "faster") ||
-                             !strcmp(verdict, "slower"));
+    t->differ += row->differs == ROW_YES;
+    t->alarms += row_has(row->verdict, "faster") ||
+                 row_has(row->verdict, "slower");
 }
 
 static int all_of(const tally *t)
@@ -80,23 +74,19 @@ static int share(const sweep_run *r, int i)
     return r->o->pairs / r->cases.count + (i < r->o->pairs % r->cases.count);
 }
 
-static bool is_aa(const json *row)
-{
-    return !strcmp(json_text(json_get(row, "kind")), "aa");
-}
-
 /* Whether pair number `pair` has a side that is slowed down. */
 static double inject_of(const sweep_run *r, int pair)
 {
     return pair % 2 ? r->o->inject : 0;
 }
 
-static void rounds_of(const json *row, spread *out)
+/* Rows of earlier versions know of no rounds. */
+static void rounds_of(const struct row *row, spread *out)
 {
     double ln[SPREAD_UNITS];
     int n = 0;
-    for (const json *x = json_first(json_get(row, "rounds"));
-         x && n < SPREAD_UNITS; x = json_next(x))
+    for (const json *x = json_first(row->rounds); x && n < SPREAD_UNITS;
+         x = json_next(x))
         ln[n++] = log(json_number(x, NAN));
     spread_of(ln, NULL, n, out);
 }
@@ -109,10 +99,12 @@ static void count_known(const sweep_run *r, const sweep_case *c, tally *t,
     json *asked = question_settings(c, r->env.row);
     char why[160];
     for (int k = 0; k < r->before.count; k++) {
-        const json *row = r->before.rows[k];
-        if (is_aa(row) && sweep_row_is_of(&r->before, row, &r->env, c) &&
+        const struct row *row = &r->before.row[k];
+        const double injected = row->injected > 0 ? row->injected : 0;
+        if (row_has(row->kind, "aa") &&
+            sweep_row_is_of(&r->before, row, &r->env, c) &&
             question_answered(row, asked, why, sizeof why) &&
-            injected(row) == inject_of(r, all_of(t))) {
+            injected == inject_of(r, all_of(t))) {
             spread units;
             count(t, row);
             rounds_of(row, &units);
@@ -229,7 +221,9 @@ static int add_pair(sweep_run *r, int i, bool first, ratio_samples *side,
     if (rc) return rc < 0 ? -1 : 0;
     json *row = row_of(r, &r->cases.of[i], all_of(t), side, all);
     const int written = journal_append(&r->writer, row, &r->o->error);
-    count(t, row);
+    struct row typed;
+    if (row_read(&typed, row, r->writer.path, 0, &r->o->error) == 0)
+        count(t, &typed);
     json_free(row);
     return written < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;
 }

@@ -157,16 +157,22 @@ static double age_of(const json *row)
     return difftime(time(NULL), read_time(when));
 }
 
-/* Whether the ceilings of an env row hold for this run, too. */
+/* Whether the ceilings of an env row are of this program and machine. */
+static bool is_ours(const sweep_env *env, const json *row)
+{
+    return same_text(row, "machine_id", env->machine) &&
+           same_text(row, "binary", env->binary) &&
+           json_size(json_get(json_get(row, "roofline"), "ceilings")) > 0 &&
+           question_same_machine(row, env->row);
+}
+
+/* Whether they hold for this run, too. */
 static bool holds(const sweep_env *env, const json *row, const order *o,
                   double oldest)
 {
     const double age = age_of(row);
-    return same_text(row, "machine_id", env->machine) &&
-           same_text(row, "binary", env->binary) &&
-           json_size(json_get(json_get(row, "roofline"), "ceilings")) > 0 &&
-           has_threads(row, o->threads, o->count) && age >= 0 && age < oldest &&
-           question_same_machine(row, env->row);
+    return is_ours(env, row) && has_threads(row, o->threads, o->count) &&
+           age >= 0 && age < oldest;
 }
 
 /* Ceilings of this journal, or of the user's last run; NULL: neither holds. */
@@ -179,11 +185,22 @@ static json *find_ceilings(const sweep_env *env, const journal *j,
     for (int i = j->envs - 1; i >= 0 && !row; i--)
         if (holds(env, j->env[i], o, HOUR)) row = j->env[i];
     if (!row) row = kept = ceilings_read(env->machine);
-    json *roofline = row && holds(env, row, o, DAY)
-                         ? json_copy(json_get(row, "roofline")) : NULL;
+    const bool taken = row && holds(env, row, o, DAY) &&
+                       (row != kept || ceilings_quiet(row));
+    json *roofline = taken ? json_copy(json_get(row, "roofline")) : NULL;
     if (roofline) json_put_number(roofline, "age_s", age_of(row));
     json_free(kept);
     return roofline;
+}
+
+/* The best that runs of this program have seen, this one among them. */
+static void take_best(const sweep_env *env, json *roofline)
+{
+    json *kept = ceilings_read(env->machine);
+    json_put_number(roofline, "runs", 1);
+    if (kept && is_ours(env, kept) && !env->fresh)
+        ceilings_raise(roofline, json_get(kept, "roofline"));
+    json_free(kept);
 }
 
 /* Runs `function` in a child; an object in any case: {reason} if it failed. */
@@ -263,6 +280,7 @@ int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
     if (!known && count) {
         json_put_text(roofline, "when", when);
         json_put_number(roofline, "age_s", 0);
+        take_best(env, roofline);
     }
     complete(env, &o, roofline, run);
     if (!known && count) ceilings_keep(env->machine, env->row);

@@ -9,27 +9,21 @@
 #include "roofline.h"
 #include "stats.h"
 
-static double member(const json *row, const char *object, const char *key)
-{
-    return json_number(json_get(json_get(row, object), key), NAN);
-}
-
 /* ---- series ------------------------------------------------------------------ */
 
 /* "softmax.flash/d=64,...": the case name without its tokens. */
-static void series_of(const json *row, char *out, size_t size)
+static void series_of(const struct row *row, char *out, size_t size)
 {
-    const char *name = json_text(json_get(row, "case"));
-    const char *slash = name ? strchr(name, '/') : NULL;
+    const char *name = row->case_, *slash = strchr(name, '/');
     const char *rest = slash ? strchr(slash, ',') : NULL;
-    if (!rest) snprintf(out, size, "%s", name ? name : "");
+    if (!rest) snprintf(out, size, "%s", name);
     else
         snprintf(out, size, "%.*s/%s", (int)(slash - name), name, rest + 1);
 }
 
 typedef struct point {
     char series[ATT_NAME];
-    const json *row;
+    const struct row *row;
     const char *held; /* smallest level that holds data and workspace        */
     double tokens, ns, lo, hi, workspace;
 } point;
@@ -41,26 +35,28 @@ static int by_series(const void *a, const void *b)
     return c ? c : (x->tokens > y->tokens) - (x->tokens < y->tokens);
 }
 
-static point point_of(const json *row, const json *roofline)
+static double at_least_0(double bytes)
 {
+    return bytes > 0 ? bytes : 0;
+}
+
+static point point_of(const struct row *row, const json *roofline)
+{
+    const double data = row->bytes.inputs + at_least_0(row->bytes.parameters) +
+                        at_least_0(row->bytes.workspace);
     point p = { .row = row,
-                .tokens = member(row, "problem", "tokens"),
-                .ns = member(row, "time_ns", "median"),
-                .lo = member(row, "time_ns", "lo"),
-                .hi = member(row, "time_ns", "hi"),
-                .workspace = member(row, "bytes", "workspace") };
-    const double data = member(row, "bytes", "inputs");
-    const double parameters = member(row, "bytes", "parameters");
-    p.held = roofline_held(roofline,
-                           (int)json_number(json_get(row, "threads"), 1),
-                           data + (parameters > 0 ? parameters : 0) +
-                               (p.workspace > 0 ? p.workspace : 0));
+                .tokens = json_number(json_get(row->problem, "tokens"), NAN),
+                .ns = row->time_ns.median,
+                .lo = row->time_ns.lo,
+                .hi = row->time_ns.hi,
+                .workspace = row->bytes.workspace,
+                .held = roofline_held(roofline, (int)row->threads, data) };
     series_of(row, p.series, sizeof p.series);
     return p;
 }
 
 /* Points series by series, ascending tokens; *out is the caller's. */
-static int sort_points(const json *const *rows, int count,
+static int sort_points(const struct row *const *rows, int count,
                        const json *roofline, point **out)
 {
     point *p = malloc(((size_t)count + 1) * sizeof *p);
@@ -85,11 +81,10 @@ static int series_end(const point *p, int from, int n)
 /* ---- fits ------------------------------------------------------------------- */
 
 /* The problem without what differs inside a series. */
-static json *shared_problem(const json *row)
+static json *shared_problem(const struct row *row)
 {
     json *j = json_object();
-    const json *problem = json_get(row, "problem");
-    for (const json *x = json_first(problem); x; x = json_next(x))
+    for (const json *x = json_first(row->problem); x; x = json_next(x))
         if (strcmp(json_key(x), "grid") && strcmp(json_key(x), "tokens"))
             json_put(j, json_key(x), json_copy(x));
     return j;
@@ -98,13 +93,14 @@ static json *shared_problem(const json *row)
 static json *fit_json(const point *p, int n, const char *regime,
                       const stats_fit *fit)
 {
-    static const char *const same[] = { "mechanism", "kernel", "level",
-                                        "threads", "pass" };
     json *j = json_object();
     json_put_text(j, "series", p->series);
     json_put_text(j, "regime", regime);
-    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
-        json_put(j, same[i], json_copy(json_get(p->row, same[i])));
+    json_put_text(j, "mechanism", p->row->mechanism);
+    json_put_text(j, "kernel", p->row->kernel);
+    json_put_text(j, "level", p->row->level);
+    json_put_number(j, "threads", p->row->threads);
+    json_put_text(j, "pass", p->row->pass);
     json_put(j, "problem", shared_problem(p->row));
     char why[120];
     const double no = fit->determined ? 0 : NAN;
@@ -136,8 +132,7 @@ static void errors_of(const point *p, int n, double *sigma)
     for (int i = 0; i < n; i++)
         if (error_of(&p[i]) > most) most = error_of(&p[i]);
     for (int i = 0; i < n; i++) {
-        const bool vague = json_true(
-            json_get(json_get(p[i].row, "time_ns"), "unreliable"));
+        const bool vague = p[i].row->time_ns.unreliable == ROW_YES;
         sigma[i] = error_of(&p[i]);
         if (isnan(sigma[i])) sigma[i] = most;
         if (vague) sigma[i] = fmax(sigma[i], log(SPREAD_WIDEST) / 2 / 1.959964);
@@ -169,7 +164,8 @@ static void fit_points(const point *p, int n, const char *regime, json *fits)
     free(column);
 }
 
-json *sweep_fits(const json *const *rows, int count, const json *roofline)
+json *sweep_fits(const struct row *const *rows, int count,
+                 const json *roofline)
 {
     json *fits = json_array();
     point *p;
@@ -188,31 +184,29 @@ json *sweep_fits(const json *const *rows, int count, const json *roofline)
 
 /* ---- crossings -------------------------------------------------------------- */
 
-static const char *inputs_of(const json *row)
+static bool same_text(const char *a, const char *b)
 {
-    const char *text = json_text(json_get(row, "inputs"));
-    return text ? text : "normal";
+    return a && row_has(b, a);
+}
+
+static const char *inputs_of(const struct row *row)
+{
+    return row->inputs ? row->inputs : "normal";
 }
 
 /* The same question asked of two mechanisms: what the problems have in common. */
-static bool comparable(const json *a, const json *b)
+static bool comparable(const struct row *a, const struct row *b)
 {
-    static const char *const whole[] = { "level", "pass" };
     static const char *const problem[] = { "head_dim", "heads", "batch" };
-    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
-        const char *x = json_text(json_get(a, whole[i]));
-        const char *y = json_text(json_get(b, whole[i]));
-        if (!x || !y || strcmp(x, y)) return false;
-    }
-    if (strcmp(inputs_of(a), inputs_of(b))) return false;
+    if (!same_text(a->level, b->level) || !same_text(a->pass, b->pass) ||
+        !same_text(inputs_of(a), inputs_of(b)) || a->threads != b->threads)
+        return false;
     for (size_t i = 0; i < sizeof problem / sizeof *problem; i++)
-        if (!(member(a, "problem", problem[i]) ==
-              member(b, "problem", problem[i]))) return false;
-    const char *x = json_text(json_get(json_get(a, "problem"), "dtype"));
-    const char *y = json_text(json_get(json_get(b, "problem"), "dtype"));
-    return json_number(json_get(a, "threads"), 0) ==
-               json_number(json_get(b, "threads"), 0) &&
-           x && y && !strcmp(x, y);
+        if (!(json_number(json_get(a->problem, problem[i]), NAN) ==
+              json_number(json_get(b->problem, problem[i]), NAN)))
+            return false;
+    return same_text(json_text(json_get(a->problem, "dtype")),
+                     json_text(json_get(b->problem, "dtype")));
 }
 
 /* What others are to overtake. */
@@ -220,14 +214,13 @@ static const char baseline[] = "softmax";
 
 static bool is_baseline(const point *p)
 {
-    const char *mechanism = json_text(json_get(p->row, "mechanism"));
-    const json *causal = json_get(json_get(p->row, "problem"), "causal");
-    return mechanism && !strcmp(mechanism, baseline) && !json_size(causal);
+    return row_has(p->row->mechanism, baseline) &&
+           !json_size(json_get(p->row->problem, "causal"));
 }
 
 /* First point of the softmax series that gets farthest, and is the fastest
  * there; -1: none. */
-static int baseline_of(const point *p, int n, const json *row)
+static int baseline_of(const point *p, int n, const struct row *row)
 {
     int best = -1, best_end = 0;
     for (int from = 0, to; from < n; from = to) {
@@ -246,7 +239,7 @@ static int baseline_of(const point *p, int n, const json *row)
 /* Norms and convolutions are no rivals of attention. */
 static bool is_rival(const point *p)
 {
-    const char *name = json_text(json_get(p->row, "mechanism"));
+    const char *name = p->row->mechanism;
     const att_mechanism *m = name ? att_find_mechanism(name) : NULL;
     return m && strcmp(name, baseline) && !(m->traits & ATT_NOT_ATTENTION);
 }
@@ -268,7 +261,7 @@ static json *crossing_json(const point *a, int n, const point *b, int m)
     if (!some) return NULL;
     json *j = json_object();
     json_put_text(j, "series", a->series);
-    json_put(j, "kernel", json_copy(json_get(a->row, "kernel")));
+    json_put_text(j, "kernel", a->row->kernel);
     json_put_text(j, "baseline", b->series);
     json_put_text(j, "faster", stats_crossing_name[x.faster]);
     json_put_number(j, "tokens", x.n);
@@ -277,7 +270,7 @@ static json *crossing_json(const point *a, int n, const point *b, int m)
     return j;
 }
 
-json *sweep_crossings(const json *const *rows, int count)
+json *sweep_crossings(const struct row *const *rows, int count)
 {
     json *crossings = json_array();
     point *p;
@@ -412,21 +405,20 @@ static int by_text_then_order(const void *a, const void *b)
 
 /* Timed cases without their level (and its number) or, if not by_level, without
  * "in=sharp" (0 normal, 1 sharp), sorted; allocated. */
-static variant *sort_variants(const json *const *rows, int count, bool by_level,
-                              int *n)
+static variant *sort_variants(const struct row *const *rows, int count,
+                              bool by_level, int *n)
 {
     variant *x = malloc(((size_t)count + 1) * sizeof *x);
     if (!x) abort();
     *n = 0;
     for (int i = 0; i < count; i++) {
-        const char *name = json_text(json_get(rows[i], "case"));
-        const char *level = json_text(json_get(rows[i], "level"));
+        const char *level = rows[i]->level;
         char part[16];
-        variant one = { .lo = member(rows[i], "time_ns", "lo"),
-                        .hi = member(rows[i], "time_ns", "hi"),
-                        .ns = member(rows[i], "time_ns", "median") };
-        if (!name || !level || !(one.ns > 0)) continue;
-        snprintf(one.text, sizeof one.text, "%s", name);
+        variant one = { .lo = rows[i]->time_ns.lo,
+                        .hi = rows[i]->time_ns.hi,
+                        .ns = rows[i]->time_ns.median };
+        if (!level || !(one.ns > 0)) continue;
+        snprintf(one.text, sizeof one.text, "%s", rows[i]->case_);
         snprintf(part, sizeof part, ",%s", level);
         if (by_level && !take_out(one.text, part)) continue;
         one.order = by_level ? att_level_parse(level)
@@ -437,7 +429,7 @@ static variant *sort_variants(const json *const *rows, int count, bool by_level,
     return x;
 }
 
-void sweep_levels_print(FILE *f, const json *const *rows, int count)
+void sweep_levels_print(FILE *f, const struct row *const *rows, int count)
 {
     int n, best = 0;
     const char *gap = "\n";
@@ -462,7 +454,7 @@ static int ascending_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void sweep_inputs_print(FILE *f, const json *const *rows, int count)
+void sweep_inputs_print(FILE *f, const struct row *const *rows, int count)
 {
     int n, pairs = 0, worst = 0;
     variant *x = sort_variants(rows, count, false, &n);

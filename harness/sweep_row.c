@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clean.h"
 #include "machine.h"
-#include "measure.h"
+#include "paired.h"
 #include "question.h"
 #include "roofline.h"
 
@@ -29,7 +28,10 @@ void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
     snprintf(o->reason, sizeof o->reason, "%s", reason ? reason : r->reason);
     if (!o->samples) o->samples = json_array();
     if (samples) json_push(o->samples, json_copy(samples));
-    sweep_units(o->samples, &o->units);
+    measurement m;
+    measurement_read(o->samples, &m);
+    sweep_units(&m, &o->units);
+    measurement_free(&m);
     if (!o->first) o->first = r->value;
     else json_free(r->value);
     r->value = NULL;
@@ -61,6 +63,7 @@ json *sweep_pass_row(const sweep_case *c, const sweep_env *env,
     json_put_text(row, "code", code);
     json_put_text(row, "when", when);
     json_put_text(row, "status", o->status);
+    json_put_text(row, "reason", *o->reason ? o->reason : NULL);
     json_put(row, "settings", question_settings(c, env->row));
     json_put_number(row, "process", number);
     json_put(row, "samples", json_copy(json_at(o->samples, number)));
@@ -88,10 +91,10 @@ bool sweep_pass_take(const json *row, sweep_outcome *o)
 
 /* ---- times --------------------------------------------------------------- */
 
-void sweep_units(const json *samples, spread *out)
+void sweep_units(const measurement *m, spread *out)
 {
     clean_samples c;
-    clean_read(samples, &c);
+    clean_take(m, &c);
     double *ln = sure(malloc(((size_t)c.processes + 1) * sizeof *ln));
     for (int p = 0; p < c.processes; p++) ln[p] = log(clean_median(&c, p));
     spread_of(ln, c.pass, c.processes, out);
@@ -101,24 +104,23 @@ void sweep_units(const json *samples, spread *out)
 
 /* Why the measurement as a whole ended: when each process was content but they
  * disagree, more samples would not have helped. */
-static const char *stop_of(const json *samples, double width, double ci)
+static const char *stop_of(const measurement *m, double width, double ci)
 {
     const char *stop = "noise";
     if (width <= ci) return "ci";
-    for (const json *s = json_first(samples); s; s = json_next(s)) {
-        const char *one = json_text(json_get(s, "stop"));
-        if (one && !strcmp(one, "time")) stop = "time";
-    }
+    for (int p = 0; p < m->processes; p++)
+        if (!strcmp(m->process[p].stop, "time")) stop = "time";
     return stop;
 }
 
 /* The fastest sample ever taken, touched or not. */
-static double fastest(const json *samples)
+static double fastest(const measurement *m)
 {
     double least = INFINITY;
-    for (const json *s = json_first(samples); s; s = json_next(s))
-        for (const json *x = json_first(json_get(s, "ns")); x; x = json_next(x))
-            if (json_number(x, 0) > 0) least = fmin(least, json_number(x, 0));
+    for (int p = 0; p < m->processes; p++)
+        for (int i = 0; i < m->process[p].count; i++)
+            if (m->process[p].of[i].ns > 0)
+                least = fmin(least, m->process[p].of[i].ns);
     return least;
 }
 
@@ -134,16 +136,22 @@ static int passes_of(const clean_samples *c)
 static void doubt(const clean_samples *p, int units, double apart, char *out,
                   size_t size)
 {
+    stats_summary speed;
+    stats_summarise(p->probe, p->n, &speed);
     *out = 0;
     if (p->all)
         snprintf(out, size, "unreliable: fewer than 3 samples were free of steal, "
                             "involuntary switches and throttling, so all are used");
-    else if (units < 2)
-        snprintf(out, size, "one process: how processes differ is not known, so "
-                            "there is no interval");
     else if (apart > SPREAD_WIDEST)
         snprintf(out, size, "unreliable: processes differ so much that the 95 %% "
                             "interval would span a factor of %.3g", apart);
+    else if (p->slowed)
+        snprintf(out, size, "the core ran at %.0f %% of its speed beside the "
+                 "samples (a neighbour on the same hardware, or a lower clock)",
+                 100 * speed.median);
+    else if (units < 2)
+        snprintf(out, size, "one process: how processes differ is not known, so "
+                            "there is no interval");
 }
 
 /* With these lo and hi can be computed again. */
@@ -161,9 +169,9 @@ static json *pooled(const spread_interval *x, const spread_prior *prior)
 
 /* least: no interval reaches below, the time that the roofline allows. */
 static json *times(const sweep_case *c, const sweep_outcome *o,
-                   const spread_prior *prior, double least)
+                   const measurement *m, const spread_prior *prior,
+                   double least)
 {
-    const json *samples = o->samples;
     clean_samples p;
     stats_summary s;
     spread_interval x;
@@ -171,12 +179,11 @@ static json *times(const sweep_case *c, const sweep_outcome *o,
     char why[160];
     json *j = json_object();
 
-    clean_read(samples, &p);
+    clean_take(m, &p);
     stats_summarise(p.ns, p.n, &s);
     spread_estimate(&o->units, prior, 0.05, &x);
     const double median = exp(x.centre);
-    const double apart =
-        spread_ends(&x, fmax(least, fastest(samples)), &lo, &hi);
+    const double apart = spread_ends(&x, fmax(least, fastest(m)), &lo, &hi);
     doubt(&p, o->units.units, apart, why, sizeof why);
     json_put_number(j, "median", median);
     json_put_number(j, "lo", lo);
@@ -190,28 +197,58 @@ static json *times(const sweep_case *c, const sweep_outcome *o,
     json_put_number(j, "units", o->units.units);
     json_put(j, "pooled", pooled(&x, prior));
     const double width = (hi - lo) / 2 / median;
-    json_put_text(j, "stop", stop_of(samples, isnan(width) ? INFINITY : width,
+    json_put_text(j, "stop", stop_of(m, isnan(width) ? INFINITY : width,
                                      c->settings.ci));
     json_put_bool(j, "unreliable", p.all || apart > SPREAD_WIDEST);
     json_put_text(j, "reason", *why ? why : NULL);
-    json_put(j, "samples", json_copy(samples));
+    json_put(j, "samples", measurement_write(m));
     clean_free(&p);
     return j;
 }
 
-static json *noise(const json *samples)
+/* The fraction of the roofline on an undisturbed core; median and fraction as
+ * measured. */
+static json *undisturbed(const sweep_case *c, const sweep_env *env,
+                         const measurement *m, double median, double fraction)
 {
     json *j = json_object();
-    double steal = 0, switches = 0, throttled = 0, clock = NAN;
-    for (const json *s = json_first(samples); s; s = json_next(s)) {
-        steal += json_number(json_get(s, "steal_ticks"), 0);
-        switches += json_number(json_get(s, "involuntary_switches"), 0);
-        throttled += json_number(json_get(s, "throttled_s"), 0);
-        clock = fmin(clock, json_number(json_get(s, "clock_ratio"), NAN));
+    paired p;
+    const bool known = paired_take(m, &p);
+    const double least = known ? fraction * median : NAN;
+    json_put_text(j, "kind", p.kind);
+    json_put_number(j, "speed", p.speed);
+    json_put_number(j, "rate_per_s",
+                    known ? roofline_probe(json_get(env->row, "roofline"),
+                                           c->entry.level, c->threads, p.kind)
+                          : NAN);
+    json_put_number(j, "fraction", least / p.ns.median);
+    json_put_number(j, "lo", least / p.ns.hi);
+    json_put_number(j, "hi", least / p.ns.lo);
+    json_put_number(j, "n", p.ns.n);
+    return j;
+}
+
+static double sum_up(double sum, double x)
+{
+    return isnan(x) ? sum : sum + x;
+}
+
+static json *noise(const measurement *m)
+{
+    json *j = json_object();
+    double steal = 0, switches = 0, throttled = 0, waited = 0, clock = NAN;
+    for (int p = 0; p < m->processes; p++) {
+        const sample_process *one = &m->process[p];
+        steal = sum_up(steal, one->steal_ticks);
+        switches = sum_up(switches, one->involuntary_switches);
+        throttled = sum_up(throttled, one->throttled_s);
+        waited = sum_up(waited, one->waited_s);
+        clock = fmin(clock, one->clock_ratio);
     }
     json_put_number(j, "steal_ticks", steal);
     json_put_number(j, "involuntary_switches", switches);
     json_put_number(j, "throttled_s", throttled);
+    json_put_number(j, "waited_s", waited);
     json_put_number(j, "clock_ratio", clock);
     json_put_number(j, "load", machine_load());
     return j;
@@ -349,14 +386,17 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
 {
     const bool ok = !strcmp(o->status, "ok");
     char reason[sizeof o->reason];
-    json *row = json_object(), *time = NULL, *at = NULL;
+    json *row = json_object(), *time = NULL, *at = NULL, *pair = NULL;
+    measurement m;
 
+    measurement_read(o->samples, &m);
     snprintf(reason, sizeof reason, "%s", o->reason);
     if (ok) {
         const double median = exp(spread_centre(&o->units));
         at = place(c, env, o->first, median);
-        const double fraction = json_number(json_get(at, "fraction"), 0);
-        time = times(c, o, prior, fraction <= 1 ? median * fraction : 0);
+        const double fraction = json_number(json_get(at, "fraction"), NAN);
+        time = times(c, o, &m, prior, fraction <= 1 ? median * fraction : 0);
+        pair = undisturbed(c, env, &m, median, fraction);
         doubt_cost(c, o->first, at, reason, sizeof reason);
     }
     sweep_row_head(row, "case", c, env);
@@ -372,54 +412,42 @@ json *sweep_row(const sweep_case *c, const sweep_env *env,
     copy_member(row, o->first, "counters");
     copy_member(row, o->first, "check");
     json_put(row, "roofline", at);
-    json_put(row, "noise", ok ? noise(o->samples) : NULL);
+    json_put(row, "paired", pair);
+    json_put(row, "noise", ok ? noise(&m) : NULL);
+    measurement_free(&m);
     return row;
 }
 
 /* ---- finding it again ---------------------------------------------------- */
 
-static bool has_text(const json *row, const char *key, const char *text)
-{
-    const char *other = json_text(json_get(row, key));
-    return other && !strcmp(other, text);
-}
-
-bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
-                     const sweep_case *c)
+bool sweep_row_is_of(const journal *j, const struct row *row,
+                     const sweep_env *env, const sweep_case *c)
 {
     char code[SWEEP_ID];
-    if (!has_text(row, "case", c->name)) return false;
+    if (!row_has(row->case_, c->name)) return false;
     sweep_env_code(&c->entry, code);
-    return has_text(row, "code", code) &&
-           has_text(journal_env(j, row), "machine_id", env->machine);
+    return row_has(row->code, code) &&
+           row_has(json_text(json_get(journal_env(j, row), "machine_id")),
+                   env->machine);
 }
 
-typedef struct named {
-    const char *name;
-    const json *row;
-    int place;
-} named;
-
+/* Rows of a journal stand side by side: those of a name in the order of lines. */
 static int by_name(const void *a, const void *b)
 {
-    const named *x = a, *y = b;
-    const int c = strcmp(x->name, y->name);
-    return c ? c : x->place - y->place;
+    const struct row *x = *(const struct row *const *)a;
+    const struct row *y = *(const struct row *const *)b;
+    const int c = strcmp(x->case_, y->case_);
+    return c ? c : (x > y) - (x < y);
 }
 
 sweep_index sweep_index_make(const journal *j)
 {
     sweep_index x = { .journal = j };
-    named *list = sure(malloc((size_t)(j->count + 1) * sizeof *list));
-    for (int i = 0; i < j->count; i++) {
-        const char *name = json_text(json_get(j->rows[i], "case"));
-        if (name && has_text(j->rows[i], "kind", "case"))
-            list[x.count++] = (named){ name, j->rows[i], i };
-    }
-    qsort(list, (size_t)x.count, sizeof *list, by_name);
-    x.of = sure(malloc((size_t)(x.count + 1) * sizeof *x.of));
-    for (int i = 0; i < x.count; i++) x.of[i] = list[i].row;
-    free(list);
+    x.of = sure(malloc((size_t)(j->count + 1) * sizeof *x.of));
+    for (int i = 0; i < j->count; i++)
+        if (row_has(j->row[i].kind, "case") && j->row[i].case_)
+            x.of[x.count++] = &j->row[i];
+    qsort(x.of, (size_t)x.count, sizeof *x.of, by_name);
     return x;
 }
 
@@ -429,23 +457,22 @@ static int behind(const sweep_index *x, const char *name)
     int from = 0, to = x->count;
     while (from < to) {
         const int mid = (from + to) / 2;
-        if (strcmp(json_text(json_get(x->of[mid], "case")), name) <= 0)
-            from = mid + 1;
+        if (strcmp(x->of[mid]->case_, name) <= 0) from = mid + 1;
         else to = mid;
     }
     return from;
 }
 
-const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
-                           const sweep_case *c, char *why, size_t size)
+const struct row *sweep_row_find(const sweep_index *x, const sweep_env *env,
+                                 const sweep_case *c, char *why, size_t size)
 {
-    const json *found = NULL;
+    const struct row *found = NULL;
     json *asked = NULL;
     char differs[160];
     *why = 0;
     for (int i = behind(x, c->name) - 1; i >= 0 && !found; i--) {
-        const json *row = x->of[i];
-        if (!has_text(row, "case", c->name)) break;
+        const struct row *row = x->of[i];
+        if (strcmp(row->case_, c->name)) break;
         if (!sweep_row_is_of(x->journal, row, env, c)) continue;
         if (!asked) asked = question_settings(c, env->row);
         if (question_answered(row, asked, differs, sizeof differs)) found = row;

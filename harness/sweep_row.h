@@ -30,7 +30,7 @@ void sweep_row_head(json *row, const char *kind, const sweep_case *c,
                     const sweep_env *env);
 
 /* The units (spread.h) of a row's or an outcome's samples. */
-void sweep_units(const json *samples, spread *out);
+void sweep_units(const measurement *m, spread *out);
 
 /* The case row; keys in results/README.md.  prior: what the cases of this run have
  * in common. */
@@ -45,44 +45,45 @@ bool sweep_pass_take(const json *row, sweep_outcome *o);
 
 /* Whether a row of the journal, of any kind, is of that case, measured by the same
  * code on the same machine. */
-bool sweep_row_is_of(const journal *j, const json *row, const sweep_env *env,
-                     const sweep_case *c);
+bool sweep_row_is_of(const journal *j, const struct row *row,
+                     const sweep_env *env, const sweep_case *c);
 /* The case rows of a journal by name; the caller frees `of`. */
 typedef struct sweep_index {
     const journal *journal;
-    const json **of;
+    const struct row **of;
     int count;
 } sweep_index;
 sweep_index sweep_index_make(const journal *j);
 
 /* The last such row that answers the same question, or NULL.  why (size bytes)
  * gets how the last one that does not differs, or "". */
-const json *sweep_row_find(const sweep_index *x, const sweep_env *env,
-                           const sweep_case *c, char *why, size_t size);
+const struct row *sweep_row_find(const sweep_index *x, const sweep_env *env,
+                                 const sweep_case *c, char *why, size_t size);
 
 /* Table on a stream: a header, then lines; width is that of the case column. */
 int sweep_table_width(const sweep_case *cases, int count);
 void sweep_table_header(FILE *f, int width);
-void sweep_table_line(FILE *f, int width, const json *row);
+void sweep_table_line(FILE *f, int width, const struct row *row);
 
 /* Fits of time over tokens for every series of the rows that differ in nothing
  * else: [{kernel, series, regime, ..., exponent, lo, hi, points, ...}], as in
  * the end row: of all lengths ("all"), and of those that one level of memory
  * holds.  roofline: of the env row, or NULL. */
-json *sweep_fits(const json *const *rows, int count, const json *roofline);
+json *sweep_fits(const struct row *const *rows, int count,
+                 const json *roofline);
 void sweep_fits_print(FILE *f, const json *fits);
 
 /* From what length on each series is faster than the best of softmax on the same
  * problem: [{series, baseline, faster, tokens, lo, hi}], as in the end row. */
-json *sweep_crossings(const json *const *rows, int count);
+json *sweep_crossings(const struct row *const *rows, int count);
 void sweep_crossings_print(FILE *f, const json *crossings);
 
 /* One line for each case that is slower at a level than at one below it, beyond
  * both intervals: what no kernel should be. */
-void sweep_levels_print(FILE *f, const json *const *rows, int count);
+void sweep_levels_print(FILE *f, const struct row *const *rows, int count);
 
 /* One line: time on sharp inputs over that on normal ones, where both were
  * measured; nothing if there is no such pair. */
-void sweep_inputs_print(FILE *f, const json *const *rows, int count);
+void sweep_inputs_print(FILE *f, const struct row *const *rows, int count);
 
 #endif

@@ -19,9 +19,10 @@ typedef struct sweep_run {
     double start, kernel;   /* when it began; seconds inside kernels         */
     double ceilings;        /* seconds of measuring the machine itself       */
     double clock;           /* measure_clock() now                           */
-    const json **row;       /* of each case; NULL: not yet                   */
+    const struct row **row; /* of each case; NULL: not yet                   */
     sweep_outcome *outcome; /* of each case                                  */
-    json *owned;            /* array: the rows of this run                   */
+    struct row *own;        /* of each case that this run measured ...       */
+    json *owned;            /* ... from this list                            */
     json *checks;           /* {case name: check object}                     */
     progress bar;           /* counts processes                              */
     int kept;               /* cases that were there already                 */
@@ -53,7 +54,7 @@ int sweep_aa(sweep_run *r);
 int sweep_dry_run(sweep_run *r);
 
 /* Whether a case row means that something went wrong. */
-bool sweep_is_failure(const json *row);
+bool sweep_is_failure(const struct row *row);
 int sweep_exit_code(const sweep_run *r);
 /* {status: number of cases}. */
 json *sweep_statuses(const sweep_run *r);

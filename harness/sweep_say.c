@@ -8,28 +8,24 @@
 #include "measure.h"
 #include "sweep_run.h"
 
-bool sweep_is_failure(const json *row)
+bool sweep_is_failure(const struct row *row)
 {
-    const char *status = json_text(json_get(row, "status"));
-    return strcmp(status, "ok") && strcmp(status, "unsupported") &&
-           strcmp(status, "memory");
+    return !row_has(row->status, "ok") && !row_has(row->status, "unsupported") &&
+           !row_has(row->status, "memory");
 }
 
 /* ---- before -------------------------------------------------------------- */
 
 /* Whether the code that measured a row is that of its kernel now. */
-static bool is_current(const json *row)
+static bool is_current(const struct row *row)
 {
-    const char *kernel = json_text(json_get(row, "kernel"));
-    const char *level = json_text(json_get(row, "level"));
-    const char *code = json_text(json_get(row, "code"));
     char now[SWEEP_ID];
-    const int l = level ? att_level_parse(level) : -1;
-    const att_entry *e =
-        kernel && l >= 0 ? att_find(kernel, (enum att_level)l) : NULL;
-    if (!e || !code) return false;
+    const int l = row->level ? att_level_parse(row->level) : -1;
+    const att_entry *e = row->kernel && l >= 0
+                             ? att_find(row->kernel, (enum att_level)l) : NULL;
+    if (!e) return false;
     sweep_env_code(e, now);
-    return !strcmp(code, now);
+    return row_has(row->code, now);
 }
 
 /* Rows that the run leaves alone. */
@@ -37,13 +33,12 @@ static void warn_foreign(const sweep_run *r)
 {
     int foreign = 0;
     for (int i = 0; i < r->before.count; i++) {
-        const json *row = r->before.rows[i];
+        const struct row *row = &r->before.row[i];
         const json *env = journal_env(&r->before, row);
-        const char *kind = json_text(json_get(row, "kind"));
-        const char *machine = json_text(json_get(env, "machine_id"));
-        if (!strcmp(kind, "case") &&
-            (!machine || strcmp(machine, r->env.machine) || !is_current(row)))
-            foreign++;
+        foreign += row_has(row->kind, "case") &&
+                   (!row_has(json_text(json_get(env, "machine_id")),
+                             r->env.machine) ||
+                    !is_current(row));
     }
     if (foreign)
         fprintf(stderr, "%s: %d rows of %s are of other code or another "
@@ -166,8 +161,7 @@ json *sweep_statuses(const sweep_run *r)
 {
     json *counts = json_object();
     for (int i = 0; i < r->cases.count; i++) {
-        const char *status =
-            r->row[i] ? json_text(json_get(r->row[i], "status")) : NULL;
+        const char *status = r->row[i] ? r->row[i]->status : NULL;
         if (!status) continue;
         json_put_number(counts, status,
                         1 + json_number(json_get(counts, status), 0));
@@ -180,8 +174,7 @@ int sweep_exit_code(const sweep_run *r)
     int code = EXIT_OK;
     for (int i = 0; i < r->cases.count; i++) {
         if (!r->row[i] || !sweep_is_failure(r->row[i])) continue;
-        if (!strcmp(json_text(json_get(r->row[i], "status")), "wrong"))
-            return EXIT_GATE;
+        if (row_has(r->row[i]->status, "wrong")) return EXIT_GATE;
         code = EXIT_SOME_FAILED;
     }
     return code;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clean.h"
 #include "stats.h"
 #include "text.h"
 
@@ -23,11 +24,6 @@ static void cell(double value, char out[CELL])
     if (decimals < 0) decimals = 0;
     if (decimals > 7) decimals = 7;
     snprintf(out, CELL, "%.*f", decimals, value);
-}
-
-static double member(const json *row, const char *object, const char *key)
-{
-    return json_number(json_get(json_get(row, object), key), NAN);
 }
 
 /* ---- table --------------------------------------------------------------- */
@@ -57,33 +53,33 @@ static enum text_color color_of(const char *status, bool doubtful)
     return TEXT_BAD;
 }
 
-void sweep_table_line(FILE *f, int width, const json *row)
+void sweep_table_line(FILE *f, int width, const struct row *row)
 {
     char ms[CELL], gflops[CELL], work[CELL], half[CELL] = "-", roof[CELL] = "-";
-    const double median = member(row, "time_ns", "median");
-    const double lo = member(row, "time_ns", "lo");
-    const double hi = member(row, "time_ns", "hi");
-    const double fraction = member(row, "roofline", "fraction");
-    const char *status = json_text(json_get(row, "status"));
-    const char *reason = json_text(json_get(row, "reason"));
-    const char *stop = json_text(json_get(json_get(row, "time_ns"), "stop"));
-    const char *doubt = json_text(json_get(json_get(row, "time_ns"), "reason"));
-    const bool unreliable =
-        json_true(json_get(json_get(row, "time_ns"), "unreliable"));
+    const double median = row->time_ns.median;
+    const double range = row->time_ns.hi - row->time_ns.lo;
+    const bool unreliable = row->time_ns.unreliable == ROW_YES;
+    const char *stop = row->time_ns.stop;
 
     cell(median * 1e-6, ms);
-    cell(member(row, "flop", "total") / median, gflops);
-    cell(member(row, "bytes", "workspace") / 0x1p20, work);
-    if (isfinite(hi - lo))
-        snprintf(half, sizeof half, "%.1f %%", 50 * (hi - lo) / median);
+    cell(row->flop.total / median, gflops);
+    cell(row->bytes.workspace / 0x1p20, work);
+    if (isfinite(range))
+        snprintf(half, sizeof half, "%.1f %%", 50 * range / median);
+    const double fraction = isfinite(row->paired.fraction)
+                                ? row->paired.fraction
+                                : row->roofline.fraction;
     if (isfinite(fraction))
         snprintf(roof, sizeof roof, "%.1f", 100 * fraction);
-    const enum text_color color = color_of(status, unreliable || reason);
-    fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width,
-            json_text(json_get(row, "case")), ms, half, gflops, roof, work,
-            text_on(f, color), status, text_off(f, color));
-    if (reason) fprintf(f, ": %s", reason);
-    else if (doubt) fprintf(f, " (%s)", doubt);
+    const enum text_color color =
+        color_of(row->status, unreliable || row->reason);
+    fprintf(f, "%-*s %12s %8s %10s %6s %12s  %s%s%s", width, row->case_, ms,
+            half, gflops, roof, work, text_on(f, color), row->status,
+            text_off(f, color));
+    if (row->reason) fprintf(f, ": %s", row->reason);
+    else if (row->time_ns.reason) fprintf(f, " (%s)", row->time_ns.reason);
+    else if (row->paired.speed < CLEAN_SPEED)
+        fprintf(f, " (core at %.0f %% of its speed)", 100 * row->paired.speed);
     else if (stop && strcmp(stop, "ci")) fprintf(f, " (%s)", stop);
     fputc('\n', f);
 }

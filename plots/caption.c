@@ -122,11 +122,11 @@ static void how_timed(const slice *s, char *out, size_t size)
     double least = INFINITY, most = 0, processes = 0;
     for (int i = 0; i < s->count; i++) {
         if (!s->item[i]->ok) continue;
-        const double n = result_number(s->item[i], "time_ns/n");
+        const double n = s->item[i]->row->time_ns.n;
         least = fmin(least, n);
         most = fmax(most, n);
         processes = fmax(processes,
-                         result_number(s->item[i], "time_ns/processes"));
+                         s->item[i]->row->time_ns.processes);
     }
     char range[64];
     snprintf(range, sizeof range, least < most ? "%.0f to %.0f" : "%.0f", least,

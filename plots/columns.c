@@ -18,36 +18,36 @@ static void *sure(void *p)
 /* amount per second, with the interval of the time turned round. */
 static void per_second(const result *r, double amount, double value[3])
 {
-    value[0] = amount / (1e-9 * result_number(r, "time_ns/median"));
-    value[1] = amount / (1e-9 * result_number(r, "time_ns/hi"));
-    value[2] = amount / (1e-9 * result_number(r, "time_ns/lo"));
+    value[0] = amount / (1e-9 * r->row->time_ns.median);
+    value[1] = amount / (1e-9 * r->row->time_ns.hi);
+    value[2] = amount / (1e-9 * r->row->time_ns.lo);
 }
 
 static void rate(const result *r, double value[3])
 {
-    per_second(r, result_number(r, "flop/total"), value);
+    per_second(r, r->row->flop.total, value);
 }
 
 static void bandwidth(const result *r, double value[3])
 {
-    per_second(r, result_number(r, "bytes/compulsory"), value);
+    per_second(r, r->row->bytes.compulsory, value);
 }
 
 static void intensity(const result *r, double value[3])
 {
-    value[0] = result_number(r, "flop/total") /
-               result_number(r, "bytes/compulsory");
+    value[0] = r->row->flop.total /
+               r->row->bytes.compulsory;
 }
 
 /* GFLOP/s in the journal, as the FMA peak is spoken of. */
 static void peak(const result *r, double value[3])
 {
-    value[0] = 1e9 * result_number(r, "roofline/peak_gflops");
+    value[0] = 1e9 * r->row->roofline.peak_gflops;
 }
 
 static void attainable(const result *r, double value[3])
 {
-    value[0] = 1e9 * result_number(r, "roofline/attainable_gflops");
+    value[0] = 1e9 * r->row->roofline.attainable_gflops;
 }
 
 static void threads(const result *r, double value[3])
@@ -55,84 +55,81 @@ static void threads(const result *r, double value[3])
     value[0] = r->threads;
 }
 
-/* Share of cases below the one time: fraction of the roof, with the interval. */
+/* The fraction of the roof with its interval: on an undisturbed core, where that
+ * is known; otherwise that of the wall time. */
 static void fraction(const result *r, double value[3])
 {
-    const double median = result_number(r, "time_ns/median");
-    value[0] = result_number(r, "roofline/fraction");
-    value[1] = value[0] * median / result_number(r, "time_ns/hi");
-    value[2] = value[0] * median / result_number(r, "time_ns/lo");
+    const double median = r->row->time_ns.median;
+    if (r->row->paired.fraction > 0) {
+        value[0] = r->row->paired.fraction;
+        value[1] = r->row->paired.lo;
+        value[2] = r->row->paired.hi;
+        return;
+    }
+    value[0] = r->row->roofline.fraction;
+    value[1] = value[0] * median / r->row->time_ns.hi;
+    value[2] = value[0] * median / r->row->time_ns.lo;
 }
 
 static void interval_of_time(const result *r, double value[3])
 {
-    value[0] = result_number(r, "time_ns/median");
-    value[1] = result_number(r, "time_ns/lo");
-    value[2] = result_number(r, "time_ns/hi");
+    value[0] = r->row->time_ns.median;
+    value[1] = r->row->time_ns.lo;
+    value[2] = r->row->time_ns.hi;
 }
 
 /* ---- the fixed columns --------------------------------------------------- */
 
 /* clang-format off */
-#define WORD(name, title, standard, path) \
-    { name, name, title, COLUMN_TEXT, QUANTITY_NUMBER, 1, 0, standard, path, NULL }
-#define VALUE(name, key, title, quantity, si, better, standard, path, derive) \
-    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, path, derive }
+#define VALUE(name, key, title, quantity, si, better, standard, derive) \
+    { name, key, title, COLUMN_VALUE, QUANTITY_##quantity, si, better, standard, NULL, derive }
+#define AXIS(name, title, derive) \
+    { name, name, title, COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, derive }
 
-static const column before_axes[] = {
-    WORD("case", "case", false, "case"),
-    WORD("kernel", "kernel", true, "kernel"),
-    WORD("mechanism", "mechanism", false, "mechanism"),
-    WORD("family", "family", false, "family"),
-    WORD("level", "level", true, "level"),
-    { "threads", "threads", "threads", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, threads },
-    WORD("pass", "pass", true, "pass"),
-    WORD("inputs", "inputs", false, "inputs"),
-    { "tokens", "tokens", "sequence length N", COLUMN_AXIS, QUANTITY_COUNT, 1, 0, true, NULL, NULL },
+static const column derived[] = {
+    AXIS("threads", "threads", threads),
+    AXIS("tokens", "sequence length N", NULL),
+    VALUE("time", "time_ns", "time per call", SECONDS, 1e-9, -1, true, interval_of_time),
+    VALUE("gflops", "flop_per_s", "rate", FLOP_PER_S, 1, 1, true, rate),
+    VALUE("fraction", "fraction_of_roof", "fraction of the roof", NUMBER, 1, 1, true, fraction),
+    VALUE("peak", "peak_flop_per_s", "FMA peak", FLOP_PER_S, 1, 0, false, peak),
+    VALUE("attainable", "attainable_flop_per_s", "attainable rate", FLOP_PER_S, 1, 0, false, attainable),
+    VALUE("bandwidth", "bytes_per_s", "compulsory traffic", BYTES_PER_S, 1, 1, false, bandwidth),
+    VALUE("intensity", "flop_per_byte", "arithmetic intensity", NUMBER, 1, 0, false, intensity),
 };
-
-static const column after_axes[] = {
-    WORD("status", "status", true, "status"),
-    WORD("reason", "reason", false, "reason"),
-    VALUE("time", "time_ns", "time per call", SECONDS, 1e-9, -1, true, NULL, interval_of_time),
-    VALUE("time_lo", "time_lo_ns", "time, lower end", SECONDS, 1e-9, 0, true, "time_ns/lo", NULL),
-    VALUE("time_hi", "time_hi_ns", "time, upper end", SECONDS, 1e-9, 0, true, "time_ns/hi", NULL),
-    VALUE("time_min", "time_min_ns", "shortest time", SECONDS, 1e-9, 0, false, "time_ns/min", NULL),
-    VALUE("time_mad", "time_mad_ns", "median absolute deviation", SECONDS, 1e-9, 0, false, "time_ns/mad", NULL),
-    VALUE("samples", "samples", "clean samples", COUNT, 1, 0, true, "time_ns/n", NULL),
-    VALUE("processes", "processes", "processes", COUNT, 1, 0, false, "time_ns/processes", NULL),
-    WORD("stop", "stop", true, "time_ns/stop"),
-    VALUE("gflops", "flop_per_s", "rate", FLOP_PER_S, 1, 1, true, NULL, rate),
-    VALUE("fraction", "fraction_of_roof", "fraction of the roof", NUMBER, 1, 1, true, NULL, fraction),
-    WORD("bound", "bound", false, "roofline/bound"),
-    VALUE("peak", "peak_flop_per_s", "FMA peak", FLOP_PER_S, 1, 0, false, NULL, peak),
-    VALUE("attainable", "attainable_flop_per_s", "attainable rate", FLOP_PER_S, 1, 0, false, NULL, attainable),
-    VALUE("bandwidth", "bytes_per_s", "compulsory traffic", BYTES_PER_S, 1, 1, false, NULL, bandwidth),
-    VALUE("intensity", "flop_per_byte", "arithmetic intensity", NUMBER, 1, 0, false, NULL, intensity),
-    VALUE("pairs", "pairs", "visible pairs", COUNT, 1, 0, false, "pairs", NULL),
-    VALUE("flop", "flop", "operations", COUNT, 1, 0, false, "flop/total", NULL),
-    VALUE("mul_add", "flop_mul_add", "multiply-adds", COUNT, 1, 0, false, "flop/mul_add", NULL),
-    VALUE("add", "flop_add", "additions", COUNT, 1, 0, false, "flop/add", NULL),
-    VALUE("mul", "flop_mul", "multiplications", COUNT, 1, 0, false, "flop/mul", NULL),
-    VALUE("div", "flop_div", "divisions", COUNT, 1, 0, false, "flop/div", NULL),
-    VALUE("exp", "flop_exp", "exponentials", COUNT, 1, 0, false, "flop/exp", NULL),
-    VALUE("executed", "flop_executed", "operations executed, where other", COUNT, 1, 0, false, "executed/total", NULL),
-    VALUE("compulsory", "compulsory_bytes", "compulsory traffic per call", BYTES, 1, 0, false, "bytes/compulsory", NULL),
-    VALUE("workspace", "workspace_bytes", "workspace", BYTES, 1, -1, true, "bytes/workspace", NULL),
-    VALUE("state", "state_bytes", "prepared state", BYTES, 1, 0, false, "bytes/state", NULL),
-    VALUE("saved", "saved_bytes", "saved for backward", BYTES, 1, 0, false, "bytes/saved", NULL),
-    VALUE("parameters", "parameter_bytes", "parameters", BYTES, 1, 0, false, "bytes/parameters", NULL),
-    VALUE("peak_rss", "peak_rss_bytes", "peak resident memory", BYTES, 1, 0, true, "bytes/peak_rss", NULL),
-    VALUE("nmse", "nmse", "normalised squared error", NUMBER, 1, 0, false, "check/nmse", NULL),
-    VALUE("max_abs", "max_abs_error", "largest error", NUMBER, 1, 0, true, "check/max_abs", NULL),
-    VALUE("steal", "steal_ticks", "steal", COUNT, 1, 0, false, "noise/steal_ticks", NULL),
-    VALUE("switches", "involuntary_switches", "involuntary switches", COUNT, 1, 0, false, "noise/involuntary_switches", NULL),
-    VALUE("clock_ratio", "clock_ratio", "clock against quiet", NUMBER, 1, 0, false, "noise/clock_ratio", NULL),
-    WORD("env", "environment", false, "env"),
-};
-#undef WORD
 #undef VALUE
+#undef AXIS
+
+/* In which order they stand: those above, and the keys of a row that are columns
+ * (row_keys.inc).  Keys that are not named here come behind them. */
+static const char *const before_axes[] = {
+    "case", "kernel", "mechanism", "family", "level", "threads", "pass", "inputs", "tokens",
+};
+static const char *const after_axes[] = {
+    "status", "reason", "time", "time_lo", "time_hi", "time_min", "time_mad", "samples",
+    "processes", "stop", "gflops", "fraction", "bound", "peak", "attainable", "bandwidth",
+    "intensity", "pairs", "flop", "mul_add", "add", "mul", "div", "exp", "executed",
+    "compulsory", "workspace", "state", "saved", "parameters", "peak_rss", "nmse", "max_abs",
+    "steal", "switches", "clock_ratio", "env",
+};
 /* clang-format on */
+
+/* What a key of a row is as a column. */
+static column of_key(const row_key *k)
+{
+    const row_column *c = &k->column;
+    column out = { c->name, c->key, c->title, COLUMN_VALUE, QUANTITY_NUMBER, 1,
+                   c->better, c->standard, k, NULL };
+    if (k->type == ROW_TEXT) out.kind = COLUMN_TEXT;
+    else if (k->type == ROW_COUNT || k->type == ROW_INTEGER)
+        out.quantity = QUANTITY_COUNT;
+    if (!strcmp(k->unit, "bytes")) out.quantity = QUANTITY_BYTES;
+    if (!strcmp(k->unit, "ns") || !strcmp(k->unit, "s")) {
+        out.quantity = QUANTITY_SECONDS;
+        out.si = strcmp(k->unit, "ns") ? 1 : 1e-9;
+    }
+    return out;
+}
 
 /* ---- columns of one journal ---------------------------------------------- */
 
@@ -160,11 +157,35 @@ static bool has_key(const columns *c, const char *key)
     return false;
 }
 
+static bool has_name(const columns *c, const char *name)
+{
+    for (int i = 0; i < c->count; i++)
+        if (!strcmp(c->item[i].name, name)) return true;
+    return false;
+}
+
+/* A fixed column, by its name. */
+static void add_named(columns *c, const char *name)
+{
+    int n;
+    const row_key *key = row_keys(&n);
+    for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
+        if (!strcmp(derived[i].name, name)) add(c, &derived[i]);
+    for (int i = 0; i < n; i++) {
+        if (!key[i].column.name || strcmp(key[i].column.name, name)) continue;
+        const column one = of_key(&key[i]);
+        add(c, &one);
+    }
+}
+
 /* Objects with counts of events, and what names of their columns begin with. */
-static const struct {
-    const char *part, *prefix;
-} counts[] = { { "counters", "counter." }, { "counters_cold", "cold." } };
-enum { COUNTS = sizeof counts / sizeof *counts };
+static const char *const prefixes[] = { "counter.", "cold." };
+enum { COUNTS = sizeof prefixes / sizeof *prefixes };
+
+static const json *counts_of(const result *r, int which)
+{
+    return which == 0 ? r->row->counters : r->row->counters_cold;
+}
 
 /* Titles of those that the figures of misses show. */
 static const char *counter_title(const char *key, const char *name)
@@ -174,62 +195,70 @@ static const char *counter_title(const char *key, const char *name)
         { "l2_miss", "L2 misses per call" },
         { "llc_miss", "last-level misses per call" },
     };
-    if (strncmp(name, counts[0].prefix, strlen(counts[0].prefix))) return name;
+    if (strncmp(name, prefixes[0], strlen(prefixes[0]))) return name;
     for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
         if (!strcmp(key, titles[i][0])) return titles[i][1];
     return name;
 }
 
-/* One column per member that `part` has in any case. */
-static void add_members(columns *c, const results *r, const char *part,
-                        const char *prefix, enum column_kind kind)
+static void add_axes(columns *c, const results *r)
+{
+    for (int i = 0; i < r->count; i++)
+        for (const json *x = json_first(r->item[i].row->problem); x;
+             x = json_next(x)) {
+            if (has_key(c, json_key(x))) continue;
+            const char *name = own(c, json_key(x), "");
+            add(c, &(column){ name, name, name, COLUMN_AXIS, QUANTITY_COUNT, 1,
+                              0, true, NULL, NULL });
+        }
+}
+
+/* One column per event that any case has counted. */
+static void add_counts(columns *c, const results *r, int which)
 {
     char key[128];
-    for (int i = 0; i < r->count; i++) {
-        const json *object = json_get(r->item[i].row, part);
-        if (!json_is_object(object)) continue;
-        for (const json *x = json_first(object); x; x = json_next(x)) {
-            snprintf(key, sizeof key, "%s%s", prefix, json_key(x));
+    for (int i = 0; i < r->count; i++)
+        for (const json *x = json_first(counts_of(&r->item[i], which)); x;
+             x = json_next(x)) {
+            snprintf(key, sizeof key, "%s%s", prefixes[which], json_key(x));
             if (has_key(c, key)) continue;
-            const char *name = own(c, json_key(x), prefix);
-            const char *title = kind == COLUMN_VALUE
-                                    ? counter_title(json_key(x), name) : name;
-            add(c, &(column){ name, name, title, kind,
-                              kind == COLUMN_VALUE ? QUANTITY_EVENTS
-                                                   : QUANTITY_COUNT, 1,
-                              kind == COLUMN_VALUE ? -1 : 0,
-                              kind == COLUMN_AXIS,
-                              kind == COLUMN_VALUE ? name : NULL, NULL });
+            const char *name = own(c, json_key(x), prefixes[which]);
+            add(c, &(column){ name, name, counter_title(json_key(x), name),
+                              COLUMN_VALUE, QUANTITY_EVENTS, 1, -1, false, NULL,
+                              NULL });
         }
-    }
 }
 
 static bool has_other_inputs(const results *r)
 {
     for (int i = 0; i < r->count; i++)
-        if (json_get(r->item[i].row, "inputs")) return true;
+        if (r->item[i].row->inputs) return true;
     return false;
 }
 
 void columns_make(columns *c, const results *r)
 {
+    int n;
+    const row_key *key = row_keys(&n);
     *c = (columns){ 0 };
-    for (size_t i = 0; i < sizeof before_axes / sizeof *before_axes; i++) {
-        column one = before_axes[i];
-        if (!strcmp(one.name, "inputs")) one.standard = has_other_inputs(r);
-        add(c, &one);
-    }
-    add_members(c, r, "problem", "", COLUMN_AXIS);
+    for (size_t i = 0; i < sizeof before_axes / sizeof *before_axes; i++)
+        add_named(c, before_axes[i]);
+    for (int i = 0; i < c->count; i++)
+        if (!strcmp(c->item[i].name, "inputs"))
+            c->item[i].standard = has_other_inputs(r);
+    add_axes(c, r);
     for (size_t i = 0; i < sizeof after_axes / sizeof *after_axes; i++)
-        add(c, &after_axes[i]);
+        add_named(c, after_axes[i]);
+    for (int i = 0; i < n; i++)
+        if (key[i].column.name && !has_name(c, key[i].column.name))
+            add_named(c, key[i].column.name);
     columns_more(c, r);
 }
 
 void columns_more(columns *c, const results *r)
 {
-    add_members(c, r, "problem", "", COLUMN_AXIS);
-    for (int k = 0; k < COUNTS; k++)
-        add_members(c, r, counts[k].part, counts[k].prefix, COLUMN_VALUE);
+    add_axes(c, r);
+    for (int k = 0; k < COUNTS; k++) add_counts(c, r, k);
 }
 
 void columns_free(columns *c)
@@ -278,29 +307,27 @@ const column *columns_find(const columns *c, const char *name, error *e)
 
 /* ---- values -------------------------------------------------------------- */
 
-/* A column of counts: its number among the objects, or -1. */
-static int counts_of(const column *c)
+/* Number of a column of counts among the objects of events, or -1. */
+static int counts_in(const column *c)
 {
-    for (int k = 0; c->path && k < COUNTS; k++)
-        if (!strncmp(c->path, counts[k].prefix, strlen(counts[k].prefix)))
-            return k;
+    for (int k = 0; c->kind == COLUMN_VALUE && !c->member && k < COUNTS; k++)
+        if (!strncmp(c->name, prefixes[k], strlen(prefixes[k]))) return k;
     return -1;
 }
 
 void column_numbers(const column *c, const result *r, double value[3])
 {
     value[0] = value[1] = value[2] = NAN;
-    if (c->kind == COLUMN_TEXT) return;
-    const int k = c->kind == COLUMN_VALUE ? counts_of(c) : -1;
+    const int k = counts_in(c);
     if (c->derive) c->derive(r, value);
+    else if (c->member) value[0] = row_number_of(r->row, c->member);
     else if (c->kind == COLUMN_AXIS)
         value[0] = result_axis_number(r, c->name);
     else if (k >= 0) {
-        const json *all = json_get(r->row, counts[k].part);
-        const char *name = c->path + strlen(counts[k].prefix);
-        value[0] = json_number(json_get(json_get(all, name), "value"), NAN);
-    } else
-        value[0] = result_number(r, c->path);
+        const char *name = c->name + strlen(prefixes[k]);
+        value[0] = json_number(json_get(json_get(counts_of(r, k), name),
+                                        "value"), NAN);
+    }
 }
 
 void column_text(const column *c, const result *r, char *out, size_t size)
@@ -311,7 +338,7 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
     } else if (c->kind == COLUMN_TEXT) {
-        const char *text = json_text(result_member(r->row, c->path));
+        const char *text = row_text_of(r->row, c->member);
         if (!text) text = strcmp(c->name, "inputs") ? "" : "normal";
         snprintf(out, size, "%s", text);
     } else {

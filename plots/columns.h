@@ -24,7 +24,7 @@ typedef struct column {
     double si;         /* machine value to SI base unit: 1e-9 for ns         */
     int better;        /* -1: less is better, 1: more, 0: neither            */
     bool standard;     /* in a table that names no columns                   */
-    const char *path;  /* member of the row; NULL: derived                   */
+    const row_key *member; /* of the row; NULL: derived, an axis, an event   */
     void (*derive)(const result *r, double value[3]);
 } column;
 

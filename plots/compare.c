@@ -14,7 +14,10 @@
 
 static const char doc[] =
     "Compares the times of the cases that two runs have in common: the ratio "
-    "of medians B / A with an interval, and a verdict.\v"
+    "of medians B / A with an interval, and a verdict.  Where the same probe "
+    "ran "
+    "beside the samples of both on the same machine, what it tells of the speed "
+    "of the core is taken out of the ratio.\v"
     "Intervals are Student's, of the logarithms of the processes' medians; how "
     "processes differ is moderated by all cases of a run; they cover all "
     "ratios together (Bonferroni).  faster, slower: the whole interval lies "
@@ -118,6 +121,9 @@ typedef struct pair {
     double more; /* processes that would decide                             */
 } pair;
 
+#define LONG_NS 50e3
+#define AGREE   0.03
+
 typedef struct pairs {
     pair *item;
     int count;
@@ -125,6 +131,8 @@ typedef struct pairs {
     int hidden[2];        /* of these, there in the other run's left-out rows */
     int missing;          /* measured in A, not in B                         */
     int tally[VERDICTS];
+    int compared, paired; /* ratios; those on an undisturbed core            */
+    int fractions, agree; /* of the roofline, there: within AGREE            */
     int doubtful;         /* too few clean samples, or no interval           */
     int single;           /* of one process only                             */
     int undecided;        /* unclear, and maybe slower                       */
@@ -137,8 +145,7 @@ static const char *other_setting(const pair *x)
 {
     static const char *const keys[] = { "bind", "processors", "environment",
                                         "governor", "turbo", "smt", "thp" };
-    const json *a = json_get(x->a->row, "settings");
-    const json *b = json_get(x->b->row, "settings");
+    const json *a = x->a->row->settings, *b = x->b->row->settings;
     for (size_t i = 0; a && b && i < sizeof keys / sizeof *keys; i++) {
         char *one = json_print(json_get(a, keys[i]), false);
         char *two = json_print(json_get(b, keys[i]), false);
@@ -232,15 +239,52 @@ static void note_evidence(pairs *p, const pair *x, const ratio_samples *s,
         snprintf(p->setting, sizeof p->setting, "%s", setting);
 }
 
-static void judge(pairs *p, const results *in_a, const results *in_b,
-                  const arguments *a)
+/* Two runs of the same code: how well the fractions of the roofline on an
+ * undisturbed core agree, where a call is long enough to be a case of its own. */
+static void note_agreement(pairs *p, const pair *x)
+{
+    const double a = x->a->row->paired.fraction, b = x->b->row->paired.fraction;
+    if (!(a > 0 && b > 0 && x->a->row->time_ns.median > LONG_NS)) return;
+    p->fractions++;
+    p->agree += fabs(log(b / a)) <= log1p(AGREE);
+}
+
+/* What is common to the cases of each run: of wall times, and of what they would
+ * have taken on an undisturbed core. */
+typedef struct common {
+    spread_prior prior[2]; /* by run                                         */
+} common;
+
+static void pool(const pairs *p, bool paired, common *out)
 {
     ratio_samples *s = malloc(2 * sizeof *s);
-    spread_prior prior[2];
+    spread *units = malloc(((size_t)p->count + 1) * 2 * sizeof *units);
+    const spread **of = malloc(((size_t)p->count + 1) * sizeof *of);
+    if (!s || !units || !of) abort();
+    int n = 0;
+    for (int i = 0; i < p->count; i++) {
+        const pair *x = &p->item[i];
+        if (!x->b->ok || ratio_read(s, x->a, x->b) != paired) continue;
+        ratio_spread(&s[0], &units[2 * n]);
+        ratio_spread(&s[1], &units[2 * n + 1]);
+        n++;
+    }
+    for (int side = 0; side < 2; side++) {
+        for (int i = 0; i < n; i++) of[i] = &units[2 * i + side];
+        spread_pool(of, n, &out->prior[side]);
+    }
+    free(of);
+    free(units);
+    free(s);
+}
+
+static void judge(pairs *p, const arguments *a)
+{
+    ratio_samples *s = malloc(2 * sizeof *s);
+    common known[2]; /* of wall times; on an undisturbed core                */
     progress bar;
     if (!s) abort();
-    ratio_pool(in_a, &prior[0]);
-    ratio_pool(in_b, &prior[1]);
+    for (int k = 0; k < 2; k++) pool(p, k, &known[k]);
     progress_begin(&bar, p->count);
     for (int i = 0; i < p->count; i++) {
         pair *x = &p->item[i];
@@ -249,9 +293,12 @@ static void judge(pairs *p, const results *in_a, const results *in_b,
         x->more = NAN;
         x->ratio = (ratio){ NAN, NAN, NAN, NAN, NAN, 0, 0 };
         if (x->b->ok) {
-            ratio_read(&s[0], x->a);
-            ratio_read(&s[1], x->b);
-            ratio_make(&x->ratio, &s[0], &prior[0], &s[1], &prior[1],
+            const bool paired = ratio_read(s, x->a, x->b);
+            const common *c = &known[paired];
+            p->paired += paired;
+            p->compared++;
+            note_agreement(p, x);
+            ratio_make(&x->ratio, &s[0], &c->prior[0], &s[1], &c->prior[1],
                        (1 - a->cover) / p->count);
             x->verdict = (int)ratio_judge(&x->ratio, a->effect);
             note_evidence(p, x, s, a->effect);
@@ -269,7 +316,7 @@ static void judge(pairs *p, const results *in_a, const results *in_b,
 static void put_time(cell *c, const result *r)
 {
     char text[64];
-    const double ns = result_number(r, "time_ns/median");
+    const double ns = r->row->time_ns.median;
     if (r->ok) quantity_text(QUANTITY_SECONDS, ns * 1e-9, text, sizeof text);
     else snprintf(text, sizeof text, "%s", r->status);
     cell_number(c, r->ok ? ns : NAN, text);
@@ -315,9 +362,22 @@ static int by_ratio(const void *a, const void *b)
     return strcmp(x->a->name, y->a->name);
 }
 
+/* What the changes are of; "" if of wall times alone. */
+static void basis_of(const pairs *p, char *out, size_t size)
+{
+    char how_many[32] = "Changes";
+    if (p->paired < p->compared)
+        snprintf(how_many, sizeof how_many, "%d of the changes", p->paired);
+    *out = 0;
+    if (p->paired)
+        snprintf(out, size, " %s are those on an undisturbed core: each sample "
+                 "times the speed of the core beside it.", how_many);
+}
+
 static void make_sheet(sheet *s, const pairs *p, const arguments *a)
 {
-    char text[512];
+    char text[1024], basis[160];
+    basis_of(p, basis, sizeof basis);
     sheet_column(s, "case", "case", false);
     sheet_column(s, "A", "a_time_ns", true);
     sheet_column(s, "B", "b_time_ns", true);
@@ -340,8 +400,8 @@ static void make_sheet(sheet *s, const pairs *p, const arguments *a)
     }
     snprintf(text, sizeof text,
              "Medians of B (%s) against A (%s); intervals cover all %d changes "
-             "together with %g %%.",
-             a->dir[1], a->dir[0], p->count, 100 * a->cover);
+             "together with %g %%.%s",
+             a->dir[1], a->dir[0], p->count, 100 * a->cover, basis);
     sheet_text(&s->caption, text);
 }
 
@@ -364,6 +424,10 @@ static void summary(const pairs *p, char *out, size_t size)
                           "machine: --env-%c all)",
                           'B' - i, p->hidden[i], 'b' - i);
     }
+    if (p->fractions)
+        snprintf(out + n, size - (size_t)n,
+                 "; paired fractions of the roofline agree within %g %% in %d of "
+                 "%d cases above 50 us", 100 * AGREE, p->agree, p->fractions);
 }
 
 /* ---- all ----------------------------------------------------------------- */
@@ -440,7 +504,7 @@ static int run(const arguments *a, const char *name, const results *x,
         return options_fail(name, e,
                             a->fail_on_slower ? EXIT_GATE : EXIT_USAGE);
     }
-    judge(&p, x, y, a);
+    judge(&p, a);
     qsort(p.item, (size_t)p.count, sizeof *p.item, by_ratio);
     warn(name, x, y, &p);
     make_sheet(&s, &p, a);

@@ -99,8 +99,7 @@ static const json *ceilings_of(const results *r, const slice *s)
     const fixed_axis *threads = fixed_at(s, "threads");
     if (!level || !threads) return NULL;
     for (int k = r->count - 1; k >= 0; k--) {
-        const json *list =
-            result_member(r->item[k].env, "roofline/ceilings");
+        const json *list = results_ceilings(r->item[k].env, "ceilings");
         for (const json *x = json_first(list); x; x = json_next(x)) {
             const char *name = json_text(json_get(x, "level"));
             if (name && !strcmp(name, level->value) &&
@@ -155,12 +154,12 @@ static int cache_marks(const results *r, const slice *s, const column *x,
     int n = 0, marks = 0;
     for (int i = 0; i < s->count; i++) {
         pair[n][0] = slice_number(s, x, s->item[i]);
-        pair[n][1] = result_number(s->item[i], "bytes/inputs");
+        pair[n][1] = s->item[i]->row->bytes.inputs;
         n += pair[n][0] > 0 && pair[n][1] > 0;
     }
     qsort(pair, (size_t)n, sizeof *pair, ascending_pair);
     for (int i = r->count - 1; i >= 0 && !caches; i--)
-        caches = result_member(r->item[i].env, "roofline/cache_bytes");
+        caches = results_ceilings(r->item[i].env, "cache_bytes");
     for (const json *c = json_first(caches); c && marks < MARKS;
          c = json_next(c)) {
         const double at = x_of_bytes(pair, n, json_number(c, 0));
@@ -272,9 +271,9 @@ static void note_simulated(const slice *s, char *note, size_t size)
     const json *caches = NULL;
     const char *source = NULL;
     for (int i = 0; i < s->count && !caches; i++) {
-        caches = json_get(s->item[i]->row, "caches");
-        source = json_text(result_member(s->item[i]->row,
-                                         "counters/l1d_miss/source"));
+        const json *misses = json_get(s->item[i]->row->counters, "l1d_miss");
+        caches = s->item[i]->row->caches;
+        source = json_text(json_get(misses, "source"));
     }
     if (!caches) return;
     size_t n = strlen(note);
@@ -380,13 +379,13 @@ out:
 static chart_point roofline_point(const slice *s, const result *r,
                                   const void *what)
 {
-    const double flop = 2 * result_number(r, "flop/mul_add");
-    const double ns = result_number(r, "time_ns/median");
+    const double flop = 2 * r->row->flop.mul_add;
+    const double ns = r->row->time_ns.median;
     (void)s;
     (void)what;
-    return (chart_point){ flop / result_number(r, "bytes/compulsory"),
-                          flop / ns, flop / result_number(r, "time_ns/hi"),
-                          flop / result_number(r, "time_ns/lo"),
+    return (chart_point){ flop / r->row->bytes.compulsory,
+                          flop / ns, flop / r->row->time_ns.hi,
+                          flop / r->row->time_ns.lo,
                           r->unreliable };
 }
 

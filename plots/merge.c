@@ -68,27 +68,27 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 /* ---- rows ---------------------------------------------------------------- */
 
-typedef struct row {
+typedef struct entry {
     const json *json;
+    const struct row *row;
     const char *kind;
     const char *name; /* of a case; id of an env row                         */
     const char *env;  /* of a case; ""                                       */
     int journal;
     int place; /* in the order of all rows                                   */
-} row;
+} entry;
 
 typedef struct merged {
     journal *journal;
-    row *row;
+    entry *row;
     int count;
     int ends, same, conflicts, again;
     char first_conflict[512];
     int failed; /* journals that cannot be read, parts that are missing     */
 } merged;
 
-static const char *text_or_empty(const json *j)
+static const char *or_empty(const char *text)
 {
-    const char *text = json_text(j);
     return text ? text : "";
 }
 
@@ -96,10 +96,9 @@ static const char *text_or_empty(const json *j)
  * brought is in it. */
 static bool is_finished(const journal *j, int i)
 {
-    const char *name = text_or_empty(json_get(j->rows[i], "case"));
     for (int k = i + 1; k < j->count; k++)
-        if (!strcmp(text_or_empty(json_get(j->rows[k], "kind")), "case") &&
-            !strcmp(text_or_empty(json_get(j->rows[k], "case")), name))
+        if (row_has(j->row[k].kind, "case") &&
+            row_has(j->row[k].case_, j->row[i].case_))
             return true;
     return false;
 }
@@ -112,19 +111,20 @@ static void collect(merged *m, const arguments *a)
     if (!m->row) abort();
     for (int d = 0; d < a->count; d++)
         for (int i = 0; i < m->journal[d].count; i++) {
-            const json *j = m->journal[d].rows[i];
-            const char *kind = text_or_empty(json_get(j, "kind"));
-            const bool is_case = !strcmp(kind, "case");
-            if (!strcmp(kind, "pass") && is_finished(&m->journal[d], i)) continue;
-            if (!strcmp(kind, "end")) {
+            const struct row *row = &m->journal[d].row[i];
+            const bool is_case = row_has(row->kind, "case");
+            if (row_has(row->kind, "pass") && is_finished(&m->journal[d], i))
+                continue;
+            if (row_has(row->kind, "end")) {
                 m->ends++;
                 continue;
             }
-            m->row[m->count] = (row){
-                .json = j,
-                .kind = kind,
-                .name = text_or_empty(json_get(j, is_case ? "case" : "id")),
-                .env = is_case ? text_or_empty(json_get(j, "env")) : "",
+            m->row[m->count] = (entry){
+                .json = m->journal[d].rows[i],
+                .row = row,
+                .kind = row->kind,
+                .name = or_empty(is_case ? row->case_ : row->id),
+                .env = or_empty(is_case ? row->env : NULL),
                 .journal = d,
                 .place = m->count,
             };
@@ -132,7 +132,7 @@ static void collect(merged *m, const arguments *a)
         }
 }
 
-static bool same_row(const row *a, const row *b)
+static bool same_row(const entry *a, const entry *b)
 {
     char *x = json_print(a->json, false), *y = json_print(b->json, false);
     const bool same = !strcmp(x, y);
@@ -141,22 +141,22 @@ static bool same_row(const row *a, const row *b)
     return same;
 }
 
-static bool interrupted(const row *r)
+static bool interrupted(const entry *r)
 {
-    return !strcmp(text_or_empty(json_get(r->json, "status")), "interrupted");
+    return row_has(r->row->status, "interrupted");
 }
 
 /* By what a row is about, then by place. */
 static int by_subject(const void *a, const void *b)
 {
-    const row *x = a, *y = b;
+    const entry *x = a, *y = b;
     int c = strcmp(x->kind, y->kind);
     if (!c) c = strcmp(x->env, y->env);
     if (!c) c = strcmp(x->name, y->name);
     return c ? c : x->place - y->place;
 }
 
-static bool same_subject(const row *a, const row *b)
+static bool same_subject(const entry *a, const entry *b)
 {
     return !strcmp(a->kind, b->kind) && !strcmp(a->env, b->env) &&
            !strcmp(a->name, b->name);
@@ -164,7 +164,7 @@ static bool same_subject(const row *a, const row *b)
 
 static int by_name(const void *a, const void *b)
 {
-    const row *x = a, *y = b;
+    const entry *x = a, *y = b;
     const int c = strcmp(x->name, y->name);
     return c ? c : x->place - y->place;
 }
@@ -174,22 +174,21 @@ static int by_name(const void *a, const void *b)
 static void count_again(merged *m)
 {
     for (int i = 1; i < m->count; i++) {
-        const row *x = &m->row[i - 1], *y = &m->row[i];
+        const entry *x = &m->row[i - 1], *y = &m->row[i];
         m->again += !strcmp(x->kind, "case") && !strcmp(y->kind, "case") &&
                     !strcmp(x->name, y->name) && x->journal != y->journal &&
-                    !strcmp(text_or_empty(json_get(x->json, "code")),
-                            text_or_empty(json_get(y->json, "code")));
+                    !strcmp(or_empty(x->row->code), or_empty(y->row->code));
     }
 }
 
 static int by_place(const void *a, const void *b)
 {
-    return ((const row *)a)->place - ((const row *)b)->place;
+    return ((const entry *)a)->place - ((const entry *)b)->place;
 }
 
 /* ---- which of two rows stays --------------------------------------------- */
 
-static void note_conflict(merged *m, const row *a, const row *b)
+static void note_conflict(merged *m, const entry *a, const entry *b)
 {
     if (m->conflicts++) return;
     snprintf(m->first_conflict, sizeof m->first_conflict, "%s %s: %s and %s",
@@ -198,9 +197,9 @@ static void note_conflict(merged *m, const row *a, const row *b)
 }
 
 /* a comes before b; returns the one to keep, at the place of the first. */
-static row settle(merged *m, const row *a, const row *b, int prefer)
+static entry settle(merged *m, const entry *a, const entry *b, int prefer)
 {
-    row kept = *b;
+    entry kept = *b;
     if (same_row(a, b)) {
         m->same++;
         return *a;
@@ -272,7 +271,7 @@ static void note_parts(const journal *j, int shards, char *state)
     for (int i = 0; i < j->count; i++) {
         int of;
         const int shard = shard_of(j->rows[i], &of);
-        const char *kind = text_or_empty(json_get(j->rows[i], "kind"));
+        const char *kind = j->row[i].kind;
         if (of != shards || shard < 1 || shard > shards) continue;
         if (whole || !strcmp(kind, "end")) state[shard] = ENDED;
         else if (!strcmp(kind, "env")) state[shard] = BEGUN;

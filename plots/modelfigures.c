@@ -39,13 +39,13 @@ static int bars_of(const slice *s, bool accuracy, bar **out)
     if (!*out) abort();
     for (int i = 0; i < s->count; i++) {
         const result *r = s->item[i];
-        const double top1 = result_number(r, "model/top1");
-        if (!r->ok || !result_member(r->row, "model") ||
+        const double top1 = r->row->model.top1;
+        if (!r->ok || !r->row->model.title ||
             (accuracy && isnan(top1)))
             continue;
-        (*out)[n++] = (bar){r, 1e-6 * result_number(r, "time_ns/median"),
-                            1e-6 * result_number(r, "time_ns/lo"),
-                            1e-6 * result_number(r, "time_ns/hi"), top1};
+        (*out)[n++] = (bar){r, 1e-6 * r->row->time_ns.median,
+                            1e-6 * r->row->time_ns.lo,
+                            1e-6 * r->row->time_ns.hi, top1};
     }
     qsort(*out, (size_t)n, sizeof **out, by_time);
     return n;
@@ -53,13 +53,13 @@ static int bars_of(const slice *s, bool accuracy, bar **out)
 
 static int levels_of(const bar *b)
 {
-    const int n = json_size(result_member(b->r->row, "model/level_share"));
+    const int n = json_size(b->r->row->model.level_share);
     return n < LEVELS ? n : LEVELS;
 }
 
 static double level_ms(const bar *b, int level)
 {
-    const json *list = result_member(b->r->row, "model/level_share");
+    const json *list = b->r->row->model.level_share;
     return b->ms * json_number(json_at(list, level), 0);
 }
 

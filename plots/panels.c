@@ -139,7 +139,7 @@ static const line *best_baseline(const lines *all)
         const line *l = &all->item[i];
         if (strcmp(l->from->mechanism, baseline) || !l->count) continue;
         const sample *last = &l->at[l->count - 1];
-        const double t = result_number(last->from, "time_ns/median");
+        const double t = last->from->row->time_ns.median;
         if (last->point.x < far || (last->point.x == far && t >= time))
             continue;
         best = l;

@@ -1,30 +1,30 @@
-/* ratio.c - samples of a row for a comparison. */
+/* ratio.c - samples of two rows for a comparison. */
 #include "ratio.h"
 
-#include <stdlib.h>
+#include <string.h>
 
-void ratio_read(ratio_samples *s, const result *r)
+static bool same_text(const char *a, const char *b)
 {
-    ratio_samples_take(result_member(r->row, "time_ns/samples"), s);
+    return a && b && !strcmp(a, b);
 }
 
-void ratio_pool(const results *r, spread_prior *out)
+static bool same_probe(const result *a, const result *b)
 {
-    const size_t n = (size_t)r->count + 1;
-    ratio_samples *s = malloc(sizeof *s);
-    spread *units = malloc(n * sizeof *units);
-    const spread **of = malloc(n * sizeof *of);
-    int count = 0;
-    if (!s || !units || !of) abort();
-    for (int i = 0; i < r->count; i++) {
-        if (!r->item[i].ok) continue;
-        ratio_read(s, &r->item[i]);
-        ratio_spread(s, &units[count]);
-        of[count] = &units[count];
-        count++;
-    }
-    spread_pool(of, count, out);
-    free(of);
-    free(units);
-    free(s);
+    return same_text(a->row->paired.kind, b->row->paired.kind) &&
+           a->row->paired.rate_per_s > 0 && b->row->paired.rate_per_s > 0 &&
+           same_text(json_text(json_get(a->env, "machine_id")),
+                     json_text(json_get(b->env, "machine_id")));
+}
+
+bool ratio_read(ratio_samples side[2], const result *a, const result *b)
+{
+    const measurement *x = &a->row->time_ns.samples;
+    const measurement *y = &b->row->time_ns.samples;
+    if (same_probe(a, b) && ratio_samples_paired(x, 1, &side[0]) &&
+        ratio_samples_paired(y, b->row->paired.rate_per_s /
+                                    a->row->paired.rate_per_s, &side[1]))
+        return true;
+    ratio_samples_of(x, &side[0]);
+    ratio_samples_of(y, &side[1]);
+    return false;
 }

@@ -5,10 +5,9 @@
 #include "../harness/ratio.h"
 #include "results.h"
 
-/* Clean samples of a measured case, all of them if too few are clean. */
-void ratio_read(ratio_samples *s, const result *r);
-
-/* What the measured cases of a run have in common (spread.h). */
-void ratio_pool(const results *r, spread_prior *out);
+/* Samples of two measured cases that may be compared.  True: what they would have
+ * taken on an undisturbed core, where both sides had the same probe beside them on
+ * the same machine; otherwise wall times of the samples that count (clean.h). */
+bool ratio_read(ratio_samples side[2], const result *a, const result *b);
 
 #endif

@@ -26,25 +26,6 @@ static const char *text_or(const json *j, const char *absent)
 
 /* ---- one row ------------------------------------------------------------- */
 
-const json *result_member(const json *row, const char *path)
-{
-    char key[64];
-    while (row && *path) {
-        const size_t n = strcspn(path, "/");
-        if (n >= sizeof key) return NULL;
-        memcpy(key, path, n);
-        key[n] = 0;
-        row = json_get(row, key);
-        path += n + (path[n] == '/');
-    }
-    return row;
-}
-
-double result_number(const result *r, const char *path)
-{
-    return json_number(result_member(r->row, path), NAN);
-}
-
 static void value_text(const json *value, char *out, size_t size)
 {
     size_t at = 0;
@@ -67,8 +48,7 @@ void result_axis(const result *r, const char *axis, char *out)
         *out = 0;
         if (!isnan(n)) snprintf(out, RESULT_TEXT, "%.0f", n);
     } else
-        value_text(json_get(json_get(r->row, "problem"), axis), out,
-                   RESULT_TEXT);
+        value_text(json_get(r->row->problem, axis), out, RESULT_TEXT);
 }
 
 /* "56x28": calls out the entries one by one; the number of them, 0 if one is
@@ -97,8 +77,8 @@ double result_axis_number(const result *r, const char *axis)
     char text[RESULT_TEXT];
     double product;
     bool equal;
-    value_text(json_get(json_get(r->row, "problem"), tokens ? "grid" : axis),
-               text, sizeof text);
+    value_text(json_get(r->row->problem, tokens ? "grid" : axis), text,
+               sizeof text);
     const int n = entries(text, &product, &equal);
     if (n == 0) return NAN;
     if (tokens || n == 1) return product;
@@ -107,22 +87,13 @@ double result_axis_number(const result *r, const char *axis)
 
 /* ---- all rows ------------------------------------------------------------ */
 
-/* The texts that every case row must have. */
 static int check_case(const results *r, int row, error *e)
 {
-    static const char *const needed[] = { "case",  "mechanism", "kernel",
-                                          "level", "pass",      "status" };
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-        if (!json_text(json_get(r->journal.rows[row], needed[i])))
-            return error_set(e, "%s:%d: a case row without a text \"%s\": not "
-                                "written by attnbench sweep",
-                             r->journal.path, r->journal.line[row], needed[i]);
-    return 0;
-}
-
-static bool is_kind(const json *row, const char *kind)
-{
-    return !strcmp(text_or(json_get(row, "kind"), ""), kind);
+    const char *key;
+    if (row_is_whole(&r->journal.row[row], &key)) return 0;
+    return error_set(e, "%s:%d: a case row without a text \"%s\": not written "
+                        "by attnbench sweep",
+                     r->journal.path, r->journal.line[row], key);
 }
 
 static bool same_text(const json *a, const json *b, const char *key)
@@ -132,18 +103,19 @@ static bool same_text(const json *a, const json *b, const char *key)
 }
 
 /* Whether the program of an env row has the kernel of a row as it was then. */
-static bool has_code(const json *env, const json *row)
+static bool has_code(const json *env, const struct row *row)
 {
     char key[256];
-    snprintf(key, sizeof key, "%s/%s", text_or(json_get(row, "kernel"), ""),
-             text_or(json_get(row, "level"), ""));
+    snprintf(key, sizeof key, "%s/%s", row->kernel ? row->kernel : "",
+             row->level ? row->level : "");
     const char *code = json_text(json_get(json_get(env, "codes"), key));
-    return code && !strcmp(code, text_or(json_get(row, "code"), ""));
+    return code && row_has(row->code, code);
 }
 
 /* The environment of a row: the id of the first env row of the newest program on
  * that machine that has the same code (of_program: of the program itself). */
-static const char *env_group(const journal *j, const json *row, bool of_program)
+static const char *env_group(const journal *j, const struct row *row,
+                             bool of_program)
 {
     const json *env = journal_env(j, row), *newest = env;
     for (int i = j->envs - 1; env && !of_program && i >= 0; i--)
@@ -156,35 +128,29 @@ static const char *env_group(const journal *j, const json *row, bool of_program)
         if (same_text(j->env[i], newest, "machine_id") &&
             same_text(j->env[i], newest, "binary"))
             return text_or(json_get(j->env[i], "id"), "");
-    return text_or(json_get(row, "env"), "");
+    return row->env ? row->env : "";
 }
 
-static result look_up(const results *r, const json *row, bool of_program)
+static result look_up(const results *r, const struct row *row, bool of_program)
 {
-    const char *mechanism = json_text(json_get(row, "mechanism"));
-    const char *status = json_text(json_get(row, "status"));
-    const bool timed = is_kind(row, "case");
+    const bool timed = row_has(row->kind, "case");
     return (result){
         .row = row,
         .env = journal_env(&r->journal, row),
         .env_id = env_group(&r->journal, row, of_program),
-        .name = json_text(json_get(row, "case")),
-        .mechanism = mechanism,
-        .kernel = json_text(json_get(row, "kernel")),
-        .family = text_or(json_get(row, "family"), mechanism),
-        .level = json_text(json_get(row, "level")),
-        .pass = json_text(json_get(row, "pass")),
-        .status = status,
-        .reason = text_or(json_get(row, "reason"), ""),
-        .threads = (int)json_number(json_get(row, "threads"), 1),
-        .ok = !strcmp(status, "ok") &&
-              (!timed ||
-               json_number(result_member(row, "time_ns/median"), 0) > 0),
-        .unreliable =
-            timed &&
-            (json_true(result_member(row, "time_ns/unreliable")) ||
-             json_true(result_member(row, "roofline/implausible")) ||
-             json_number(result_member(row, "time_ns/n"), 0) < CLEAN_LEAST),
+        .name = row->case_,
+        .mechanism = row->mechanism,
+        .kernel = row->kernel,
+        .family = row->family ? row->family : row->mechanism,
+        .level = row->level,
+        .pass = row->pass,
+        .status = row->status,
+        .reason = row->reason ? row->reason : "",
+        .threads = isnan(row->threads) ? 1 : (int)row->threads,
+        .ok = row_has(row->status, "ok") && (!timed || row->time_ns.median > 0),
+        .unreliable = timed && (row->time_ns.unreliable == ROW_YES ||
+                                row->roofline.implausible == ROW_YES ||
+                                !(row->time_ns.n >= CLEAN_LEAST)),
     };
 }
 
@@ -197,9 +163,9 @@ static int choose_env(const results *r, const char *kind, const char *asked,
     *out = NULL;
     if (asked && !strcmp(asked, "all")) return 0;
     for (int i = 0; i < r->journal.count; i++) {
-        const json *row = r->journal.rows[i];
-        const char *id = text_or(json_get(row, "env"), "");
-        if (is_kind(row, kind) &&
+        const struct row *row = &r->journal.row[i];
+        const char *id = row->env ? row->env : "";
+        if (row_has(row->kind, kind) &&
             (!asked || !strncmp(id, asked, strlen(asked))))
             newest = env_group(&r->journal, row, asked != NULL);
     }
@@ -254,13 +220,11 @@ static int count_unfinished(const journal *j)
 {
     int n = 0;
     for (int i = 0; i < j->count; i++) {
-        const json *row = j->rows[i];
-        const char *name = text_or(json_get(row, "case"), "");
-        bool open = is_kind(row, "pass") &&
-                    json_number(json_get(row, "process"), -1) == 0;
+        const struct row *row = &j->row[i];
+        bool open = row_has(row->kind, "pass") && row->process == 0;
         for (int k = i + 1; k < j->count && open; k++)
-            open = !is_kind(j->rows[k], "case") ||
-                   strcmp(name, text_or(json_get(j->rows[k], "case"), ""));
+            open = !row_has(j->row[k].kind, "case") ||
+                   !row_has(j->row[k].case_, row->case_);
         n += open;
     }
     return n;
@@ -276,9 +240,9 @@ static int collect(results *r, enum results_kind which, const char *env,
     r->item = sure(malloc((size_t)(r->journal.count + 1) * sizeof *r->item));
     r->other = sure(malloc((size_t)(r->journal.count + 1) * sizeof *r->other));
     for (int i = 0; i < r->journal.count; i++) {
-        if (!is_kind(r->journal.rows[i], kind)) continue;
+        if (!row_has(r->journal.row[i].kind, kind)) continue;
         if (check_case(r, i, e) < 0) return -1;
-        const result one = look_up(r, r->journal.rows[i], of_program);
+        const result one = look_up(r, &r->journal.row[i], of_program);
         if (chosen && strcmp(one.env_id, chosen)) r->other[r->left_out++] = one;
         else r->item[r->count++] = one;
     }
@@ -359,18 +323,28 @@ void results_say_left_out(const results *r, char *out, size_t size)
 
 /* ---- where the numbers are from ------------------------------------------ */
 
-/* A member of an env row, or of the machine's description in it. */
-static const json *about(const json *env, const char *path)
+const json *results_ceilings(const json *env, const char *member)
 {
-    const json *j = result_member(env, path);
-    return j ? j : result_member(json_get(env, "machine"), path);
+    return json_get(json_get(env, "roofline"), member);
+}
+
+/* A member of an env row, or of the machine's description in it. */
+static const json *about(const json *env, const char *object, const char *key)
+{
+    const json *in[] = { env, json_get(env, "machine") };
+    for (int i = 0; i < 2; i++) {
+        const json *j = json_get(object ? json_get(in[i], object) : in[i], key);
+        if (j) return j;
+    }
+    return NULL;
 }
 
 void results_machine(const json *env, char *out, size_t size)
 {
-    const double cores = json_number(about(env, "topology/usable_cores"), 0);
-    const char *guest = json_text(about(env, "virtualisation"));
-    int n = snprintf(out, size, "%s", text_or(about(env, "cpu/name"), "?"));
+    const double cores =
+        json_number(about(env, "topology", "usable_cores"), 0);
+    const char *guest = json_text(about(env, NULL, "virtualisation"));
+    int n = snprintf(out, size, "%s", text_or(about(env, "cpu", "name"), "?"));
     if (cores > 0 && n > 0 && (size_t)n < size)
         n += snprintf(out + n, size - (size_t)n, ", %.0f core%s", cores,
                       cores == 1 ? "" : "s");
@@ -387,8 +361,8 @@ static bool matters(const char *flag, size_t n)
 
 void results_compiler(const json *env, char *out, size_t size)
 {
-    const char *flags = text_or(about(env, "flags"), "");
-    snprintf(out, size, "%s", text_or(about(env, "compiler"), "?"));
+    const char *flags = text_or(about(env, NULL, "flags"), "");
+    snprintf(out, size, "%s", text_or(about(env, NULL, "compiler"), "?"));
     while (*(flags += strspn(flags, " "))) {
         const size_t n = strcspn(flags, " "), at = strlen(out);
         if (matters(flags, n) && at + n + 2 < size)
@@ -399,5 +373,5 @@ void results_compiler(const json *env, char *out, size_t size)
 
 void results_revision(const json *env, char *out, size_t size)
 {
-    snprintf(out, size, "%s", text_or(about(env, "git_revision"), "?"));
+    snprintf(out, size, "%s", text_or(about(env, NULL, "git_revision"), "?"));
 }

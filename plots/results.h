@@ -17,7 +17,7 @@
 #include "../harness/json.h"
 
 typedef struct result {
-    const json *row;
+    const struct row *row;
     const json *env; /* its env row; NULL if the journal lacks it            */
     const char *env_id; /* of the first env row of that program and machine  */
     const char *name, *mechanism, *kernel, *family, *level, *pass;
@@ -64,9 +64,8 @@ void result_axis(const result *r, const char *axis, char *out);
  * "tokens" is the product of the grid. */
 double result_axis_number(const result *r, const char *axis);
 
-/* Member by path, "time_ns/median"; NULL if it is not there. */
-const json *result_member(const json *row, const char *path);
-double result_number(const result *r, const char *path); /* NaN if none      */
+/* A member of an env row's ceilings ("roofline"); NULL if it has none. */
+const json *results_ceilings(const json *env, const char *member);
 
 /* Where the numbers are from, one line each for people: "Zen 5, 2 cores",
  * "gcc 12.2 -O3", "1a2b3c4"; "?" where the journal does not say. */

@@ -261,7 +261,7 @@ broken() { # REGEX: the journal in $work/b is refused by readers and by sweep
 mkdir "$work/b"
 (head -1 "$journal"; echo garbage; tail -n +2 "$journal") >"$work/b/journal.jsonl"
 broken ':2: .*broken'
-mkdir "$work/b"; sed 's/"schema":1/"schema":99/' "$journal" >"$work/b/journal.jsonl"
+mkdir "$work/b"; sed 's/"schema":[0-9]*/"schema":99/' "$journal" >"$work/b/journal.jsonl"
 broken ':1: schema 99'
 mkdir "$work/b"; (echo '[1]'; cat "$journal") >"$work/b/journal.jsonl"
 broken ':1: not a row'

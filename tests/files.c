@@ -297,7 +297,7 @@ static void journals_round_trip(void **state)
     assert_int_equal(j.torn, 0);
     for (int i = 0; i < 5; i++)
         assert_true(json_number(json_get(j.rows[i], "number"), -1) == i);
-    assert_ptr_equal(journal_env(&j, j.rows[3]), j.rows[0]);
+    assert_ptr_equal(journal_env(&j, &j.row[3]), j.rows[0]);
     journal_free(&j);
 }
 

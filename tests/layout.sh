@@ -34,7 +34,7 @@ grep -rnE '#include "\.\./(kernels|analysis)/' plots |
 # Shared infrastructure: results are read by journal and json, errors and
 # options are told as everywhere, intervals of ratios come from the statistics.
 grep -rnE '#include "\.\./harness/' plots |
-    grep -vE '/(array|clean|commands|error|file|journal|json|progress|ratio|spelling|stats)\.h"' |
+    grep -vE '/(array|clean|commands|error|file|journal|json|progress|ratio|row|spelling|stats)\.h"' |
     none "plots/ includes of harness/ what reads results, and infrastructure"
 grep -rnE '#include "\.\./(analysis|plots)/' harness |
     none "harness/ includes neither analysis nor plots"

@@ -1,10 +1,11 @@
 /* probes.c SUITE [SECONDS [alone]] - which probe tells what of which kernel.
  *
  * Every case of the suite runs for that long with all probes before and after each
- * sample, while a neighbour (unless "alone") multiplies matrices, streams memory
- * or rests, at most some seconds each.  Printed: the correlation of the logarithms
- * of the kernel's speed and the probe's, and the coefficient of variation of the
- * kernel's speed alone and over each probe.  Part of `make evidence`.
+ * sample, while a neighbour on the next processor (unless "alone") multiplies
+ * matrices, streams memory or rests, some seconds each.  Printed: the correlation of
+ * the logarithms of the kernel's time and the probe's, sample by sample, and what
+ * medians of 15 samples differ by: of the time, and of the time over each probe's.
+ * Part of `make evidence`; results/README.md has the table.
  */
 #define _GNU_SOURCE
 #include "../harness/isolate.h"
@@ -24,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 100000 };
+enum { MOST = 100000, GROUP = 15 };
 
 typedef struct trial {
     const sweep_case *what;
@@ -133,9 +134,11 @@ static void add(moments *m, double x, double y)
     m->xx += x * x, m->yy += y * y, m->xy += x * y;
 }
 
-static double variance(double n, double x, double xx)
+static double correlation(const moments *m)
 {
-    return xx / n - x / n * x / n;
+    const double x = m->x / m->n, y = m->y / m->n;
+    return (m->xy / m->n - x * y) /
+           sqrt((m->xx / m->n - x * x) * (m->yy / m->n - y * y));
 }
 
 static int ascending(const void *a, const void *b)
@@ -144,25 +147,34 @@ static int ascending(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Largest half width of the middle 90 % over the median. */
-static double spread(double *x, int n)
+/* Per cent: the coefficient of variation of the medians of GROUP samples each, in
+ * the order of time: what repeated runs differ by. */
+static double spread(const double *x, int n)
 {
-    qsort(x, (size_t)n, sizeof *x, ascending);
-    return (x[n * 95 / 100] - x[n * 5 / 100]) / 2 / x[n / 2];
+    double sum = 0, squares = 0, group[GROUP];
+    const int groups = n / GROUP;
+    for (int g = 0; g < groups; g++) {
+        memcpy(group, x + g * GROUP, sizeof group);
+        qsort(group, GROUP, sizeof *group, ascending);
+        sum += group[GROUP / 2];
+        squares += group[GROUP / 2] * group[GROUP / 2];
+    }
+    const double mean = sum / groups;
+    return 100 * sqrt(fmax(0, squares / groups - mean * mean)) / mean;
 }
 
 static void tell(const char *name, const json *rows)
 {
     static double t[MOST], quotient[MOST];
+    double corr[PROBE_KINDS], over[PROBE_KINDS];
     int n = 0;
     for (const json *r = json_first(rows); r; r = json_next(r))
         t[n++] = json_number(json_at(r, 0), NAN);
-    printf("%-52s %5d", name, n);
-    if (n < 20) {
+    printf("%-50.50s %5d", name, n);
+    if (n < 4 * GROUP) {
         printf("  too few undisturbed samples\n");
         return;
     }
-    double corr[PROBE_KINDS], sd[PROBE_KINDS], alone = 0;
     for (int k = 0; k < PROBE_KINDS; k++) {
         moments m = { 0 };
         int i = 0;
@@ -171,27 +183,26 @@ static void tell(const char *name, const json *rows)
             add(&m, log(x), log(t[i]));
             quotient[i] = t[i] / x;
         }
-        corr[k] = (m.xy / m.n - m.x / m.n * m.y / m.n) /
-                  sqrt(variance(m.n, m.x, m.xx) * variance(m.n, m.y, m.yy));
-        sd[k] = spread(quotient, n);
+        corr[k] = correlation(&m);
+        over[k] = spread(quotient, n);
     }
-    alone = spread(t, n);
-    printf("  %5.1f ", 100 * alone);
-    for (int k = 0; k < PROBE_KINDS; k++) printf(" %5.2f", corr[k]);
-    printf(" ");
-    for (int k = 0; k < PROBE_KINDS; k++) printf(" %5.1f", 100 * sd[k]);
+    for (int k = 0; k < PROBE_KINDS; k++) printf(" %6.2f", corr[k]);
+    printf("  %6.1f", spread(t, n));
+    for (int k = 0; k < PROBE_KINDS; k++) printf(" %6.1f", over[k]);
     printf("\n");
     fflush(stdout);
 }
 
 static void head(void)
 {
-    printf("%-52s %5s  %5s ", "case", "n", "alone");
+    printf("%-50s %5s %-34s  %s\n%-50s %5s", "", "",
+           " correlation with the kernel's time",
+           " cv of the kernel's time, and over each probe, %", "case", "n");
     for (int k = 0; k < PROBE_KINDS; k++)
-        printf(" %5.5s", probe_word((enum probe_kind)k));
-    printf(" ");
+        printf(" %6.6s", probe_word((enum probe_kind)k));
+    printf("  %6s", "time");
     for (int k = 0; k < PROBE_KINDS; k++)
-        printf(" %5.5s", probe_word((enum probe_kind)k));
+        printf(" %6.6s", probe_word((enum probe_kind)k));
     printf("\n");
 }
 

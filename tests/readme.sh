@@ -8,6 +8,10 @@ diff <("$program" list --markdown) \
     <(sed -n '/^<!-- mechanisms/,/^<!-- end/p' README.md | sed '1d;$d')
 check "the table of mechanisms is old: run 'make readme'" $?
 
+# results/README.md says of the journal what the program says: its tables of keys.
+diff <("$program" journal --document results/README.md) results/README.md
+check "the tables of keys in results/README.md are old: run 'make readme'" $?
+
 for command in $(grep -oE '^    attnbench( --plugin [^ ]+)? [a-z]+' README.md |
                  awk '{ print $NF }' | sort -u); do
     "$program" "$command" --help >/dev/null

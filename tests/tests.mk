@@ -1,8 +1,8 @@
 # Tests; included by the Makefile.  tests/run sums what the sections count into
 # the closing line "N passed, N failed, N skipped".
 
-TEST_PROGRAMS := problem files process numbers training data evidence coverage ledger counters corpus zoo matrix models simd denormals properties references kernels
-TEST_SCRIPTS := build golden random random_options readme figures cache evidence_sweep journal papi training_cli findings plugin cli faults limits layout peers slurm
+TEST_PROGRAMS := problem files rows process numbers measure training data evidence coverage ledger counters corpus zoo matrix models simd denormals properties references kernels
+TEST_SCRIPTS := build golden random random_options readme figures cache evidence_sweep journal schema papi training_cli findings plugin cli faults limits layout peers slurm
 TEST_QUICK := $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 TEST_OBJECTS := $(filter-out $(B)/harness/main.o,$(OBJECTS))
