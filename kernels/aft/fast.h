@@ -81,14 +81,12 @@ static inline void aft_merge_tops(const aft_keys *k)
                k->width * sizeof(float));
 }
 
-/* Fills k->x and k->top from the keys and values of batch entry b. */
+/* Fills k->top from the keys of batch entry b. */
 static inline __attribute__((unused)) void
-aft_keys_make(const att_call *c, size_t b, const aft_keys *keys)
+aft_tops_make(const att_call *c, size_t b, const aft_keys *keys)
 {
     const size_t n = keys->n, width = keys->width;
     const float *k = (const float *)c->k + b * n * width;
-    const float *v = (const float *)c->v + b * n * width;
-
     #pragma omp parallel for num_threads(c->threads)
     for (size_t p = 0; p < keys->panels; p++) {
         const size_t first = p * AFT_PANEL;
@@ -96,6 +94,38 @@ aft_keys_make(const att_call *c, size_t b, const aft_keys *keys)
         aft_panel_top(k + first * width, width, left, keys->top + p * width);
     }
     aft_merge_tops(keys);
+}
+
+/* How far the keys of a feature lie apart, in that where it is most. */
+static inline __attribute__((unused)) float
+aft_key_range(const att_call *c, size_t b, const aft_keys *keys)
+{
+    const size_t n = keys->n, width = keys->width;
+    const float *k = (const float *)c->k + b * n * width;
+    float range = 0;
+    #pragma omp parallel for reduction(max : range) num_threads(c->threads)
+    for (size_t p = 0; p < keys->panels; p++)
+        for (size_t f = 0; f < width; f += VL) {
+            const size_t lanes = aft_lanes(width, f);
+            const size_t end = (p + 1) * AFT_PANEL < n ? (p + 1) * AFT_PANEL : n;
+            const vf top = aft_load(aft_top(keys, n - 1) + f, lanes);
+            vf min = top;
+            for (size_t j = p * AFT_PANEL; j < end; j++)
+                min = v_min(min, aft_load(k + j * width + f, lanes));
+            const float most = v_hmax(v_first(top - min, lanes));
+            range = most > range ? most : range;
+        }
+    return range;
+}
+
+/* Fills k->x and k->top from the keys and values of batch entry b. */
+static inline __attribute__((unused)) void
+aft_keys_make(const att_call *c, size_t b, const aft_keys *keys)
+{
+    const size_t n = keys->n, width = keys->width;
+    const float *k = (const float *)c->k + b * n * width;
+    const float *v = (const float *)c->v + b * n * width;
+    aft_tops_make(c, b, keys);
     #pragma omp parallel for num_threads(c->threads)
     for (size_t j = 0; j < n; j++) {
         const float *top = aft_top(keys, j);
@@ -152,43 +182,69 @@ aft_bias_view(const att_call *c, const float *wv, size_t t, size_t rows,
     return scratch;
 }
 
-static inline __attribute__((unused)) float aft_row_max(const float *w,
-                                                        size_t n)
+/* Biases so low hide the pair: nothing is left of k beside them. */
+#define AFT_HIDDEN (-1e30f)
+
+/* Biases of a row: the largest, the least that hides nothing, and whether any
+ * hides its pair. */
+typedef struct aft_range {
+    float max, min;
+    bool hidden;
+} aft_range;
+
+static inline __attribute__((unused)) aft_range aft_row_range(const float *w,
+                                                              size_t n)
 {
-    vf max = v_set1(w[0]);
+    vf max = v_set1(w[0]), min = max;
     size_t j = 0;
-    for (; j + VL <= n; j += VL) max = v_max(max, v_load(w + j));
-    if (j < n) /* one by one they would be branches that nobody can predict */
-        max = v_max(max, v_select(vi_first(n - j), v_load_n(w + j, n - j), max));
-    return v_hmax(max);
+    for (; j + VL <= n; j += VL) {
+        const vf x = v_load(w + j);
+        max = v_max(max, x);
+        min = v_min(min, x);
+    }
+    if (j < n) { /* one by one they would be branches that nobody can predict */
+        const vf x = v_load_n(w + j, n - j);
+        max = v_max(max, v_select(vi_first(n - j), x, max));
+        min = v_min(min, v_select(vi_first(n - j), x, min));
+    }
+    aft_range r = { v_hmax(max), -v_hmax(-min), false };
+    r.hidden = r.min < AFT_HIDDEN;
+    if (!r.hidden) return r;
+    r.min = r.max;
+    for (j = 0; j < n; j++)
+        if (w[j] >= AFT_HIDDEN) r.min = fminf(r.min, w[j]);
+    return r;
 }
 
 /* ---- what forward leaves for backward ----------------------------------------------- */
 
 typedef struct aft_saved {
-    float *exact;      /* [16]: 1 if any feature was evaluated exactly       */
+    float *exact;      /* [16]: 1 if any feature was evaluated exactly, 1 if
+                          any in double                                     */
     float *max;        /* [n]: of b_tj                                       */
     float *mean, *den; /* [batch][n][width]                                  */
+    float *power;      /* likewise: where den < 0, it is -den 2^power (wide.h) */
 } aft_saved;
 
 static inline size_t aft_saved_floats(const att_problem *p)
 {
     const size_t n = att_tokens(p);
     return 16 + aft_round(n) +
-           2 * (size_t)p->batch * n * (size_t)p->head_dim;
+           3 * (size_t)p->batch * n * (size_t)p->head_dim;
 }
 
 static inline __attribute__((unused)) aft_saved aft_saved_of(const att_call *c)
 {
     const size_t n = att_tokens(c->p);
+    const size_t all = (size_t)c->p->batch * n * (size_t)c->p->head_dim;
     float *s = c->save;
     if (!s) return (aft_saved){ 0 };
+    float *mean = s + 16 + aft_round(n);
     return (aft_saved){ .exact = s,
                         .max = s + 16,
-                        .mean = s + 16 + aft_round(n),
-                        .den = s + 16 + aft_round(n) +
-                               (size_t)c->p->batch * n *
-                                   (size_t)c->p->head_dim };
+                        .mean = mean,
+                        .den = mean + all,
+                        .power = mean + 2 * all };
 }
 
 SIMD_INLINE bool aft_any(vi mask)

@@ -234,7 +234,7 @@ static float largest(const job *k, const block *b, size_t t, float *scratch)
             size_t ld;
             const float *w = aft_bias_view(k->c, k->wv, t, 1, j, n, scratch,
                                            DEPTH_LD, &ld);
-            max = fmaxf(max, aft_row_max(w, n));
+            max = fmaxf(max, aft_row_range(w, n).max);
         }
     }
     return fminf(max, -V_LOWEST);
