@@ -355,10 +355,10 @@ static void backward_columns(const att_call *c, const att_grad *g,
         aft_key_gradients(c, g, b, keys, j + r, sums + r * x->ld);
 }
 
-/* dw of `rows` tokens from t, e * (a [X v | -X]'), added. */
+/* dw of `rows` tokens from t, e * (a [X v | -X]'). */
 static void wide_bias_gradient(const att_call *c, const att_grad *g,
-                               const layout *x, const aft_wide *keys, size_t t,
-                               size_t rows, size_t j, size_t columns,
+                               const layout *x, const aft_wide *keys, size_t b,
+                               size_t t, size_t rows, size_t j, size_t columns,
                                const double *transposed, const double *e)
 {
     float *mine = own(c, x), *s = mine + x->s;
@@ -374,7 +374,7 @@ static void wide_bias_gradient(const att_call *c, const att_grad *g,
                         wide_load(product + r * WIDE_COLUMNS + i) *
                             wide_load(e + r * WIDE_COLUMNS + i),
                         wide_lanes(columns, i));
-    add_bias_gradient(c, g, x, 1, t, rows, j, columns, s, mine + x->dwu);
+    add_bias_gradient(c, g, x, b, t, rows, j, columns, s, mine + x->dwu);
 }
 
 /* What backward_columns() does, from all tokens. */
@@ -408,8 +408,8 @@ static void wide_columns(const att_call *c, const att_grad *g, const layout *x,
                                      keys->a + t * x->ld, x->ld, sums, x->ld,
                                      t > first });
         if (dw)
-            wide_bias_gradient(c, g, x, keys, t, rows, j, columns, transposed,
-                               e);
+            wide_bias_gradient(c, g, x, keys, b, t, rows, j, columns,
+                               transposed, e);
     }
     for (size_t r = 0; r < columns; r++)
         aft_wide_key_gradients(g, b, keys, j + r, sums + r * x->ld);
@@ -455,7 +455,7 @@ static void backward(const att_call *c, const att_grad *g)
     aft_transpose_wv(c, w + x.wv);
     zero(g->dparam[AFT_WV], x.n * x.factor);
     const bool wide = aft_saved_of(c).exact[1] > 0;
-    if (wide || aft_causal(c->p)) zero(g->dparam[AFT_W], x.n * x.n);
+    if (aft_causal(c->p)) zero(g->dparam[AFT_W], x.n * x.n);
     for (size_t thread = 0; thread < (size_t)c->threads; thread++)
         zero(w + x.own + thread * x.per_thread + x.dwu, x.n * x.factor);
     for (size_t b = 0; b < (size_t)c->p->batch; b++) {

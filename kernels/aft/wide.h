@@ -44,9 +44,12 @@ SIMD_INLINE size_t wide_lanes(size_t n, size_t i)
 /* The first n of VD floats, then 0. */
 SIMD_INLINE vd wide_of(const float *p, size_t n)
 {
-    const vf x = v_load_n(p, n);
     vh low;
-    memcpy(&low, &x, sizeof low);
+    if (n >= VD) memcpy(&low, p, sizeof low);
+    else {
+        const vf x = v_load_n(p, n);
+        memcpy(&low, &x, sizeof low);
+    }
     return __builtin_convertvector(low, vd);
 }
 
@@ -54,8 +57,8 @@ SIMD_INLINE void wide_narrow(float *p, vd x, size_t n)
 {
     const vh low = __builtin_convertvector(x, vh);
     vf y = v_zero();
-    memcpy(&y, &low, sizeof low);
-    v_store_n(p, y, n);
+    memcpy(n >= VD ? (void *)p : &y, &low, sizeof low);
+    if (n < VD) v_store_n(p, y, n);
 }
 
 /* e^x for x < 700, relative error below 1e-8; 0 below -700. */
@@ -181,9 +184,9 @@ aft_wide_weights(const float *w, size_t columns, size_t visible, float max,
     for (size_t i = 0; i < columns; i += VD) {
         const size_t lanes = wide_lanes(columns, i);
         const size_t seen = visible < i ? 0 : visible - i;
-        const vd x = wide_of(w + i, seen < lanes ? seen : lanes);
-        wide_store(out + i, wide_exp(x - (double)max));
-        for (size_t l = seen; l < VD; l++) out[i + l] = 0;
+        const size_t n = seen < lanes ? seen : lanes;
+        wide_store(out + i, wide_exp(wide_of(w + i, n) - (double)max));
+        for (size_t l = n; l < VD; l++) out[i + l] = 0;
     }
 }
 
