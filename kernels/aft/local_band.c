@@ -47,6 +47,7 @@ enum {
 typedef struct geometry {
     size_t side[3], window[3];
     bool causal, empty; /* empty: no pair has a bias                          */
+    bool wide;          /* a window may hold all that its token sees          */
 } geometry;
 
 static geometry geometry_of(const att_problem *p)
@@ -61,6 +62,9 @@ static geometry geometry_of(const att_problem *p)
         if (g.window[first + a] > g.side[first + a])
             g.window[first + a] = g.side[first + a];
     }
+    g.wide = !g.empty;
+    for (int a = 0; a < 3; a++)
+        g.wide &= 2 * g.window[a] > g.side[a] || (g.causal && a == 2);
     return g;
 }
 
@@ -115,7 +119,7 @@ static range run_of(const geometry *g, const block *b, size_t i)
 
 typedef struct layout {
     size_t n, width, ld, factor, tasks;
-    size_t keys, wide, tops, wv, base, gates; /* shared by the threads      */
+    size_t keys, wide, max, e0, tops, wv, base, gates; /* shared            */
     size_t own;
     size_t e, s, sums, base_now, bias, row, transposed, dwv; /* from `own`  */
     size_t per_thread, total;
@@ -131,6 +135,8 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.tasks = (x.n + TASK - 1) / TASK;
     x.keys = at, at += 2 * x.n * x.ld; /* room for doubles */
     x.wide = at, at += aft_round(x.tasks);
+    x.max = at, at += back ? 0 : aft_round(x.n);
+    x.e0 = at, at += 2 * aft_round(x.n);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
     x.base = at, at += 2 * x.tasks * x.ld;
@@ -172,6 +178,7 @@ typedef struct job {
     float key_range; /* how far the keys of a feature lie apart             */
     float *max;      /* [n]: m_t                                            */
     const float *e0; /* [n]: exp(-m_t), in backward                         */
+    double *outside; /* [n]: likewise, or 0 where the window holds all      */
 } job;
 
 static job job_of(const att_call *c, const att_grad *g)
@@ -189,7 +196,8 @@ static job job_of(const att_call *c, const att_grad *g)
     k.wv = w + k.x.wv;
     k.base = w + k.x.base;
     k.gates = w + k.x.gates;
-    k.max = aft_saved_of(c).max;
+    k.max = c->save ? aft_saved_of(c).max : w + k.x.max;
+    k.outside = (double *)(w + k.x.e0);
     return k;
 }
 
@@ -235,24 +243,22 @@ static void weights(const job *k, size_t t, size_t j, size_t columns,
 /* Whether the window of token t holds all that it sees. */
 static bool covers(const geometry *g, size_t t)
 {
-    for (int a = 2; a >= 0; a--) {
+    for (int a = 2; a >= 0 && g->wide; a--) {
         const range r = around(g, a, t % g->side[a]);
         const bool line = g->causal && g->side[0] * g->side[1] == 1;
         if (r.lo > 0 || (r.hi < g->side[a] && !(line && a == 2))) return false;
         t /= g->side[a];
     }
-    return !g->empty;
+    return g->wide;
 }
 
-/* The biases that token t sees, among them 0 unless all are learned; max is m_t,
- * and out of reach if all hide. */
-static aft_range seen_range(const job *k, const block *b, size_t t,
-                            float *scratch)
+/* Largest and least bias that token t has in its window, of those from `least`
+ * on: lanes of max and min. */
+static void window_range(const job *k, const block *b, size_t t, float least,
+                         float *scratch, vf *max, vf *min)
 {
     const geometry *g = &k->geo;
     const range x = around(g, 2, t % g->side[2]);
-    aft_range all = { .max = covers(g, t) ? -INFINITY : 0 };
-    all.min = -all.max;
     for (size_t i = 0; !g->empty && i < b->runs; i++) {
         const size_t row = run_of(g, b, i).lo / g->side[2] * g->side[2];
         size_t hi = row + x.hi;
@@ -262,20 +268,47 @@ static aft_range seen_range(const job *k, const block *b, size_t t,
             size_t ld;
             const float *w = aft_bias_view(k->c, k->wv, t, 1, j, n, scratch,
                                            DEPTH_LD, &ld);
-            const aft_range r = aft_row_range(w, n);
-            all.max = fmaxf(all.max, r.max);
-            if (r.min >= AFT_HIDDEN) all.min = fminf(all.min, r.min);
-            all.hidden |= r.hidden;
+            for (size_t l = 0; l < n; l += VL) {
+                const size_t lanes = aft_lanes(n, l);
+                const vf y = aft_load(w + l, lanes);
+                const vi own = vi_first(lanes) & (y >= least);
+                *max = v_max(*max, v_select(own, y, *max));
+                *min = v_min(*min, v_select(own, y, *min));
+            }
         }
     }
-    all.max = fminf(all.max, -V_LOWEST);
-    if (all.max < AFT_HIDDEN) all.max = -V_LOWEST;
-    return all;
 }
 
-static double weight_outside(const geometry *g, size_t t, float max)
+/* The biases that token t sees, among them 0 unless all are learned; max is m_t,
+ * and out of reach if all hide. */
+static aft_range seen_range(const job *k, const block *b, size_t t,
+                            float *scratch)
 {
-    return covers(g, t) ? 0 : exp(-(double)max);
+    const float start = covers(&k->geo, t) ? INFINITY : 0;
+    vf max = v_set1(-start), min = v_set1(start);
+    window_range(k, b, t, -INFINITY, scratch, &max, &min);
+    aft_range r = { .min = -v_hmax(-min) };
+    r.hidden = r.min < AFT_HIDDEN;
+    if (r.hidden) {
+        min = v_set1(start);
+        window_range(k, b, t, AFT_HIDDEN, scratch, &max, &min);
+        r.min = -v_hmax(-min);
+    }
+    r.max = fminf(v_hmax(max), -V_LOWEST);
+    if (r.max < AFT_HIDDEN) r.max = -V_LOWEST;
+    return r;
+}
+
+/* outside[t] of some tokens, from their maxima. */
+static void weigh_outside(const job *k, size_t t0, size_t t1)
+{
+    for (size_t t = t0; t < t1; t += VD) {
+        const size_t lanes = wide_lanes(t1, t);
+        const vd e0 = wide_exp(-wide_of(k->max + t, lanes));
+        for (size_t l = 0; l < lanes; l++) k->outside[t + l] = e0[l];
+    }
+    for (size_t t = t0; k->geo.wide && t < t1; t++)
+        if (covers(&k->geo, t)) k->outside[t] = 0;
 }
 
 /* Whether floats hold the sums of a token with such biases. */
@@ -375,14 +408,15 @@ static void forward_runs(const job *k, const block *b, const float *max,
 }
 
 static bool forward_block(const job *k, const block *b, const float *base,
-                          const float *max, float *mine)
+                          float *mine)
 {
     const size_t rows = b->t1 - b->t0, ld = k->x.ld;
+    const float *max = k->max + b->t0;
     float e0[ROWS], *sums = mine + k->x.sums;
     bool exact = false;
 
     for (size_t r = 0; r < rows; r++)
-        e0[r] = (float)weight_outside(&k->geo, b->t0 + r, max[r]);
+        e0[r] = (float)k->outside[b->t0 + r];
     forward_runs(k, b, max, e0, mine);
     for (size_t r = 0; r < rows; r++) {
         add_rows(base, 0, 2 * k->x.width, e0 + r, 0, 1, sums + r * ld);
@@ -393,7 +427,7 @@ static bool forward_block(const job *k, const block *b, const float *base,
 }
 
 /* The maxima of the tokens of a task; true if floats do not do. */
-static bool find_maxima(const job *k, size_t task, float *max, float *scratch)
+static bool find_maxima(const job *k, size_t task, float *scratch)
 {
     const size_t t0 = task * TASK, end = task_end(k, task);
     bool wide = false;
@@ -401,27 +435,27 @@ static bool find_maxima(const job *k, size_t task, float *max, float *scratch)
         const block b = block_of(&k->geo, t, end, ROWS);
         for (; t < b.t1; t++) {
             const aft_range r = seen_range(k, &b, t, scratch);
-            max[t - t0] = r.max;
+            k->max[t] = r.max;
             wide |= too_wide(k, &r);
         }
     }
-    if (k->max) memcpy(k->max + t0, max, (end - t0) * sizeof *max);
+    weigh_outside(k, t0, end);
     return wide;
 }
 
 static bool forward_task(const job *k, size_t task)
 {
-    float *mine = own(k), *base = mine + k->x.base_now, max[TASK];
+    float *mine = own(k), *base = mine + k->x.base_now;
     float *wide = (float *)k->c->work + k->x.wide + task;
     const size_t n = 2 * k->x.width;
     bool exact = false;
-    *wide = find_maxima(k, task, max, mine + k->x.bias);
+    *wide = find_maxima(k, task, mine + k->x.bias);
     if (*wide > 0) return false;
     memcpy(base, k->base + (k->geo.causal ? task : 0) * k->x.ld,
            n * sizeof *base);
     for (size_t t = task * TASK; t < task_end(k, task);) {
         const block b = block_of(&k->geo, t, task_end(k, task), ROWS);
-        exact |= forward_block(k, &b, base, max + (t - task * TASK), mine);
+        exact |= forward_block(k, &b, base, mine);
         if (k->geo.causal)
             add_rows(k->keys.x, k->x.ld, n, NULL, b.t0, b.t1, base);
         t = b.t1;
@@ -431,24 +465,31 @@ static bool forward_task(const job *k, size_t task)
 
 /* ---- in double ---------------------------------------------------------------------------------------- */
 
-/* What weights() does. */
+/* What weights() does, with e0 for the keys outside the window. */
 static void wide_weights(const job *k, size_t t, size_t j, size_t columns,
-                         const float *w, float max, size_t base_end, double *e)
+                         const float *w, double e0, size_t base_end, double *e)
 {
+    typedef int64_t vq __attribute__((vector_size(VL * 4)));
     const geometry *g = &k->geo;
-    const size_t row = j - j % g->side[2], seen = g->causal ? t + 1 : SIZE_MAX;
-    const size_t stop = j + columns < seen ? j + columns : seen;
-    const double e0 = weight_outside(g, t, max);
-    range x = around(g, 2, t % g->side[2]);
-    x.lo = row + x.lo > j ? row + x.lo : j;
-    x.hi = row + x.hi < stop ? row + x.hi : stop;
-    for (size_t i = 0; i < columns; i++) e[i] = j + i < stop ? e0 : 0;
-    for (size_t i = x.lo; w && !g->empty && i < x.hi; i += VD) {
-        const size_t lanes = wide_lanes(x.hi, i);
-        const vd y = wide_exp(wide_of(w + (i - j), lanes) - (double)max);
-        for (size_t l = 0; l < lanes; l++) e[i - j + l] = y[l];
+    const size_t row = j - j % g->side[2];
+    const range x =
+        g->empty ? (range){ 0, 0 } : around(g, 2, t % g->side[2]);
+    const int64_t lo = (int64_t)(row + x.lo), hi = (int64_t)(row + x.hi);
+    const int64_t seen = g->causal ? (int64_t)t : INT64_MAX;
+    const int64_t base = base_end < INT64_MAX ? (int64_t)base_end : INT64_MAX;
+    const vd outside = (vd){ 0 } + e0;
+    vq lane;
+    for (int i = 0; i < VD; i++) lane[i] = (int64_t)j + i;
+
+    for (size_t i = 0; i < columns; i += VD, lane += VD) {
+        const vl kept = (vl)((lane >= lo) & (lane < hi));
+        const vd y = w ? wide_exp(wide_of(w + i, wide_lanes(columns, i)) -
+                                  (double)k->max[t])
+                       : outside;
+        const vd all = (vd)(((vl)y & kept) | ((vl)outside & ~kept));
+        wide_store(e + i, (vd)((vl)all & (vl)(lane <= seen)) -
+                              (vd)((vl)outside & (vl)(lane < base)));
     }
-    for (size_t i = 0; i < columns && j + i < base_end; i++) e[i] -= e0;
 }
 
 /* Adds rows from t0 to t1 (each times its e0, if `scaled`) to out. */
@@ -456,8 +497,7 @@ static void wide_rows(const job *k, const aft_wide *w, const double *x,
                       bool scaled, size_t t0, size_t t1, double *out)
 {
     for (size_t t = t0; t < t1; t++) {
-        const double e0 =
-            scaled ? weight_outside(&k->geo, t, k->max[t]) : 1;
+        const double e0 = scaled ? k->outside[t] : 1;
         #pragma omp simd
         for (size_t f = 0; f < 2 * w->half; f++) out[f] += e0 * x[t * w->ld + f];
     }
@@ -488,14 +528,14 @@ static void wide_bases(const job *k, const aft_wide *w, const double *x,
 
 /* What forward_block() does. */
 static bool wide_block(const job *k, const aft_wide *w, const block *b,
-                       const double *base, const float *max, float *mine)
+                       const double *base, float *mine)
 {
     const size_t rows = b->t1 - b->t0, ld = w->ld;
     const size_t base_end = k->geo.causal ? b->t0 : SIZE_MAX;
     double *e = (double *)(mine + k->x.e), *sums = (double *)(mine + k->x.sums);
     bool exact = false;
     for (size_t r = 0; r < rows; r++) {
-        const double e0 = weight_outside(&k->geo, b->t0 + r, max[r]);
+        const double e0 = k->outside[b->t0 + r];
         for (size_t f = 0; f < 2 * w->half; f++) sums[r * ld + f] = e0 * base[f];
     }
     for (size_t i = 0; i < b->runs; i++) {
@@ -510,8 +550,8 @@ static bool wide_block(const job *k, const aft_wide *w, const block *b,
                                              mine + k->x.bias, DEPTH_LD, &ldw);
             for (size_t r = 0; r < rows; r++)
                 wide_weights(k, b->t0 + r, j, depth,
-                             bias ? bias + r * ldw : NULL, max[r], base_end,
-                             e + r * DEPTH_LD);
+                             bias ? bias + r * ldw : NULL,
+                             k->outside[b->t0 + r], base_end, e + r * DEPTH_LD);
             wide_product(rows, 2 * w->half,
                          (wide_factors){ depth, DEPTH_LD, 1, e, w->x + j * ld,
                                          ld, sums, ld, true });
@@ -520,22 +560,20 @@ static bool wide_block(const job *k, const aft_wide *w, const block *b,
     for (size_t r = 0; r < rows; r++)
         exact |= aft_wide_finish(
             k->c, AFT_LOCAL, k->batch, b->t0 + r, w, sums + r * ld, base,
-            WIDE_SHARE * weight_outside(&k->geo, b->t0 + r, max[r]),
-            mine + k->x.row);
+            WIDE_SHARE * k->outside[b->t0 + r], mine + k->x.row);
     return exact;
 }
 
 static bool wide_task(const job *k, const aft_wide *w, size_t task)
 {
-    float *mine = own(k), max[TASK];
+    float *mine = own(k);
     double *base = (double *)(mine + k->x.base_now);
     bool exact = false;
-    find_maxima(k, task, max, mine + k->x.bias);
     memcpy(base, (double *)k->base + (k->geo.causal ? task : 0) * w->ld,
            2 * w->half * sizeof *base);
     for (size_t t = task * TASK; t < task_end(k, task);) {
         const block b = block_of(&k->geo, t, task_end(k, task), ROWS);
-        exact |= wide_block(k, w, &b, base, max + (t - task * TASK), mine);
+        exact |= wide_block(k, w, &b, base, mine);
         if (k->geo.causal) wide_rows(k, w, w->x, false, b.t0, b.t1, base);
         t = b.t1;
     }
@@ -760,7 +798,7 @@ static void wide_runs(const job *k, const aft_wide *w, const block *b,
                                     mine + k->x.bias, ROWS, &ldw);
             for (size_t r = 0; r < depth; r++)
                 wide_weights(k, t + r, b->t0, columns,
-                             bias ? bias + r * ldw : NULL, k->max[t + r],
+                             bias ? bias + r * ldw : NULL, k->outside[t + r],
                              !k->geo.causal || t + r >= b->t1 ? SIZE_MAX : 0,
                              e + r * ROWS);
             wide_product(columns, 2 * w->half,
@@ -795,16 +833,6 @@ static void wide_backward_task(const job *k, const aft_wide *w, size_t task)
     }
 }
 
-/* Weights of keys outside the window of token t become 0. */
-static void keep_window(const job *k, size_t t, size_t j, size_t columns,
-                        double *e)
-{
-    const range x = around(&k->geo, 2, t % k->geo.side[2]);
-    const size_t row = j - j % k->geo.side[2];
-    for (size_t i = 0; i < columns; i++)
-        if (j + i < row + x.lo || j + i >= row + x.hi) e[i] = 0;
-}
-
 /* What bias_block() does. */
 static void wide_bias_block(const job *k, const aft_wide *w, const block *b,
                             float *mine)
@@ -831,9 +859,8 @@ static void wide_bias_block(const job *k, const aft_wide *w, const block *b,
                                          ROWS, s, ROWS, false });
             for (size_t r = 0; r < rows; r++) {
                 double *row = e + r * DEPTH_LD;
-                wide_weights(k, b->t0 + r, j, depth, bias + r * ldw,
-                             k->max[b->t0 + r], 0, row);
-                keep_window(k, b->t0 + r, j, depth, row);
+                wide_weights(k, b->t0 + r, j, depth, bias + r * ldw, 0, 0,
+                             row);
                 for (size_t l = 0; l < depth; l++) row[l] *= s[l * ROWS + r];
             }
             for (size_t r = 0; r < rows; r++)
@@ -898,8 +925,8 @@ static void backward(const att_call *c, const att_grad *g)
     zero(g->dparam[AFT_WU], shares);
     for (size_t thread = 0; thread < (size_t)c->threads; thread++)
         zero(w + k.x.own + thread * k.x.per_thread + k.x.dwv, shares);
-    for (size_t t = 0; t < k.x.n; t++) 
-        e0[t] = (float)weight_outside(&k.geo, t, k.max[t]);
+    weigh_outside(&k, 0, k.x.n);
+    for (size_t t = 0; t < k.x.n; t++) e0[t] = (float)k.outside[t];
     k.e0 = e0;
 
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
