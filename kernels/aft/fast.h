@@ -43,6 +43,8 @@ typedef struct aft_keys {
     bool causal;
     float *x;   /* [n][ld]: X v in the first `width` entries, then X          */
     float *top; /* [panels][width]                                            */
+    bool flat;  /* x is [v | 1]: for rows whose biases hide all, of which those
+                   of the largest share the weight, whatever k is            */
 } aft_keys;
 
 static inline size_t aft_panels(size_t n)
@@ -209,10 +211,14 @@ static inline __attribute__((unused)) aft_range aft_row_range(const float *w,
     }
     aft_range r = { v_hmax(max), -v_hmax(-min), false };
     r.hidden = r.min < AFT_HIDDEN;
-    if (!r.hidden) return r;
-    r.min = r.max;
-    for (j = 0; j < n; j++)
-        if (w[j] >= AFT_HIDDEN) r.min = fminf(r.min, w[j]);
+    if (!r.hidden || r.max < AFT_HIDDEN) return r;
+    min = v_set1(r.max);
+    for (j = 0; j < n; j += VL) {
+        const size_t lanes = aft_lanes(n, j);
+        const vf x = aft_load(w + j, lanes);
+        min = v_min(min, v_select(vi_first(lanes) & (x >= AFT_HIDDEN), x, min));
+    }
+    r.min = -v_hmax(-min);
     return r;
 }
 
@@ -220,7 +226,7 @@ static inline __attribute__((unused)) aft_range aft_row_range(const float *w,
 
 typedef struct aft_saved {
     float *exact;      /* [16]: 1 if any feature was evaluated exactly, 1 if
-                          any in double                                     */
+                          any in double, 1 if any from flat keys            */
     float *max;        /* [n]: of b_tj                                       */
     float *mean, *den; /* [batch][n][width]                                  */
     float *power;      /* likewise: where den < 0, it is -den 2^power (wide.h) */
@@ -295,6 +301,35 @@ aft_bias_row(const att_call *c, enum aft_kind kind, size_t t, float *b)
     }
 }
 
+/* Turns keys into flat ones. */
+static inline __attribute__((unused)) void
+aft_flatten(const att_call *c, size_t b, aft_keys *keys)
+{
+    const size_t n = keys->n, width = keys->width;
+    keys->flat = true;
+    memset(keys->top, 0, keys->panels * width * sizeof *keys->top);
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t j = 0; j < n; j++) {
+        float *x = keys->x + j * keys->ld;
+        memcpy(x, (const float *)c->v + (b * n + j) * width, width * sizeof *x);
+        for (size_t f = 0; f < width; f++) x[width + f] = 1;
+    }
+}
+
+/* Output of a token that sees nothing; its p is 0. */
+static inline __attribute__((unused)) void aft_empty(const att_call *c,
+                                                     size_t batch, size_t t)
+{
+    const size_t width = (size_t)c->p->head_dim;
+    const size_t at = (batch * att_tokens(c->p) + t) * width;
+    const aft_saved s = aft_saved_of(c);
+    memset((float *)c->o + at, 0, width * sizeof(float));
+    for (size_t f = 0; s.mean && f < width; f++) {
+        s.mean[at + f] = 0;
+        s.den[at + f] = INFINITY;
+    }
+}
+
 /* Output of token t from sums = [num | den] in the scale of its top and of the
  * maximum of its bias.  Features with a denominator below `part` of base (NULL:
  * none), of which it was made by differences, are evaluated exactly too; true
@@ -335,15 +370,19 @@ aft_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
 /* ---- backward ------------------------------------------------------------------------ */
 
 /* With G = g sigmoid(q) and p = G / den: rows [p | p mean] of batch entry b into
- * out [n][ld], and dq. */
+ * out [n][ld], and dq.  p is 0 of rows that are flat where the keys are not, or
+ * the other way round. */
 static inline __attribute__((unused)) void
-aft_gates(const att_call *c, const att_grad *g, size_t b, size_t ld, float *out)
+aft_gates(const att_call *c, const att_grad *g, size_t b, const aft_keys *keys,
+          float *out)
 {
+    const size_t ld = keys->ld;
     const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
     const aft_saved s = aft_saved_of(c);
 
     #pragma omp parallel for num_threads(c->threads)
-    for (size_t t = 0; t < n; t++)
+    for (size_t t = 0; t < n; t++) {
+        const float share = (s.max[t] < AFT_HIDDEN) == keys->flat;
         for (size_t f = 0; f < width; f += VL) {
             const size_t lanes = aft_lanes(width, f);
             const size_t at = (b * n + t) * width + f;
@@ -352,16 +391,18 @@ aft_gates(const att_call *c, const att_grad *g, size_t b, size_t ld, float *out)
             const vf dout = aft_load(g->dout + at, lanes);
             const vf mean = aft_load(s.mean + at, lanes);
             const vf den = aft_load(s.den + at, lanes);
-            const vf p = v_select(den > 0.0f, dout * gate / den, v_zero());
+            const vf p = v_select(den > 0.0f, share * dout * gate / den,
+                                  v_zero());
             aft_store(out + t * ld + f, p, lanes);
             aft_store(out + t * ld + width + f, p * mean, lanes);
             if (g->dq)
                 aft_store(g->dq + at, dout * mean * gate * (1.0f - gate),
                           lanes);
         }
+    }
 }
 
-/* dk and dv of token j from a = [sum_t E_tj p | sum_t E_tj p mean]. */
+/* dk and dv of token j (added, of flat keys) from a = [sum_t E_tj p | sum_t E_tj p mean]. */
 static inline __attribute__((unused)) void
 aft_key_gradients(const att_call *c, const att_grad *g, size_t b,
                   const aft_keys *keys, size_t j, const float *a)
@@ -374,8 +415,11 @@ aft_key_gradients(const att_call *c, const att_grad *g, size_t b,
         const vf e = aft_load(x + f, lanes), p = aft_load(a + f, lanes);
         const vf v = aft_load((const float *)c->v + at, lanes);
         const vf mean = aft_load(a + width + f, lanes);
-        if (g->dv) aft_store(g->dv + at, e * p, lanes);
-        if (g->dk) aft_store(g->dk + at, e * (v * p - mean), lanes);
+        vf dv = e * p, dk = e * (v * p - mean);
+        if (keys->flat && g->dv) dv += aft_load(g->dv + at, lanes);
+        if (keys->flat && g->dk) dk += aft_load(g->dk + at, lanes);
+        if (g->dv) aft_store(g->dv + at, dv, lanes);
+        if (g->dk) aft_store(g->dk + at, dk, lanes);
     }
 }
 

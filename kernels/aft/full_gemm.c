@@ -32,7 +32,7 @@ enum {
 /* Where things lie in work: floats from its start. */
 typedef struct layout {
     size_t n, width, ld, factor;
-    size_t keys, wide, tops, wv, gates; /* shared by the threads            */
+    size_t keys, wide, flat, tops, wv, gates; /* shared by the threads      */
     size_t own;                   /* first thread's                         */
     size_t e, s, sums, rows, row, transposed, dwu; /* from `own`            */
     size_t per_thread, total;
@@ -47,6 +47,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     size_t at = 0;
     x.keys = at, at += 2 * x.n * x.ld; /* room for doubles */
     x.wide = at, at += aft_round((x.n + ROWS - 1) / ROWS);
+    x.flat = at, at += aft_round((x.n + ROWS - 1) / ROWS);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
     x.gates = at, at += back ? 2 * x.n * x.ld : 0;
@@ -120,42 +121,54 @@ static void exponentials(const att_call *c, const float *w, size_t ldw,
     }
 }
 
-/* The maxima of the rows; true if the sums of any row are too wide for floats.
- * key_range: how far the keys of a feature lie apart. */
-static bool find_maxima(const att_call *c, const float *w, size_t ldw, size_t t0,
-                        size_t rows, float key_range, float *max)
+enum { IN_WIDE = 1, IN_FLAT = 2 };
+
+/* Of rows that see nothing: beside it all biases have a weight of 0. */
+#define NOTHING (-V_LOWEST)
+
+/* The maxima of the rows; which of
+ * the sweeps in double and with flat keys any of them needs.  key_range: how far
+ * the keys of a feature lie apart. */
+static int find_maxima(const att_call *c, const float *w, size_t ldw, size_t t0,
+                       size_t rows, float key_range, float *max)
 {
-    bool wide = false;
+    int needs = 0;
     for (size_t r = 0; r < rows; r++) {
         const aft_range b = aft_row_range(w + r * ldw, aft_seen(c->p, t0 + r));
         /* the largest key has a weight of exp(min - max), if it is seen */
         const float keys = aft_causal(c->p) || b.hidden ? key_range : 0;
-        max[r] = b.max;
-        /* nothing is left of k beside so low a bias: such rows, and those that
-         * see nothing, are evaluated exactly, since all terms here become 0 */
-        if (max[r] < AFT_HIDDEN) max[r] = -V_LOWEST;
-        else wide |= b.max - b.min + keys > AFT_RANGE;
+        max[r] = b.max == -INFINITY    ? NOTHING
+                 : b.max == -V_LOWEST ? INFINITY /* left to be exact */
+                                      : b.max;
+        if (b.max < AFT_HIDDEN) needs |= max[r] < 0 ? IN_FLAT : 0;
+        else if (b.max - b.min + keys > AFT_RANGE) needs |= IN_WIDE;
     }
-    return wide;
+    return needs;
 }
 
-/* Of the tokens from t0 on; or tells in wide[] that they need doubles. */
-static bool forward_rows(const att_call *c, const layout *x,
-                         const aft_keys *keys, size_t batch, float key_range,
-                         size_t t0)
+/* Whether row r is for these keys, or in double if there are none; others get
+ * weights of 0. */
+static bool takes_part(const aft_keys *keys, float *max)
 {
-    const size_t n = x->n, rows = n - t0 < ROWS ? n - t0 : ROWS;
+    const bool flat = keys && keys->flat;
+    if ((*max < AFT_HIDDEN) == flat) return true;
+    *max = NOTHING;
+    return false;
+}
+
+/* Sums of the rows from t0 on; w is their biases. */
+static bool forward_sums(const att_call *c, const layout *x,
+                         const aft_keys *keys, size_t batch, size_t t0,
+                         size_t rows, const float *w, size_t ldw, float *max)
+{
     const size_t end = aft_seen(c->p, t0 + rows - 1);
     float *mine = own(c, x), *sums = mine + x->sums, *e = mine + x->e;
-    float *wide = (float *)c->work + x->wide + t0 / ROWS;
-    float max[ROWS] = { 0 };
-    size_t ldw;
-    const float *w = aft_bias_view(c, (float *)c->work + x->wv, t0, rows, 0,
-                                   end, mine + x->rows, aft_round(n), &ldw);
-
-    *wide = find_maxima(c, w, ldw, t0, rows, key_range, max);
-    if (c->save) memcpy(aft_saved_of(c).max + t0, max, rows * sizeof *max);
-    if (*wide > 0) return false;
+    bool exact = false, part[ROWS];
+    for (size_t r = 0; r < rows; r++) {
+        /* rows that see nothing are done with by sweeps with usual keys */
+        if (!keys->flat && max[r] == NOTHING) aft_empty(c, batch, t0 + r);
+        part[r] = takes_part(keys, &max[r]) && max[r] != NOTHING;
+    }
     for (size_t j = 0; j < end; j += DEPTH) {
         const size_t depth = end - j < DEPTH ? end - j : DEPTH;
         exponentials(c, w + j, ldw, t0, rows, j, depth, max, e, DEPTH_LD);
@@ -163,11 +176,32 @@ static bool forward_rows(const att_call *c, const layout *x,
         tile_gemm(rows, 2 * x->width, depth, e, DEPTH_LD, 1,
                   keys->x + j * x->ld, x->ld, sums, x->ld, j > 0);
     }
-    bool exact = false;
     for (size_t r = 0; r < rows; r++)
-        exact |= aft_finish(c, AFT_FULL, batch, t0 + r, sums + r * x->ld, NULL,
-                            0, mine + x->row);
+        if (part[r])
+            exact |= aft_finish(c, AFT_FULL, batch, t0 + r, sums + r * x->ld,
+                                NULL, 0, mine + x->row);
     return exact;
+}
+
+/* Of the tokens from t0 on; or tells in wide[] and flat[] that they need more. */
+static bool forward_rows(const att_call *c, const layout *x,
+                         const aft_keys *keys, size_t batch, float key_range,
+                         size_t t0)
+{
+    const size_t n = x->n, rows = n - t0 < ROWS ? n - t0 : ROWS;
+    const size_t end = aft_seen(c->p, t0 + rows - 1);
+    float *mine = own(c, x), *work = c->work, max[ROWS] = { 0 };
+    size_t ldw;
+    const float *w = aft_bias_view(c, work + x->wv, t0, rows, 0, end,
+                                   mine + x->rows, aft_round(n), &ldw);
+    const int needs = find_maxima(c, w, ldw, t0, rows, key_range, max);
+    if (!keys->flat) {
+        work[x->wide + t0 / ROWS] = needs & IN_WIDE ? 1 : 0;
+        work[x->flat + t0 / ROWS] = needs & IN_FLAT ? 1 : 0;
+        if (c->save) memcpy(aft_saved_of(c).max + t0, max, rows * sizeof *max);
+        if (needs & IN_WIDE) return false;
+    } else if (!(needs & IN_FLAT)) return false;
+    return forward_sums(c, x, keys, batch, t0, rows, w, ldw, max);
 }
 
 /* Keys seen of those from j on. */
@@ -188,7 +222,12 @@ static bool forward_wide(const att_call *c, const layout *x,
     const float *w = aft_bias_view(c, (float *)c->work + x->wv, t0, rows, 0,
                                    end, mine + x->rows, aft_round(n), &ldw);
 
+    bool part[WIDE_ROWS];
     find_maxima(c, w, ldw, t0, rows, 0, max);
+    for (size_t r = 0; r < rows; r++) {
+        if (max[r] == NOTHING) aft_empty(c, batch, t0 + r);
+        part[r] = takes_part(NULL, &max[r]) && max[r] != NOTHING;
+    }
     for (size_t j = 0; j < end; j += DEPTH) {
         const size_t depth = end - j < DEPTH ? end - j : DEPTH;
         for (size_t r = 0; r < rows; r++)
@@ -201,50 +240,68 @@ static bool forward_wide(const att_call *c, const layout *x,
     }
     bool exact = false;
     for (size_t r = 0; r < rows; r++)
-        exact |= aft_wide_finish(c, AFT_FULL, batch, t0 + r, keys,
-                                 sums + r * x->ld, NULL, 0, mine + x->row);
+        if (part[r])
+            exact |= aft_wide_finish(c, AFT_FULL, batch, t0 + r, keys,
+                                     sums + r * x->ld, NULL, 0, mine + x->row);
     return exact;
 }
 
-/* The second sweep over batch entry b; true if there was anything to do. */
-static bool forward_rest(const att_call *c, const layout *x,
-                         const aft_keys *keys, size_t b, int *exact)
+static bool any_block(const layout *x, const float *needs)
+{
+    for (size_t i = 0; i < (x->n + ROWS - 1) / ROWS; i++)
+        if (needs[i] > 0) return true;
+    return false;
+}
+
+static bool forward_blocks(const att_call *c, const layout *x,
+                           const aft_keys *keys, size_t b, float range)
+{
+    int exact = 0;
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
+        num_threads(c->threads)
+    for (size_t t = 0; t < x->n; t += ROWS)
+        exact |= forward_rows(c, x, keys, b, range, t);
+    return exact;
+}
+
+static bool forward_wide_blocks(const att_call *c, const layout *x,
+                                const aft_keys *keys, size_t b)
 {
     const float *wide = (float *)c->work + x->wide;
     const aft_wide k = aft_wide_of(keys, keys->x, NULL);
-    bool any = false;
-    int found = 0;
-    for (size_t i = 0; i < (x->n + ROWS - 1) / ROWS; i++) any |= wide[i] > 0;
-    if (!any) return false;
+    int exact = 0;
     aft_wide_keys(c, b, &k);
-    #pragma omp parallel for schedule(dynamic) reduction(| : found)            \
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
         num_threads(c->threads)
     for (size_t t = 0; t < x->n; t += WIDE_ROWS)
-        if (wide[t / ROWS] > 0) found |= forward_wide(c, x, &k, b, t);
-    *exact |= found;
-    return true;
+        if (wide[t / ROWS] > 0) exact |= forward_wide(c, x, &k, b, t);
+    return exact;
 }
 
 static void forward(const att_call *c)
 {
     const layout x = layout_of(c->p, c->threads, ATT_FORWARD);
-    const aft_keys keys = keys_of(c, &x);
-    int exact = 0;
-    bool wide = false;
+    const float *work = c->work;
+    bool exact = false, any_wide = false, any_flat = false;
 
     aft_transpose_wv(c, (float *)c->work + x.wv);
     for (size_t b = 0; b < (size_t)c->p->batch; b++) {
+        aft_keys keys = keys_of(c, &x);
         aft_keys_make(c, b, &keys);
-        const float range = aft_key_range(c, b, &keys);
-        #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
-            num_threads(c->threads)
-        for (size_t t = 0; t < x.n; t += ROWS)
-            exact |= forward_rows(c, &x, &keys, b, range, t);
-        wide |= forward_rest(c, &x, &keys, b, &exact);
+        exact |= forward_blocks(c, &x, &keys, b, aft_key_range(c, b, &keys));
+        if (any_block(&x, work + x.wide)) {
+            any_wide = true;
+            exact |= forward_wide_blocks(c, &x, &keys, b);
+        }
+        if (any_block(&x, work + x.flat)) {
+            any_flat = true;
+            aft_flatten(c, b, &keys);
+            exact |= forward_blocks(c, &x, &keys, b, 0);
+        }
     }
     if (!c->save) return;
-    aft_saved_of(c).exact[0] = (float)exact;
-    aft_saved_of(c).exact[1] = wide;
+    const aft_saved s = aft_saved_of(c);
+    s.exact[0] = exact, s.exact[1] = any_wide, s.exact[2] = any_flat;
 }
 
 /* ---- backward --------------------------------------------------------------------------- */
@@ -349,7 +406,8 @@ static void backward_columns(const att_call *c, const att_grad *g,
         if (last || aft_top(keys, t) != aft_top(keys, t + DEPTH))
             transposed_keys(keys, j, columns, t, transposed);
         bias_gradient(x, a, rows, columns, transposed, e, s);
-        add_bias_gradient(c, g, x, b, t, rows, j, columns, s, mine + x->dwu);
+        add_bias_gradient(c, g, x, keys->flat ? 1 : b, t, rows, j, columns, s,
+                          mine + x->dwu);
     }
     for (size_t r = 0; r < columns; r++)
         aft_key_gradients(c, g, b, keys, j + r, sums + r * x->ld);
@@ -446,32 +504,40 @@ static void merge_dwu(const att_call *c, const att_grad *g, const layout *x)
     }
 }
 
+static void backward_blocks(const att_call *c, const att_grad *g,
+                            const layout *x, const aft_keys *keys, size_t b)
+{
+    aft_gates(c, g, b, keys, (float *)c->work + x->gates);
+    #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
+    for (size_t block = 0; block < aft_panels(x->n) * BLOCKS; block++)
+        if (block_start(block) < x->n)
+            backward_columns(c, g, x, keys, b, block_start(block));
+}
+
 static void backward(const att_call *c, const att_grad *g)
 {
     const layout x = layout_of(c->p, c->threads, ATT_BACKWARD);
-    const aft_keys keys = keys_of(c, &x);
+    const aft_saved s = aft_saved_of(c);
     float *w = c->work;
 
     aft_transpose_wv(c, w + x.wv);
     zero(g->dparam[AFT_WV], x.n * x.factor);
-    const bool wide = aft_saved_of(c).exact[1] > 0;
     if (aft_causal(c->p)) zero(g->dparam[AFT_W], x.n * x.n);
     for (size_t thread = 0; thread < (size_t)c->threads; thread++)
         zero(w + x.own + thread * x.per_thread + x.dwu, x.n * x.factor);
     for (size_t b = 0; b < (size_t)c->p->batch; b++) {
-        if (wide) {
-            backward_wide(c, g, &x, &keys, b);
-            continue;
+        aft_keys keys = keys_of(c, &x);
+        if (s.exact[1] > 0) backward_wide(c, g, &x, &keys, b);
+        else {
+            aft_keys_make(c, b, &keys);
+            backward_blocks(c, g, &x, &keys, b);
         }
-        aft_keys_make(c, b, &keys);
-        aft_gates(c, g, b, x.ld, w + x.gates);
-        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-        for (size_t block = 0; block < aft_panels(x.n) * BLOCKS; block++)
-            if (block_start(block) < x.n)
-                backward_columns(c, g, &x, &keys, b, block_start(block));
+        if (s.exact[2] == 0) continue;
+        aft_flatten(c, b, &keys);
+        backward_blocks(c, g, &x, &keys, b);
     }
     merge_dwu(c, g, &x);
-    if (aft_saved_of(c).exact[0] > 0)
+    if (s.exact[0] > 0)
         aft_exact_backward(c, g, AFT_FULL, w + x.own + x.row, w + x.keys);
 }
 

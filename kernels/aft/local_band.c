@@ -935,7 +935,7 @@ static void backward(const att_call *c, const att_grad *g)
             continue;
         }
         aft_keys_make(c, k.batch, &k.keys);
-        aft_gates(c, g, k.batch, k.x.ld, k.gates);
+        aft_gates(c, g, k.batch, &k.keys, k.gates);
         make_base(&k, k.gates, e0, true);
         #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
         for (size_t i = 0; i < k.x.tasks; i++) backward_task(&k, i);

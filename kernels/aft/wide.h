@@ -254,7 +254,7 @@ aft_wide_gates(const att_call *c, const att_grad *g, size_t b,
             float gated[VL];
             if (g->dq)
                 v_store_n(g->dq + at, dout * mean * y * (1.0f - y), lanes);
-            v_store(gated, dout * y);
+            v_store(gated, s.max[t] < AFT_HIDDEN ? v_zero() : dout * y);
             const vd den = wide_of(s.den + at, lanes);
             const vd power = wide_of(s.power + at, lanes);
             const vd top = wide_of(aft_top(k, t) + f, lanes) -
