@@ -194,26 +194,33 @@ typedef struct aft_range {
     bool hidden;
 } aft_range;
 
-static inline __attribute__((unused)) aft_range aft_row_range(const float *w,
-                                                              size_t n)
+/* Lanes of the largest and of the least of a row. */
+SIMD_INLINE void aft_row_lanes(const float *w, size_t n, vf *max, vf *min)
 {
-    vf max = v_set1(w[0]), min = max;
     size_t j = 0;
+    *max = *min = v_set1(w[0]);
     for (; j + VL <= n; j += VL) {
         const vf x = v_load(w + j);
-        max = v_max(max, x);
-        min = v_min(min, x);
+        *max = v_max(*max, x);
+        *min = v_min(*min, x);
     }
     if (j < n) { /* one by one they would be branches that nobody can predict */
         const vf x = v_load_n(w + j, n - j);
-        max = v_max(max, v_select(vi_first(n - j), x, max));
-        min = v_min(min, v_select(vi_first(n - j), x, min));
+        *max = v_max(*max, v_select(vi_first(n - j), x, *max));
+        *min = v_min(*min, v_select(vi_first(n - j), x, *min));
     }
+}
+
+static inline __attribute__((unused)) aft_range aft_row_range(const float *w,
+                                                              size_t n)
+{
+    vf max, min;
+    aft_row_lanes(w, n, &max, &min);
     aft_range r = { v_hmax(max), -v_hmax(-min), false };
     r.hidden = r.min < AFT_HIDDEN;
     if (!r.hidden || r.max < AFT_HIDDEN) return r;
     min = v_set1(r.max);
-    for (j = 0; j < n; j += VL) {
+    for (size_t j = 0; j < n; j += VL) {
         const size_t lanes = aft_lanes(n, j);
         const vf x = aft_load(w + j, lanes);
         min = v_min(min, v_select(vi_first(lanes) & (x >= AFT_HIDDEN), x, min));

@@ -132,13 +132,24 @@ enum { IN_WIDE = 1, IN_FLAT = 2 };
 static int find_maxima(const att_call *c, const float *w, size_t ldw, size_t t0,
                        size_t rows, float key_range, float *max)
 {
+    const float keys_seen = aft_causal(c->p) ? key_range : 0;
+    vf spread = v_zero(); /* of most blocks: small, in all rows */
     int needs = 0;
+    for (size_t r = 0; r < rows; r++) {
+        vf top, low;
+        aft_row_lanes(w + r * ldw, aft_seen(c->p, t0 + r), &top, &low);
+        max[r] = v_hmax(top);
+        spread = v_max(spread, max[r] - low);
+        if (max[r] < AFT_HIDDEN || max[r] >= NOTHING) needs = -1;
+    }
+    if (!needs && v_hmax(spread) + keys_seen <= AFT_RANGE) return 0;
+    needs = 0;
     for (size_t r = 0; r < rows; r++) {
         const aft_range b = aft_row_range(w + r * ldw, aft_seen(c->p, t0 + r));
         /* the largest key has a weight of exp(min - max), if it is seen */
-        const float keys = aft_causal(c->p) || b.hidden ? key_range : 0;
+        const float keys = b.hidden ? key_range : keys_seen;
         max[r] = b.max == -INFINITY    ? NOTHING
-                 : b.max == -V_LOWEST ? INFINITY /* left to be exact */
+                 : b.max == NOTHING   ? INFINITY /* left to be exact */
                                       : b.max;
         if (b.max < AFT_HIDDEN) needs |= max[r] < 0 ? IN_FLAT : 0;
         else if (b.max - b.min + keys > AFT_RANGE) needs |= IN_WIDE;
