@@ -12,7 +12,9 @@
  * top is the maximum of the head's keys or, causal, of those up to the end of the
  * piece, whose sums start from those of earlier pieces.  Where den is less than
  * 1/32 of the sum it is a difference of, or tiny, the token is evaluated exactly;
- * so are tokens that see one key, whose gradients are 0 times 1 / std.
+ * so are tokens that see one key, whose gradients are 0 times 1 / std.  Without
+ * causality that takes the window and the sum over all keys, by the maximum of
+ * both; only where these cancel, all keys one by one.
  *
  * Backward: with p = G / den, pm = sum_c p_c m_c and the window turned round,
  *     U_c = e0 sum_t p_tc + conv'(p_c, E),   W likewise from pm,
@@ -106,13 +108,13 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.out = at, at += GROUP * x.own_plane;
     x.den = at, at += x.own_plane;
     x.inverse = at, at += x.own_plane;
-    x.row = at, at += rounded(x.n);
+    x.row = at, at += 2 * rounded(x.n);
     x.per_thread = at;
     x.total = x.own + (size_t)threads * at;
     return x;
 }
 
-/* Kept: mean [maps][n][d], den [maps][n] (0: evaluated exactly), and whether any
+/* Kept: mean [maps][n][d], den [maps][n] (0 and -1: store_exact()), and whether any
  * was. */
 static size_t saved_floats(const att_problem *p)
 {
@@ -527,6 +529,96 @@ static size_t next_weight(const float *a, size_t j, size_t end)
     return j < end ? j : end;
 }
 
+/* Keys of row y of the window of token t that are on the map: n from `key` on,
+ * with taps from `tap` on. */
+typedef struct near_keys {
+    size_t key, tap, n;
+} near_keys;
+
+static near_keys near_keys_of(const layout *x, size_t t, int y)
+{
+    const ptrdiff_t row = (ptrdiff_t)(t / x->width) - x->w.up + y;
+    const ptrdiff_t first = (ptrdiff_t)(t % x->width) - x->w.left;
+    const ptrdiff_t lo = first < 0 ? 0 : first, end = first + x->w.columns;
+    const ptrdiff_t hi =
+        end < (ptrdiff_t)x->width ? end : (ptrdiff_t)x->width;
+    if (row < 0 || row >= (ptrdiff_t)x->height || hi <= lo)
+        return (near_keys){ 0 };
+    return (near_keys){ (size_t)(row * (ptrdiff_t)x->width + lo),
+                        (size_t)(y * x->w.columns + lo - first),
+                        (size_t)(hi - lo) };
+}
+
+/* Weights of token t of a map without causality: of the sums over all keys, whose
+ * weights there are exp(k - top) and sum to `all`, returned; of the keys of its window, one after the other,
+ * what they have more than there in a[], all in e[].  Less than 0 if less than
+ * `least` is left of the former, or these are no numbers. */
+static float near_weights(const job *k, size_t map, size_t t, float top,
+                          float all, float least, float *a, float *e)
+{
+    const layout *x = &k->x;
+    const float *key = (const float *)k->c->k + map * x->n;
+    const float *bias = k->work + x->effective + map % x->heads * x->w.taps;
+    vf max = v_set1(top), sum = v_zero();
+    size_t count = 0;
+    for (int y = 0; y < x->w.rows; y++) {
+        const near_keys r = near_keys_of(x, t, y);
+        for (size_t i = 0; i < r.n; i += VL) {
+            const size_t lanes = r.n - i < VL ? r.n - i : VL;
+            const vf s = v_load_n(key + r.key + i, lanes) +
+                         v_load_n(bias + r.tap + i, lanes);
+            max = v_max(max, v_select(vi_first(lanes), s, max));
+        }
+    }
+    const float most = v_hmax(max), one = expf(top - most), base = all * one;
+    for (int y = 0; y < x->w.rows; y++) {
+        const near_keys r = near_keys_of(x, t, y);
+        for (size_t i = 0; i < r.n; i += VL) {
+            const size_t lanes = r.n - i < VL ? r.n - i : VL;
+            const vf s = v_load_n(key + r.key + i, lanes);
+            const vf w = v_exp(s + v_load_n(bias + r.tap + i, lanes) - most);
+            const vf more = v_first(w - v_exp(s - most), lanes);
+            v_store_n(e + count, w, lanes);
+            v_store_n(a + count, more, lanes);
+            sum += more;
+            count += lanes;
+        }
+    }
+    const float den = base + v_sum(sum);
+    if (!(den >= least * base) || !(den < INFINITY)) return -1;
+    const float inverse = 1 / den;
+    for (size_t i = 0; i < count; i++) {
+        a[i] *= inverse;
+        e[i] *= inverse;
+    }
+    return one * inverse;
+}
+
+/* The mean of token t by its window and base [d + 1]; false if it does not do. */
+static bool near_mean(const job *k, const piece *p, size_t t, const float *base,
+                      float *a, float *mean)
+{
+    const layout *x = &k->x;
+    const float *v = (const float *)k->c->v + p->map * x->n * x->d;
+    const float share =
+        near_weights(k, p->map, t, k->work[x->top + p->index], base[x->d],
+                     1.0f / SHARE, a, a + rounded(x->n));
+    if (!(share >= 0)) return false;
+    for (size_t c = 0; c < x->d; c += VL) {
+        const size_t lanes = x->d - c < VL ? x->d - c : VL;
+        vf sum = share * v_load_n(base + c, lanes);
+        size_t at = 0;
+        for (int y = 0; y < x->w.rows; y++) {
+            const near_keys r = near_keys_of(x, t, y);
+            for (size_t i = 0; i < r.n; i++, at++)
+                sum = v_fma(v_set1(a[at]),
+                            v_load_n(v + (r.key + i) * x->d + c, lanes), sum);
+        }
+        v_store_n(mean + c, sum, lanes);
+    }
+    return true;
+}
+
 /* sum_j a[j] v[j][..] of some channels; v has rows of d. */
 static vf average(const float *a, const float *v, size_t d, size_t lanes,
                   size_t end)
@@ -541,16 +633,16 @@ static vf average(const float *a, const float *v, size_t d, size_t lanes,
     return sum[0] + sum[1];
 }
 
-/* The mean of token t by its own maximum, where den cannot be trusted.  sum: of
- * the keys that it is a difference of; causal: of those before the piece, whose
- * own are in x0. */
-static bool store_exact(const job *k, const piece *p, float sum, const float *x0,
-                        float *den, float *mine)
+/* The mean of token t by its own maximum, where den cannot be trusted; den becomes
+ * -1, or 0 if it took all keys.  base: sums over the keys that den is a difference
+ * of; causal: over those before the piece, whose own are in x0. */
+static bool store_exact(const job *k, const piece *p, const float *base,
+                        const float *x0, float *den, float *mine)
 {
     const layout *x = &k->x;
     const float *v = (const float *)k->c->v + p->map * x->n * x->d;
     const float share = k->work[x->e0 + p->map % x->heads] / SHARE;
-    float *a = mine + x->row;
+    float *a = mine + x->row, sum = base[x->d];
     bool exact = false;
     for (size_t t = p->first; t < p->end; t++) {
         float *own_den = den + (t / x->width - p->y0) * x->own_pitch +
@@ -559,6 +651,9 @@ static bool store_exact(const job *k, const piece *p, float sum, const float *x0
         if (x->w.causal) sum += x0[t - p->first + (size_t)x->w.left];
         const size_t end = conv_seen(k->c->p, &x->w, t);
         if (end > 1 && *own_den >= fmaxf(TINY, share * sum)) continue;
+        exact = true;
+        *own_den = -1;
+        if (!x->w.causal && end > 1 && near_mean(k, p, t, base, a, mean)) continue;
         const float inverse = 1 / exact_weights(k, p->map, t, a);
         for (size_t c = 0; c < x->d; c += VL) {
             const size_t lanes = x->d - c < VL ? x->d - c : VL;
@@ -566,7 +661,6 @@ static bool store_exact(const job *k, const piece *p, float sum, const float *x0
                       lanes);
         }
         *own_den = 0;
-        exact = true;
     }
     return exact;
 }
@@ -618,7 +712,7 @@ static bool forward_piece(const job *k, size_t index)
                      out + i * x->own_plane);
         store_means(k, &p, c, channels, out, mine + x->inverse);
     }
-    const bool exact = store_exact(k, &p, base[d], x0, den, mine);
+    const bool exact = store_exact(k, &p, base, x0, den, mine);
     gate_piece(k, &p, den);
     return exact;
 }
@@ -860,16 +954,89 @@ static void backward_exact(const job *k, size_t row, float *dw)
         }
 }
 
+/* G of a row, in place of its p; returns G.mean. */
+static float make_gated(const job *k, size_t row)
+{
+    const size_t d = k->x.d;
+    float *p = k->work + k->x.p + row * d;
+    vf sum = v_zero();
+    for (size_t c = 0; c < d; c += VL) {
+        const size_t lanes = d - c < VL ? d - c : VL;
+        const vf q = v_load_n((const float *)k->c->q + row * d + c, lanes);
+        const vf y = v_load_n(k->g->dout + row * d + c, lanes) * v_sigmoid(q);
+        sum += v_first(y * v_load_n(k->mean + row * d + c, lanes), lanes);
+        v_store_n(p + c, y, lanes);
+    }
+    return v_sum(sum);
+}
+
+/* dv and dk of key `to` from a weight a of p, whose mean of v is `along` / |p|;
+ * returns p.v - along. */
+static float send(const job *k, const float *p, float along, float a, size_t to)
+{
+    const size_t d = k->x.d;
+    const float *v = (const float *)k->c->v + to * d;
+    float *dv = k->g->dv ? k->g->dv + to * d : NULL;
+    vf sum = v_zero();
+    for (size_t c = 0; c < d; c += VL) {
+        const size_t lanes = d - c < VL ? d - c : VL;
+        const vf y = v_load_n(p + c, lanes);
+        sum += v_first(y * v_load_n(v + c, lanes), lanes);
+        if (dv) v_store_n(dv + c, v_fma(v_set1(a), y, v_load_n(dv + c, lanes)), lanes);
+    }
+    const float de = v_sum(sum) - along;
+    if (k->g->dk) k->g->dk[to] += a * de;
+    return de;
+}
+
+/* Tokens of a map that took their window and the sum over all keys.  What the
+ * latter has to send is gathered in the place of p of the first of them. */
+static void backward_near(const job *k, size_t map, float *dw)
+{
+    const layout *x = &k->x;
+    const float *key = (const float *)k->c->k + map * x->n;
+    float *a = own(k) + x->row, *e = a + rounded(x->n), *gathered = NULL;
+    float sum = 0, along = 0;
+    const float top = k->work[x->top + map * x->pieces];
+    exponentials(key, x->n, top, a);
+    for (size_t j = 0; j < x->n; j++) sum += a[j];
+    for (size_t t = 0; t < x->n; t++) {
+        const size_t row = map * x->n + t;
+        if (k->den[row] >= 0) continue;
+        const float pm = make_gated(k, row);
+        float *p = k->work + x->p + row * x->d;
+        const float share = near_weights(k, map, t, top, sum, 0, a, e);
+        size_t at = 0;
+        for (int y = 0; y < x->w.rows; y++) {
+            const near_keys r = near_keys_of(x, t, y);
+            for (size_t i = 0; i < r.n; i++, at++)
+                dw[r.tap + i] +=
+                    e[at] * send(k, p, pm, a[at], map * x->n + r.key + i);
+        }
+        along += share * pm;
+        for (size_t c = 0; c < x->d; c++)
+            if (gathered) gathered[c] += share * p[c];
+            else p[c] *= share;
+        if (!gathered) gathered = p;
+    }
+    if (!gathered) return;
+    exponentials(key, x->n, top, a);
+    for (size_t j = 0; j < x->n; j++)
+        send(k, gathered, along, a[j], map * x->n + j);
+}
+
 /* A thread has the maps of a head, so that their dw is its own. */
 static void backward_exact_rows(const job *k, float *dw)
 {
     const layout *x = &k->x;
     #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
     for (size_t h = 0; h < x->heads; h++)
-        for (size_t map = h; map < x->maps; map += x->heads)
+        for (size_t map = h; map < x->maps; map += x->heads) {
             for (size_t row = map * x->n; row < (map + 1) * x->n; row++)
                 if (k->den[row] == 0)
                     backward_exact(k, row, dw + h * x->w.taps);
+            if (!x->w.causal) backward_near(k, map, dw + h * x->w.taps);
+        }
 }
 
 /* Shares of the threads times exp(w - m), the exact rows, then w, gamma, beta. */
