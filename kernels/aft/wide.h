@@ -61,6 +61,33 @@ SIMD_INLINE void wide_narrow(float *p, vd x, size_t n)
     if (n < VD) v_store_n(p, y, n);
 }
 
+/* All ones in the first n lanes. */
+SIMD_INLINE vl wide_first(size_t n)
+{
+    vl lane;
+    UNROLL for (int i = 0; i < VD; i++) lane[i] = (uint64_t)i;
+    return (vl)(lane < (uint64_t)n);
+}
+
+/* The first n lanes, then 0; what follows is there to be read. */
+SIMD_INLINE vd wide_load_n(const double *p, size_t n)
+{
+    return (vd)((vl)wide_load(p) & wide_first(n));
+}
+
+SIMD_INLINE void wide_store_n(double *p, vd x, size_t n)
+{
+    if (n >= VD) wide_store(p, x);
+    else memcpy(p, &x, n * sizeof *p);
+}
+
+SIMD_INLINE double wide_sum(vd x)
+{
+    double sum = 0;
+    UNROLL for (int i = 0; i < VD; i++) sum += x[i];
+    return sum;
+}
+
 /* e^x for x < 700, relative error below 1e-8; 0 below -700. */
 SIMD_INLINE vd wide_exp(vd x)
 {
