@@ -479,15 +479,24 @@ static void store_means(const job *k, const piece *p, size_t c0,
                        channels, 1);
 }
 
-/* The key that the tap in row y and column i of the window joins to token t, or
- * -1; all of them are seen. */
-static ptrdiff_t tap_key(const layout *x, size_t t, ptrdiff_t y, ptrdiff_t i)
+/* Keys of row y of the window of token t that are on the map (all of them are
+ * seen): n from `key` on, with taps from `tap` on. */
+typedef struct near_keys {
+    size_t key, tap, n;
+} near_keys;
+
+static near_keys near_keys_of(const layout *x, size_t t, int y)
 {
-    y += (ptrdiff_t)(t / x->width) - x->w.up;
-    i += (ptrdiff_t)(t % x->width) - x->w.left;
-    if (y < 0 || y >= (ptrdiff_t)x->height || i < 0 || i >= (ptrdiff_t)x->width)
-        return -1;
-    return y * (ptrdiff_t)x->width + i;
+    const ptrdiff_t row = (ptrdiff_t)(t / x->width) - x->w.up + y;
+    const ptrdiff_t first = (ptrdiff_t)(t % x->width) - x->w.left;
+    const ptrdiff_t lo = first < 0 ? 0 : first, end = first + x->w.columns;
+    const ptrdiff_t hi =
+        end < (ptrdiff_t)x->width ? end : (ptrdiff_t)x->width;
+    if (row < 0 || row >= (ptrdiff_t)x->height || hi <= lo)
+        return (near_keys){ 0 };
+    return (near_keys){ (size_t)(row * (ptrdiff_t)x->width + lo),
+                        (size_t)(y * x->w.columns + lo - first),
+                        (size_t)(hi - lo) };
 }
 
 /* a[j] = logit of key j for token t, kept within +-1e38 so that differences are
@@ -500,17 +509,17 @@ static float exact_logits(const job *k, size_t map, size_t t, float *a)
     const size_t end = conv_seen(k->c->p, &x->w, t);
     vf max = v_set1(-1e38f);
     memcpy(a, (const float *)k->c->k + map * x->n, end * sizeof *a);
-    for (ptrdiff_t y = 0; y < x->w.rows; y++)
-        for (ptrdiff_t i = 0; i < x->w.columns; i++) {
-            const ptrdiff_t j = tap_key(x, t, y, i);
-            if (j >= 0) a[j] += effective[y * x->w.columns + i];
-        }
+    for (int y = 0; y < x->w.rows; y++) {
+        const near_keys near = near_keys_of(x, t, y);
+        #pragma omp simd
+        for (size_t i = 0; i < near.n; i++)
+            a[near.key + i] += effective[near.tap + i];
+    }
+    for (size_t j = end; j % VL != 0; j++) a[j] = -1e38f;
     for (size_t j = 0; j < end; j += VL) {
-        const size_t lanes = end - j < VL ? end - j : VL;
-        const vf s = v_max(v_min(v_load_n(a + j, lanes), v_set1(1e38f)),
-                           v_set1(-1e38f));
+        const vf s = v_max(v_min(v_load(a + j), v_set1(1e38f)), v_set1(-1e38f));
         v_store(a + j, s);
-        max = v_max(max, v_select(vi_first(lanes), s, max));
+        max = v_max(max, s);
     }
     return v_hmax(max);
 }
@@ -544,16 +553,19 @@ static size_t next_weight(const float *a, size_t j, size_t end)
     return j < end ? j : end;
 }
 
-/* sum_j a[j] v[j][..] of some channels; v has rows of d. */
-static vf average(const float *a, const float *v, size_t d, size_t lanes,
+/* sum_j a[j] v[j][..] of some channels; v has rows of d, `left` floats in all:
+ * lanes beyond are anything. */
+static vf average(const float *a, const float *v, size_t d, size_t left,
                   size_t end)
 {
     vf sum[2] = { v_zero(), v_zero() };
     for (size_t j = 0; (j = next_weight(a, j, end)) < end;) {
         const size_t vector = j - j % VL + VL, stop = vector < end ? vector : end;
-        for (; j < stop; j++)
-            sum[j % 2] = v_fma(v_set1(a[j]), v_load_n(v + j * d, lanes),
-                               sum[j % 2]);
+        for (; j < stop; j++) {
+            const vf x = j * d + VL <= left ? v_load(v + j * d)
+                                            : v_load_n(v + j * d, left - j * d);
+            sum[j % 2] = v_fma(v_set1(a[j]), x, sum[j % 2]);
+        }
     }
     return sum[0] + sum[1];
 }
@@ -568,8 +580,8 @@ static void exact_mean(const job *k, size_t map, size_t t, float *a)
     for (size_t c = 0; c < x->d; c += VL) {
         const size_t lanes = x->d - c < VL ? x->d - c : VL;
         v_store_n(mean + c,
-                  average(a, v + c, x->d, lanes, conv_seen(k->c->p, &x->w, t)) *
-                      inverse,
+                  average(a, v + c, x->d, x->n * x->d - c,
+                          conv_seen(k->c->p, &x->w, t)) * inverse,
                   lanes);
     }
 }
@@ -698,9 +710,12 @@ typedef struct wide_map {
 /* Keys so far apart have an X that is not 0. */
 #define WIDE_KEYS 600.0f
 
-/* What exponents of w are raised by then, so that these may be as far apart as
- * WIDE_RAISED more: no sum passes e^600 then, nor p exp(w - m) e^650. */
-#define WIDE_RAISED 500.0f
+/* What exponents of w are raised by then, so that these may lie so much farther
+ * apart: sums are below n e^600, and p exp(w - m), a weight by its X, is too. */
+#define WIDE_RAISED 600.0f
+
+/* e^-650: what is not 0 is above e^-700. */
+#define WIDE_TINY 0x1p-938
 
 static bool keys_are_near(const float *key, size_t n, float top)
 {
@@ -875,7 +890,7 @@ static void find_wide(const wide_map *w, float *den)
     for (size_t t = 0; t < k->x.n; t++) {
         const size_t i = own_place(&k->x, &w->p, t);
         const bool several = conv_seen(k->c->p, &k->x.w, t) > 1;
-        den[i] = several && w->den[i] >= AFT_WIDE_TINY ? WIDE : 0;
+        den[i] = several && w->den[i] >= WIDE_TINY ? WIDE : 0;
         if (k->wide_den) k->wide_den[w->p.map * k->x.n + t] = w->den[i];
     }
 }
@@ -1118,11 +1133,11 @@ static void backward_exact(const job *k, size_t row, float *dw)
         a[j] = v_sum(sum); /* the gradient in place of the weight */
         if (k->g->dk) k->g->dk[to] += a[j];
     }
-    for (ptrdiff_t y = 0; y < x->w.rows; y++)
-        for (ptrdiff_t i = 0; i < x->w.columns; i++) {
-            const ptrdiff_t j = tap_key(x, t, y, i);
-            if (j >= 0) dw[y * x->w.columns + i] += a[j];
-        }
+    for (int y = 0; y < x->w.rows; y++) {
+        const near_keys near = near_keys_of(x, t, y);
+        #pragma omp simd
+        for (size_t i = 0; i < near.n; i++) dw[near.tap + i] += a[near.key + i];
+    }
 }
 
 /* G of a row, in place of its p; returns G.mean. */
