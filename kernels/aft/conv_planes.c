@@ -591,11 +591,11 @@ static size_t own_place(const layout *x, const piece *p, size_t t)
     return (t / x->width - p->y0) * x->own_pitch + t % x->width - p->x0;
 }
 
-/* Makes den 0 where it cannot be trusted; returns how many of these tokens see
- * more than one key.  base: sum over the keys that den is a difference of; causal:
+/* Makes den 0 where it cannot be trusted, and `any` true; returns how many of these
+ * tokens see more than one key.  base: sum over the keys that den is a difference of; causal:
  * over those before the piece, whose own are in x0. */
 static size_t find_lost(const job *k, const piece *p, float base,
-                        const float *x0, float *den)
+                        const float *x0, float *den, bool *any)
 {
     const layout *x = &k->x;
     const float share = k->work[x->e0 + p->map % x->heads] / SHARE;
@@ -609,20 +609,16 @@ static size_t find_lost(const job *k, const piece *p, float base,
         lost += several;
         nan |= isnan(*own_den);
         *own_den = 0;
+        *any = true;
     }
     return nan ? 0 : lost;
 }
 
 /* The means of tokens whose den is 0. */
-static bool store_exact(const job *k, const piece *p, const float *den, float *a)
+static void store_exact(const job *k, const piece *p, const float *den, float *a)
 {
-    bool exact = false;
-    for (size_t t = p->first; t < p->end; t++) {
-        if (den[own_place(&k->x, p, t)] != 0) continue;
-        exact_mean(k, p->map, t, a);
-        exact = true;
-    }
-    return exact;
+    for (size_t t = p->first; t < p->end; t++)
+        if (den[own_place(&k->x, p, t)] == 0) exact_mean(k, p->map, t, a);
 }
 
 /* Saves means and denominators of the piece, then gates the outputs. */
@@ -676,7 +672,8 @@ static bool forward_piece(const job *k, size_t index)
     lay_out_keys(k, &p, x0);
     convolve(x, &p, weight, false, 1, x0, den);
     add_base(x, &p, e0, base[d], x0, false, den);
-    const size_t lost = find_lost(k, &p, base[d], x0, den);
+    bool exact = false;
+    const size_t lost = find_lost(k, &p, base[d], x0, den, &exact);
     if (lost > 2 * d || 8 * lost > p.end - p.first) {
         make_wide(k, p.map);
         return true;
@@ -691,7 +688,7 @@ static bool forward_piece(const job *k, size_t index)
                      out + i * x->own_plane);
         store_means(k, &p, c, channels, out, mine + x->inverse);
     }
-    const bool exact = store_exact(k, &p, den, mine + x->row);
+    if (exact) store_exact(k, &p, den, mine + x->row);
     gate_piece(k, &p, den);
     return exact;
 }

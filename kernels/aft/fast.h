@@ -43,6 +43,7 @@ typedef struct aft_keys {
     bool causal;
     float *x;   /* [n][ld]: X v in the first `width` entries, then X          */
     float *top; /* [panels][width]                                            */
+    float *low; /* [panels][width]: least key of each panel alone, or NULL    */
     bool flat;  /* x is [v | 1]: for rows whose biases hide all, of which those
                    of the largest share the weight, whatever k is            */
 } aft_keys;
@@ -58,14 +59,18 @@ static inline float *aft_top(const aft_keys *k, size_t t)
 }
 
 static inline void aft_panel_top(const float *k, size_t width, size_t n,
-                                 float *top)
+                                 float *top, float *low)
 {
     for (size_t f = 0; f < width; f += VL) {
         const size_t lanes = aft_lanes(width, f);
-        vf max = aft_load(k + f, lanes);
-        for (size_t j = 1; j < n; j++)
-            max = v_max(max, aft_load(k + j * width + f, lanes));
+        vf max = aft_load(k + f, lanes), min = max;
+        for (size_t j = 1; j < n; j++) {
+            const vf x = aft_load(k + j * width + f, lanes);
+            max = v_max(max, x);
+            min = v_min(min, x);
+        }
         aft_store(top + f, max, lanes);
+        if (low) aft_store(low + f, min, lanes);
     }
 }
 
@@ -83,7 +88,7 @@ static inline void aft_merge_tops(const aft_keys *k)
                k->width * sizeof(float));
 }
 
-/* Fills k->top from the keys of batch entry b. */
+/* Fills k->top, and k->low, from the keys of batch entry b. */
 static inline __attribute__((unused)) void
 aft_tops_make(const att_call *c, size_t b, const aft_keys *keys)
 {
@@ -93,31 +98,24 @@ aft_tops_make(const att_call *c, size_t b, const aft_keys *keys)
     for (size_t p = 0; p < keys->panels; p++) {
         const size_t first = p * AFT_PANEL;
         const size_t left = n - first < AFT_PANEL ? n - first : AFT_PANEL;
-        aft_panel_top(k + first * width, width, left, keys->top + p * width);
+        aft_panel_top(k + first * width, width, left, keys->top + p * width,
+                      keys->low ? keys->low + p * width : NULL);
     }
     aft_merge_tops(keys);
 }
 
 /* How far the keys of a feature lie apart, in that where it is most. */
-static inline __attribute__((unused)) float
-aft_key_range(const att_call *c, size_t b, const aft_keys *keys)
+static inline __attribute__((unused)) float aft_key_range(const aft_keys *k)
 {
-    const size_t n = keys->n, width = keys->width;
-    const float *k = (const float *)c->k + b * n * width;
-    float range = 0;
-    #pragma omp parallel for reduction(max : range) num_threads(c->threads)
-    for (size_t p = 0; p < keys->panels; p++)
-        for (size_t f = 0; f < width; f += VL) {
-            const size_t lanes = aft_lanes(width, f);
-            const size_t end = (p + 1) * AFT_PANEL < n ? (p + 1) * AFT_PANEL : n;
-            const vf top = aft_load(aft_top(keys, n - 1) + f, lanes);
-            vf min = top;
-            for (size_t j = p * AFT_PANEL; j < end; j++)
-                min = v_min(min, aft_load(k + j * width + f, lanes));
-            const float most = v_hmax(v_first(top - min, lanes));
-            range = most > range ? most : range;
+    const float *top = aft_top(k, k->n - 1);
+    vf range = v_zero();
+    for (size_t p = 0; p < k->panels; p++)
+        for (size_t f = 0; f < k->width; f += VL) {
+            const size_t lanes = aft_lanes(k->width, f);
+            range = v_max(range, aft_load(top + f, lanes) -
+                                     aft_load(k->low + p * k->width + f, lanes));
         }
-    return range;
+    return v_hmax(range);
 }
 
 /* Fills k->x and k->top from the keys and values of batch entry b. */

@@ -32,7 +32,7 @@ enum {
 /* Where things lie in work: floats from its start. */
 typedef struct layout {
     size_t n, width, ld, factor;
-    size_t keys, wide, flat, tops, wv, gates; /* shared by the threads      */
+    size_t keys, wide, flat, tops, lows, wv, gates; /* shared by the threads */
     size_t own;                   /* first thread's                         */
     size_t e, s, sums, rows, row, transposed, dwu; /* from `own`            */
     size_t per_thread, total;
@@ -49,6 +49,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.wide = at, at += aft_round((x.n + ROWS - 1) / ROWS);
     x.flat = at, at += aft_round((x.n + ROWS - 1) / ROWS);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
+    x.lows = at, at += back ? 0 : aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
     x.gates = at, at += back ? 2 * x.n * x.ld : 0;
     x.own = at, at = 0;
@@ -298,8 +299,9 @@ static void forward(const att_call *c)
     aft_transpose_wv(c, (float *)c->work + x.wv);
     for (size_t b = 0; b < (size_t)c->p->batch; b++) {
         aft_keys keys = keys_of(c, &x);
+        keys.low = (float *)c->work + x.lows;
         aft_keys_make(c, b, &keys);
-        exact |= forward_blocks(c, &x, &keys, b, aft_key_range(c, b, &keys));
+        exact |= forward_blocks(c, &x, &keys, b, aft_key_range(&keys));
         if (any_block(&x, work + x.wide)) {
             any_wide = true;
             exact |= forward_wide_blocks(c, &x, &keys, b);

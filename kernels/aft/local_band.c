@@ -119,7 +119,7 @@ static range run_of(const geometry *g, const block *b, size_t i)
 
 typedef struct layout {
     size_t n, width, ld, factor, tasks;
-    size_t keys, wide, max, e0, tops, wv, base, gates; /* shared            */
+    size_t keys, wide, max, e0, tops, lows, wv, base, gates; /* shared      */
     size_t own;
     size_t e, s, sums, base_now, bias, row, transposed, dwv; /* from `own`  */
     size_t per_thread, total;
@@ -138,6 +138,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.max = at, at += back ? 0 : aft_round(x.n);
     x.e0 = at, at += 2 * aft_round(x.n);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
+    x.lows = at, at += back ? 0 : aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
     x.base = at, at += 2 * x.tasks * x.ld;
     x.gates = at, at += back ? 2 * x.n * x.ld : 0;
@@ -192,7 +193,8 @@ static job job_of(const att_call *c, const att_grad *g)
                          .panels = aft_panels(k.x.n),
                          .causal = aft_causal(c->p),
                          .x = w + k.x.keys,
-                         .top = w + k.x.tops };
+                         .top = w + k.x.tops,
+                         .low = g ? NULL : w + k.x.lows };
     k.wv = w + k.x.wv;
     k.base = w + k.x.base;
     k.gates = w + k.x.gates;
@@ -607,7 +609,7 @@ static void forward(const att_call *c)
     aft_transpose_wv(c, (float *)c->work + k.x.wv);
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
         aft_keys_make(c, k.batch, &k.keys);
-        k.key_range = aft_key_range(c, k.batch, &k.keys);
+        k.key_range = aft_key_range(&k.keys);
         make_base(&k, k.keys.x, NULL, false);
         #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
             num_threads(c->threads)
