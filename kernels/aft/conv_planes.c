@@ -12,7 +12,11 @@
  * top is the maximum of the head's keys or, causal, of those up to the end of the
  * piece, whose sums start from those of earlier pieces.  Where den is less than
  * 1/32 of the sum it is a difference of, or tiny, the token is evaluated exactly;
- * so are tokens that see one key, whose gradients are 0 times 1 / std.
+ * so are tokens that see one key, whose gradients are 0 times 1 / std.  A map
+ * with many of the former is done again in double (wide.h): nothing is a difference
+ * there,
+ *     den = e0 sum_{j outside} X_j + conv(X, exp(w - m)),
+ * the sums over what is outside a window being those from both sides.
  *
  * Backward: with p = G / den, pm = sum_c p_c m_c and the window turned round,
  *     U_c = e0 sum_t p_tc + conv'(p_c, E),   W likewise from pm,
@@ -21,6 +25,7 @@
  */
 #include "../tile.h"
 #include "conv.h"
+#include "wide.h"
 
 #include <omp.h>
 
@@ -28,7 +33,8 @@ enum {
     GROUP = 16, /* channels laid out together                               */
     UNITS = 8,  /* vectors summed at a time                                 */
     SHARE = 32, /* least part of its sum that a denominator may be          */
-    PIECE = 256 /* longest piece of a causal sequence                       */
+    PIECE = 256, /* longest piece of a causal sequence                      */
+    WIDE_GROUP = UNITS /* channels in double                                */
 };
 #define TINY 0x1p-80f
 
@@ -50,7 +56,15 @@ typedef struct layout {
     size_t own; /* first thread's */
     size_t x, in, out, den, inverse, row; /* from `own`                     */
     size_t per_thread, total;
+    size_t wide; /* by map: whether it is done in double                    */
 } layout;
+
+/* Where things lie for a map in double, in the place of the above: floats from
+ * `own`. */
+typedef struct wide_layout {
+    size_t flat, weight, dw, x, in, keys, out, den, along, row_sums, band, row;
+    size_t total;
+} wide_layout;
 
 /* Pieces of a map: four tasks a thread, if there are fewer maps. */
 static void cut(const att_problem *p, int threads, layout *x)
@@ -73,6 +87,47 @@ static void cut(const att_problem *p, int threads, layout *x)
     (void)p;
 }
 
+static void set_planes(layout *x)
+{
+    x->own_pitch = rounded(x->piece_columns);
+    x->own_plane = x->piece_rows * x->own_pitch;
+    x->pitch = rounded(x->own_pitch + (size_t)x->w.columns - 1);
+    x->plane = (x->piece_rows + (size_t)x->w.rows - 1) * x->pitch;
+}
+
+/* With all of a map as one piece. */
+static layout whole_of(layout x)
+{
+    x.pieces = 1;
+    x.piece_rows = x.height;
+    x.piece_columns = x.width;
+    set_planes(&x);
+    return x;
+}
+
+static wide_layout wide_layout_of(const layout *whole, bool back)
+{
+    const size_t plane = 2 * whole->plane, own = 2 * whole->own_plane;
+    const size_t taps = 2 * rounded(whole->w.taps), group = WIDE_GROUP;
+    wide_layout w = { 0 };
+    size_t at = 0;
+    w.row = at, at += rounded(whole->n);
+    w.flat = at, at += group * whole->plane;
+    w.weight = at, at += taps;
+    w.dw = at, at += back ? taps : 0;
+    w.x = at, at += plane;
+    w.in = at, at += group * plane;
+    w.keys = at, at += back ? group * plane : 0;
+    w.out = at, at += group * own;
+    w.den = at, at += back ? plane : own;
+    w.along = at, at += back ? own : 0;
+    w.row_sums = at;
+    at += 2 * group * rounded(2 * whole->height + (size_t)whole->w.rows);
+    w.band = at, at += 2 * group * whole->pitch;
+    w.total = at;
+    return w;
+}
+
 static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
 {
     layout x = { .w = conv_window_of(p), .n = att_tokens(p) };
@@ -84,10 +139,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.heads = (size_t)p->heads;
     x.maps = (size_t)p->batch * x.heads;
     cut(p, threads, &x);
-    x.own_pitch = rounded(x.piece_columns);
-    x.own_plane = x.piece_rows * x.own_pitch;
-    x.pitch = rounded(x.own_pitch + (size_t)x.w.columns - 1);
-    x.plane = (x.piece_rows + (size_t)x.w.rows - 1) * x.pitch;
+    set_planes(&x);
 
     const size_t window = x.heads * x.w.taps;
     x.effective = at, at += window;
@@ -100,6 +152,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.p = at, at += back ? rounded(x.maps * x.n * x.d) : 0;
     x.pm = at, at += back ? rounded(x.maps * x.n) : 0;
     x.share = at, at += back ? (size_t)threads * window : 0;
+    x.wide = at, at += rounded(x.maps);
     x.own = at = rounded(at), at = 0;
     x.x = at, at += x.plane;
     x.in = at, at += GROUP * x.plane * (back ? 2 : 1);
@@ -107,18 +160,22 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.den = at, at += x.own_plane;
     x.inverse = at, at += x.own_plane;
     x.row = at, at += rounded(x.n);
-    x.per_thread = at;
-    x.total = x.own + (size_t)threads * at;
+    const layout whole = whole_of(x);
+    const size_t wide = wide_layout_of(&whole, back).total;
+    x.per_thread = at > wide ? at : wide;
+    x.total = x.own + (size_t)threads * x.per_thread;
     return x;
 }
 
-/* Kept: mean [maps][n][d], den [maps][n] (0: evaluated exactly), and whether any
- * was. */
+/* Kept: whether any token or map was evaluated exactly, mean [maps][n][d],
+ * den [maps][n] (0: exactly; WIDE: in double), and den in double. */
+#define WIDE (-1.0f)
+
 static size_t saved_floats(const att_problem *p)
 {
     const size_t rows =
         (size_t)p->batch * (size_t)p->heads * att_tokens(p);
-    return 16 + rows * ((size_t)p->head_dim + 1);
+    return 16 + rounded(rows * ((size_t)p->head_dim + 1)) + 2 * rows;
 }
 
 static void sizes(const att_problem *p, int threads, att_sizes *out)
@@ -137,6 +194,7 @@ typedef struct job {
     layout x;
     float *work;
     float *exact, *mean, *den; /* saved; NULL if not                         */
+    double *wide_den;
 } job;
 
 static job job_of(const att_call *c, const att_grad *g)
@@ -148,6 +206,8 @@ static job job_of(const att_call *c, const att_grad *g)
         k.exact = s;
         k.mean = s + 16;
         k.den = k.mean + k.x.maps * k.x.n * k.x.d;
+        k.wide_den =
+            (double *)(k.mean + rounded(k.x.maps * k.x.n * (k.x.d + 1)));
     }
     return k;
 }
@@ -350,74 +410,31 @@ static void lay_out(const job *k, const piece *p, size_t left, const float *v,
     }
 }
 
-/* sum over taps of weight[tap] in[y + ty][x + tx] of `units` (at most UNITS)
- * vectors, `step` floats apart in `in` and `out_step` in out: the same place in
- * several planes, or several rows, or several vectors of one row. */
-SIMD_INLINE void convolve_units(const int units, const layout *x,
-                                const float *weight, bool turned,
-                                const float *in, size_t step, float *out,
-                                size_t out_step)
+/* How far the turned window reaches to the left. */
+static size_t turned_left(const layout *x)
 {
-    vf sum[UNITS];
-    const size_t taps = x->w.taps;
-    UNROLL for (int i = 0; i < units; i++) sum[i] = v_zero();
-    for (size_t ty = 0, tap = 0; ty < (size_t)x->w.rows; ty++)
-        for (size_t tx = 0; tx < (size_t)x->w.columns; tx++, tap++) {
-            const float *from = in + ty * x->pitch + tx;
-            const vf e = v_set1(weight[turned ? taps - 1 - tap : tap]);
-            UNROLL for (int i = 0; i < units; i++)
-                sum[i] = v_fma(e, v_load(from + (size_t)i * step), sum[i]);
-        }
-    UNROLL for (int i = 0; i < units; i++)
-        v_store(out + (size_t)i * out_step, sum[i]);
+    return (size_t)(x->w.columns - 1 - x->w.left);
 }
 
-/* `n` units, as many as possible at a time: independent sums hide the latency. */
-static void convolve_all(const layout *x, const float *weight, bool turned,
-                         size_t n, const float *in, size_t step, float *out,
-                         size_t out_step)
-{
-    while (n > 0) {
-        const size_t units = n >= UNITS ? UNITS : n >= 4 ? 4 : n >= 2 ? 2 : 1;
-        switch (units) {
-        case UNITS:
-            convolve_units(UNITS, x, weight, turned, in, step, out, out_step);
-            break;
-        case 4:
-            convolve_units(4, x, weight, turned, in, step, out, out_step);
-            break;
-        case 2:
-            convolve_units(2, x, weight, turned, in, step, out, out_step);
-            break;
-        default:
-            convolve_units(1, x, weight, turned, in, step, out, out_step);
-        }
-        n -= units;
-        in += units * step;
-        out += units * out_step;
-    }
-}
+#define REAL float
+#define VEC vf
+#define LANES VL
+#define NAME(f) f
+#define LOAD v_load
+#define LOAD_N v_load_n
+#define STORE v_store
+#define SUM v_sum
+#include "conv_products.h"
 
-static void convolve(const layout *x, const piece *p, const float *weight,
-                     bool turned, size_t planes, const float *in, float *out)
-{
-    const size_t rows = p->y1 - p->y0;
-    const size_t vectors = (p->x1 - p->x0 + VL - 1) / VL;
-    const size_t whole = planes / UNITS * UNITS;
-    for (size_t y = 0; whole && y < rows; y++)
-        for (size_t c = 0; c < vectors * VL; c += VL)
-            convolve_all(x, weight, turned, whole, in + y * x->pitch + c,
-                         x->plane, out + y * x->own_pitch + c, x->own_plane);
-    for (size_t i = whole; i < planes; i++) {
-        const float *from = in + i * x->plane;
-        float *to = out + i * x->own_plane;
-        for (size_t c = 0; rows > 1 && c < vectors * VL; c += VL)
-            convolve_all(x, weight, turned, rows, from + c, x->pitch, to + c,
-                         x->own_pitch);
-        if (rows == 1)
-            convolve_all(x, weight, turned, vectors, from, VL, to, VL);
-    }
-}
+#define REAL double
+#define VEC vd
+#define LANES VD
+#define NAME(f) wide_##f
+#define LOAD wide_load
+#define LOAD_N wide_load_n
+#define STORE wide_store
+#define SUM wide_sum
+#include "conv_products.h"
 
 /* ---- forward -------------------------------------------------------------------------------------- */
 
@@ -462,15 +479,24 @@ static void store_means(const job *k, const piece *p, size_t c0,
                        channels, 1);
 }
 
-/* The key that the tap in row y and column i of the window joins to token t, or
- * -1; all of them are seen. */
-static ptrdiff_t tap_key(const layout *x, size_t t, ptrdiff_t y, ptrdiff_t i)
+/* Keys of row y of the window of token t that are on the map (all of them are
+ * seen): n from `key` on, with taps from `tap` on. */
+typedef struct near_keys {
+    size_t key, tap, n;
+} near_keys;
+
+static near_keys near_keys_of(const layout *x, size_t t, int y)
 {
-    y += (ptrdiff_t)(t / x->width) - x->w.up;
-    i += (ptrdiff_t)(t % x->width) - x->w.left;
-    if (y < 0 || y >= (ptrdiff_t)x->height || i < 0 || i >= (ptrdiff_t)x->width)
-        return -1;
-    return y * (ptrdiff_t)x->width + i;
+    const ptrdiff_t row = (ptrdiff_t)(t / x->width) - x->w.up + y;
+    const ptrdiff_t first = (ptrdiff_t)(t % x->width) - x->w.left;
+    const ptrdiff_t lo = first < 0 ? 0 : first, end = first + x->w.columns;
+    const ptrdiff_t hi =
+        end < (ptrdiff_t)x->width ? end : (ptrdiff_t)x->width;
+    if (row < 0 || row >= (ptrdiff_t)x->height || hi <= lo)
+        return (near_keys){ 0 };
+    return (near_keys){ (size_t)(row * (ptrdiff_t)x->width + lo),
+                        (size_t)(y * x->w.columns + lo - first),
+                        (size_t)(hi - lo) };
 }
 
 /* a[j] = logit of key j for token t, kept within +-1e38 so that differences are
@@ -483,17 +509,17 @@ static float exact_logits(const job *k, size_t map, size_t t, float *a)
     const size_t end = conv_seen(k->c->p, &x->w, t);
     vf max = v_set1(-1e38f);
     memcpy(a, (const float *)k->c->k + map * x->n, end * sizeof *a);
-    for (ptrdiff_t y = 0; y < x->w.rows; y++)
-        for (ptrdiff_t i = 0; i < x->w.columns; i++) {
-            const ptrdiff_t j = tap_key(x, t, y, i);
-            if (j >= 0) a[j] += effective[y * x->w.columns + i];
-        }
+    for (int y = 0; y < x->w.rows; y++) {
+        const near_keys near = near_keys_of(x, t, y);
+        #pragma omp simd
+        for (size_t i = 0; i < near.n; i++)
+            a[near.key + i] += effective[near.tap + i];
+    }
+    for (size_t j = end; j % VL != 0; j++) a[j] = -1e38f;
     for (size_t j = 0; j < end; j += VL) {
-        const size_t lanes = end - j < VL ? end - j : VL;
-        const vf s = v_max(v_min(v_load_n(a + j, lanes), v_set1(1e38f)),
-                           v_set1(-1e38f));
+        const vf s = v_max(v_min(v_load(a + j), v_set1(1e38f)), v_set1(-1e38f));
         v_store(a + j, s);
-        max = v_max(max, v_select(vi_first(lanes), s, max));
+        max = v_max(max, s);
     }
     return v_hmax(max);
 }
@@ -527,48 +553,72 @@ static size_t next_weight(const float *a, size_t j, size_t end)
     return j < end ? j : end;
 }
 
-/* sum_j a[j] v[j][..] of some channels; v has rows of d. */
-static vf average(const float *a, const float *v, size_t d, size_t lanes,
+/* sum_j a[j] v[j][..] of some channels; v has rows of d, `left` floats in all:
+ * lanes beyond are anything. */
+static vf average(const float *a, const float *v, size_t d, size_t left,
                   size_t end)
 {
     vf sum[2] = { v_zero(), v_zero() };
     for (size_t j = 0; (j = next_weight(a, j, end)) < end;) {
         const size_t vector = j - j % VL + VL, stop = vector < end ? vector : end;
-        for (; j < stop; j++)
-            sum[j % 2] = v_fma(v_set1(a[j]), v_load_n(v + j * d, lanes),
-                               sum[j % 2]);
+        for (; j < stop; j++) {
+            const vf x = j * d + VL <= left ? v_load(v + j * d)
+                                            : v_load_n(v + j * d, left - j * d);
+            sum[j % 2] = v_fma(v_set1(a[j]), x, sum[j % 2]);
+        }
     }
     return sum[0] + sum[1];
 }
 
-/* The mean of token t by its own maximum, where den cannot be trusted.  sum: of
- * the keys that it is a difference of; causal: of those before the piece, whose
- * own are in x0. */
-static bool store_exact(const job *k, const piece *p, float sum, const float *x0,
-                        float *den, float *mine)
+/* The mean of token t by its own maximum. */
+static void exact_mean(const job *k, size_t map, size_t t, float *a)
 {
     const layout *x = &k->x;
-    const float *v = (const float *)k->c->v + p->map * x->n * x->d;
-    const float share = k->work[x->e0 + p->map % x->heads] / SHARE;
-    float *a = mine + x->row;
-    bool exact = false;
-    for (size_t t = p->first; t < p->end; t++) {
-        float *own_den = den + (t / x->width - p->y0) * x->own_pitch +
-                         t % x->width - p->x0;
-        float *mean = (float *)k->c->o + (p->map * x->n + t) * x->d;
-        if (x->w.causal) sum += x0[t - p->first + (size_t)x->w.left];
-        const size_t end = conv_seen(k->c->p, &x->w, t);
-        if (end > 1 && *own_den >= fmaxf(TINY, share * sum)) continue;
-        const float inverse = 1 / exact_weights(k, p->map, t, a);
-        for (size_t c = 0; c < x->d; c += VL) {
-            const size_t lanes = x->d - c < VL ? x->d - c : VL;
-            v_store_n(mean + c, average(a, v + c, x->d, lanes, end) * inverse,
-                      lanes);
-        }
-        *own_den = 0;
-        exact = true;
+    const float *v = (const float *)k->c->v + map * x->n * x->d;
+    float *mean = (float *)k->c->o + (map * x->n + t) * x->d;
+    const float inverse = 1 / exact_weights(k, map, t, a);
+    for (size_t c = 0; c < x->d; c += VL) {
+        const size_t lanes = x->d - c < VL ? x->d - c : VL;
+        v_store_n(mean + c,
+                  average(a, v + c, x->d, x->n * x->d - c,
+                          conv_seen(k->c->p, &x->w, t)) * inverse,
+                  lanes);
     }
-    return exact;
+}
+
+static size_t own_place(const layout *x, const piece *p, size_t t)
+{
+    return (t / x->width - p->y0) * x->own_pitch + t % x->width - p->x0;
+}
+
+/* Makes den 0 where it cannot be trusted, and `any` true; returns how many of these
+ * tokens see more than one key.  base: sum over the keys that den is a difference of; causal:
+ * over those before the piece, whose own are in x0. */
+static size_t find_lost(const job *k, const piece *p, float base,
+                        const float *x0, float *den, bool *any)
+{
+    const layout *x = &k->x;
+    const float share = k->work[x->e0 + p->map % x->heads] / SHARE;
+    size_t lost = 0;
+    bool nan = false; /* which numbers in double would hide */
+    for (size_t t = p->first; t < p->end; t++) {
+        float *own_den = den + own_place(x, p, t);
+        if (x->w.causal) base += x0[t - p->first + (size_t)x->w.left];
+        const bool several = conv_seen(k->c->p, &x->w, t) > 1;
+        if (several && *own_den >= fmaxf(TINY, share * base)) continue;
+        lost += several;
+        nan |= isnan(*own_den);
+        *own_den = 0;
+        *any = true;
+    }
+    return nan ? 0 : lost;
+}
+
+/* The means of tokens whose den is 0. */
+static void store_exact(const job *k, const piece *p, const float *den, float *a)
+{
+    for (size_t t = p->first; t < p->end; t++)
+        if (den[own_place(&k->x, p, t)] == 0) exact_mean(k, p->map, t, a);
 }
 
 /* Saves means and denominators of the piece, then gates the outputs. */
@@ -582,15 +632,28 @@ static void gate_piece(const job *k, const piece *p, const float *den)
     if (k->mean) {
         memcpy(k->mean + first, o, n * sizeof *o);
         for (size_t t = p->first; t < p->end; t++)
-            k->den[p->map * x->n + t] =
-                den[(t / x->width - p->y0) * x->own_pitch + t % x->width -
-                    p->x0];
+            k->den[p->map * x->n + t] = den[own_place(x, p, t)];
     }
     for (size_t i = 0; i < n; i += VL) {
         const size_t lanes = n - i < VL ? n - i : VL;
         const vf y = v_load_n(o + i, lanes) * v_sigmoid(v_load_n(q + i, lanes));
         v_store_n(o + i, y, lanes);
     }
+}
+
+/* Whether a map is to be done in double, which pieces of it find. */
+static bool is_wide(const job *k, size_t map)
+{
+    float wide;
+    #pragma omp atomic read
+    wide = k->work[k->x.wide + map];
+    return wide > 0;
+}
+
+static void make_wide(const job *k, size_t map)
+{
+    #pragma omp atomic write
+    k->work[k->x.wide + map] = 1;
 }
 
 static bool forward_piece(const job *k, size_t index)
@@ -605,9 +668,16 @@ static bool forward_piece(const job *k, size_t index)
     float *mine = own(k), *den = mine + x->den, *x0 = mine + x->x;
     float *in = mine + x->in, *out = mine + x->out;
 
+    if (is_wide(k, p.map)) return true;
     lay_out_keys(k, &p, x0);
     convolve(x, &p, weight, false, 1, x0, den);
     add_base(x, &p, e0, base[d], x0, false, den);
+    bool exact = false;
+    const size_t lost = find_lost(k, &p, base[d], x0, den, &exact);
+    if (lost > 2 * d || 8 * lost > p.end - p.first) {
+        make_wide(k, p.map);
+        return true;
+    }
     invert(x, den, mine + x->inverse);
     for (size_t c = 0; c < d; c += GROUP) {
         const size_t channels = d - c < GROUP ? d - c : GROUP;
@@ -618,15 +688,250 @@ static bool forward_piece(const job *k, size_t index)
                      out + i * x->own_plane);
         store_means(k, &p, c, channels, out, mine + x->inverse);
     }
-    const bool exact = store_exact(k, &p, base[d], x0, den, mine);
+    if (exact) store_exact(k, &p, den, mine + x->row);
     gate_piece(k, &p, den);
     return exact;
+}
+
+/* ---- in double ---------------------------------------------------------------------------------------- */
+
+/* A map as one piece, and where its numbers in double lie. */
+typedef struct wide_map {
+    job k;
+    piece p;
+    double e0;
+    float *flat, *row; /* planes of floats; [n]                              */
+    double *weight, *dw, *x, *in, *keys, *out, *den, *along, *row_sums, *band;
+} wide_map;
+
+/* Keys so far apart have an X that is not 0. */
+#define WIDE_KEYS 600.0f
+
+/* What exponents of w are raised by then, so that these may lie so much farther
+ * apart: sums are below n e^600, and p exp(w - m), a weight by its X, is too. */
+#define WIDE_RAISED 600.0f
+
+/* e^-650: what is not 0 is above e^-700. */
+#define WIDE_TINY 0x1p-938
+
+static bool keys_are_near(const float *key, size_t n, float top)
+{
+    vf min = v_set1(top);
+    for (size_t i = 0; i < n; i += VL) {
+        const size_t lanes = n - i < VL ? n - i : VL;
+        min = v_min(min, v_select(vi_first(lanes), v_load_n(key + i, lanes), min));
+    }
+    return top + v_hmax(-min) <= WIDE_KEYS;
+}
+
+/* Of a map at work, with exp(w - m), raised or not, and X. */
+static wide_map wide_map_of(const job *base, size_t map)
+{
+    wide_map w = { .k = *base };
+    layout *x = &w.k.x;
+    *x = whole_of(*x);
+    const wide_layout at = wide_layout_of(x, base->g);
+    float *mine = own(base);
+    w.p = piece_of(x, map);
+    w.flat = mine + at.flat, w.row = mine + at.row;
+    w.weight = (double *)(mine + at.weight), w.dw = (double *)(mine + at.dw);
+    w.x = (double *)(mine + at.x), w.in = (double *)(mine + at.in);
+    w.keys = (double *)(mine + at.keys), w.out = (double *)(mine + at.out);
+    w.den = (double *)(mine + at.den), w.along = (double *)(mine + at.along);
+    w.row_sums = (double *)(mine + at.row_sums);
+    w.band = (double *)(mine + at.band);
+
+    const float *effective =
+        w.k.work + x->effective + map % x->heads * x->w.taps;
+    const float *key = (const float *)w.k.c->k + map * x->n;
+    const float top = w.k.work[x->top + (map + 1) * base->x.pieces - 1];
+    float max = 0;
+    for (size_t i = 0; i < x->w.taps; i++) max = fmaxf(max, effective[i]);
+    if (keys_are_near(key, x->n, top)) max -= WIDE_RAISED;
+    aft_wide_weights(effective, x->w.taps, x->w.taps, max, w.weight);
+    w.e0 = exp(-(double)max);
+
+    memset(w.x, 0, x->plane * sizeof *w.x);
+    for (size_t r = 0; r < plane_rows(x, &w.p); r++) {
+        const strip s = strip_of(x, &w.p, r, (size_t)x->w.left);
+        double *to = w.x + r * x->pitch + s.lo;
+        for (size_t i = 0; i < s.hi - s.lo; i += VD) {
+            const size_t lanes = wide_lanes(s.hi - s.lo, i);
+            wide_store_n(to + i,
+                         wide_exp(wide_of(key + s.token + i, lanes) -
+                                  (double)top),
+                         lanes);
+        }
+    }
+    return w;
+}
+
+/* to[c] = from[c] scale, planes of floats and of doubles. */
+static void widen(const layout *x, size_t planes, const float *from,
+                  const double *scale, double *to)
+{
+    for (size_t c = 0; c < planes; c++)
+        for (size_t i = 0; i < x->plane; i += VD)
+            wide_store(to + c * x->plane + i,
+                       wide_of(from + c * x->plane + i, VD) *
+                           wide_load(scale + i));
+}
+
+/* beside[y] = sums over the rows of a plane above and below the window of row y,
+ * which has H of them; sums: scratch. */
+static void sum_rows(const layout *x, const double *in, double *beside,
+                     double *sums)
+{
+    const size_t rows = (size_t)x->w.rows;
+    double above = 0, below = 0;
+    for (size_t r = 0; r < x->height + rows - 1; r++) {
+        vd all = { 0 };
+        for (size_t i = 0; i < x->pitch; i += VD)
+            all += wide_load(in + r * x->pitch + i);
+        sums[r] = wide_sum(all);
+    }
+    for (size_t y = 0; y < x->height; y++) {
+        beside[y] = above;
+        above += sums[y];
+    }
+    for (size_t y = x->height; y-- > 0;) {
+        beside[y] += below;
+        below += sums[y + rows - 1];
+    }
+}
+
+/* Sums over the columns of rows y .. y + w.rows of a plane. */
+static void sum_band(const layout *x, const double *in, double *band)
+{
+    for (size_t i = 0; i < x->pitch; i += VD) {
+        vd sum = wide_load(in + i);
+        for (size_t r = 1; r < (size_t)x->w.rows; r++)
+            sum += wide_load(in + r * x->pitch + i);
+        wide_store(band + i, sum);
+    }
+}
+
+/* Adds e0 times the sums of `in` over what is outside the window of each token,
+ * from both sides; causal: what is seen of that, before it or, turned, after. */
+static void add_outside(const wide_map *w, bool turned, size_t planes,
+                        const double *in, double *out)
+{
+    const layout *x = &w->k.x;
+    const size_t columns = (size_t)x->w.columns, pitch = x->pitch;
+    const size_t stride = rounded(2 * x->height + (size_t)x->w.rows);
+    const bool causal = x->w.causal;
+    const size_t reach = causal ? columns - 1 : columns / 2;
+    if (w->e0 == 0) return;
+    if (reach + 1 >= x->width && (x->height == 1 || reach + 1 >= x->height))
+        return;
+    for (size_t c = 0; x->height > 1 && c < planes; c++)
+        sum_rows(x, in + c * x->plane, w->row_sums + c * stride,
+                 w->row_sums + c * stride + x->height);
+    for (size_t y = 0; y < x->height; y++) {
+        double left[WIDE_GROUP] = { 0 }, right[WIDE_GROUP] = { 0 };
+        for (size_t c = 0; c < planes; c++) {
+            if (x->height > 1) left[c] = w->row_sums[c * stride + y];
+            sum_band(x, in + c * x->plane + y * pitch, w->band + c * pitch);
+        }
+        double *to = out + y * x->own_pitch;
+        for (size_t i = 0; !(causal && turned) && i < x->width; i++)
+            for (size_t c = 0; c < planes; c++) {
+                to[c * x->own_plane + i] += w->e0 * left[c];
+                left[c] += w->band[c * pitch + i];
+            }
+        for (size_t i = x->width; !(causal && !turned) && i-- > 0;)
+            for (size_t c = 0; c < planes; c++) {
+                to[c * x->own_plane + i] += w->e0 * right[c];
+                right[c] += w->band[c * pitch + i + columns - 1];
+            }
+    }
+}
+
+/* Planes of sums: over the window, and over what is outside of it. */
+static void gather(const wide_map *w, bool turned, size_t planes,
+                   const double *in, double *out)
+{
+    wide_convolve(&w->k.x, &w->p, w->weight, turned, planes, in, out);
+    add_outside(w, turned, planes, in, out);
+}
+
+/* Planes of floats to rows of d of the piece, from channel c0 on. */
+static void lay_back(const layout *x, const piece *p, size_t c0, size_t planes,
+                     const float *from, float *to)
+{
+    for (size_t y = 0; y < p->y1 - p->y0; y++)
+        tile_transpose(from + y * x->own_pitch, x->own_plane, planes,
+                       p->x1 - p->x0,
+                       to + ((p->map * x->n + p->y0 * x->width + p->x0 +
+                              y * x->width) * x->d + c0),
+                       x->d, planes, 1);
+}
+
+/* Whether what is outside of the windows counts beside what is in any of them,
+ * whose sums are in w->den. */
+static bool outside_counts(const wide_map *w)
+{
+    const layout *x = &w->k.x;
+    double all = 0, least = INFINITY;
+    for (size_t i = 0; i < x->plane; i++) all += w->x[i];
+    for (size_t y = 0; y < x->height; y++)
+        for (size_t i = 0; i < x->width; i++)
+            least = fmin(least, w->den[y * x->own_pitch + i]);
+    return w->e0 * all > 0x1p-60 * least;
+}
+
+/* Which tokens can be trusted, told in den. */
+static void find_wide(const wide_map *w, float *den)
+{
+    const job *k = &w->k;
+    for (size_t t = 0; t < k->x.n; t++) {
+        const size_t i = own_place(&k->x, &w->p, t);
+        const bool several = conv_seen(k->c->p, &k->x.w, t) > 1;
+        den[i] = several && w->den[i] >= WIDE_TINY ? WIDE : 0;
+        if (k->wide_den) k->wide_den[w->p.map * k->x.n + t] = w->den[i];
+    }
+}
+
+static void forward_wide(const job *base, size_t map)
+{
+    wide_map w = wide_map_of(base, map);
+    const job *k = &w.k;
+    const layout *x = &k->x;
+    float *den = (float *)w.out; /* when that is done with */
+    wide_convolve(x, &w.p, w.weight, false, 1, w.x, w.den);
+    if (!outside_counts(&w)) w.e0 = 0;
+    add_outside(&w, false, 1, w.x, w.den);
+    for (size_t c = 0; c < x->d; c += WIDE_GROUP) {
+        const size_t planes = x->d - c < WIDE_GROUP ? x->d - c : WIDE_GROUP;
+        lay_out(k, &w.p, (size_t)x->w.left,
+                (const float *)k->c->v + map * x->n * x->d, x->d, c, planes,
+                NULL, w.flat);
+        widen(x, planes, w.flat, w.x, w.in);
+        gather(&w, false, planes, w.in, w.out);
+        for (size_t i = 0; i < planes * x->own_plane; i += VD)
+            wide_narrow(w.flat + i,
+                        wide_load(w.out + i) /
+                            wide_load(w.den + i % x->own_plane),
+                        VD);
+        lay_back(x, &w.p, c, planes, w.flat, (float *)k->c->o);
+    }
+    find_wide(&w, den);
+    store_exact(k, &w.p, den, w.row);
+    gate_piece(k, &w.p, den);
+}
+
+static void forward_wide_maps(const job *k)
+{
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t map = 0; map < k->x.maps; map++)
+        if (is_wide(k, map)) forward_wide(k, map);
 }
 
 static void forward(const att_call *c)
 {
     const job k = job_of(c, NULL);
     int exact = 0;
+    memset(k.work + k.x.wide, 0, k.x.maps * sizeof(float));
     make_windows(&k);
     conv_tell_window(c, k.x.heads * k.x.w.taps, k.work + k.x.effective);
     make_tops(&k);
@@ -635,6 +940,7 @@ static void forward(const att_call *c)
         num_threads(c->threads)
     for (size_t i = 0; i < k.x.maps * k.x.pieces; i++)
         exact |= forward_piece(&k, i);
+    if (exact) forward_wide_maps(&k);
     if (k.exact) k.exact[0] = (float)exact;
 }
 
@@ -662,6 +968,22 @@ static void make_sources(const job *k)
                           lanes);
         }
         k->work[x->pm + row] = pm;
+    }
+}
+
+/* Whether forward did a map in double. */
+static bool was_wide(const job *k, size_t map)
+{
+    return k->work[k->x.wide + map] > 0;
+}
+
+static void find_wide_maps(const job *k)
+{
+    for (size_t map = 0; map < k->x.maps; map++) {
+        float any = 0;
+        for (size_t t = 0; t < k->x.n; t++)
+            any = fmaxf(any, k->den[map * k->x.n + t] == WIDE);
+        k->work[k->x.wide + map] = any;
     }
 }
 
@@ -702,12 +1024,6 @@ static void scale_to_top(const job *k, const piece *p, size_t planes,
     }
 }
 
-/* How far the turned window reaches to the left. */
-static size_t turned_left(const layout *x)
-{
-    return (size_t)(x->w.columns - 1 - x->w.left);
-}
-
 /* U or W of `channels` columns of from [n][d] into out. */
 static void gather_sources(const job *k, const piece *p, const float *from,
                            size_t d, size_t c0, size_t channels,
@@ -745,46 +1061,6 @@ static void value_gradients(const job *k, const piece *p, size_t c0,
     }
 }
 
-/* sum over the piece's tokens of a[y][x] b[y + ty][x + tx], for eight (or one)
- * taps of a row of the window. */
-SIMD_INLINE void correlate(const int taps, const layout *x, const piece *p,
-                           const float *a, const float *b, float *out)
-{
-    const size_t columns = p->x1 - p->x0;
-    vf sum[UNITS];
-    UNROLL for (int i = 0; i < taps; i++) sum[i] = v_zero();
-    for (size_t y = 0; y < p->y1 - p->y0; y++)
-        for (size_t c = 0; c < columns; c += VL) {
-            const size_t lanes = columns - c < VL ? columns - c : VL;
-            const vf s = v_load_n(a + y * x->pitch + c, lanes);
-            UNROLL for (int i = 0; i < taps; i++)
-                sum[i] = v_fma(s, v_load(b + y * x->pitch + c + i), sum[i]);
-        }
-    UNROLL for (int i = 0; i < taps; i++) out[i] += v_sum(sum[i]);
-}
-
-/* Adds sign * sum_t a_t b_{t + o} to dw, planes of sources a and of keys b; a's
- * own tokens start at the reach of the turned window. */
-static void correlate_plane(const layout *x, const piece *p, float sign,
-                            const float *a, const float *b, float *dw)
-{
-    const float *from = a +
-                        (size_t)(x->w.rows - 1 - x->w.up) * x->pitch +
-                        turned_left(x);
-    for (size_t ty = 0; ty < (size_t)x->w.rows; ty++)
-        for (size_t tx = 0; tx < (size_t)x->w.columns;) {
-            const size_t left = (size_t)x->w.columns - tx;
-            const float *to = b + ty * x->pitch + tx;
-            float sum[UNITS] = { 0 };
-            const size_t taps = left >= UNITS ? UNITS : 1;
-            if (taps == UNITS) correlate(UNITS, x, p, from, to, sum);
-            else correlate(1, x, p, from, to, sum);
-            for (size_t i = 0; i < taps; i++)
-                dw[ty * (size_t)x->w.columns + tx + i] += sign * sum[i];
-            tx += taps;
-        }
-}
-
 static void backward_piece(const job *k, size_t index)
 {
     const layout *x = &k->x;
@@ -800,6 +1076,7 @@ static void backward_piece(const job *k, size_t index)
     float *dw = k->work + x->share +
                 ((size_t)omp_get_thread_num() * x->heads + h) * x->w.taps;
 
+    if (was_wide(k, p.map)) return;
     exponentials(key + p.first, p.end - p.first, k->work[x->top + index], e);
     lay_out_keys(k, &p, x0);
     memset(along, 0, x->own_plane * sizeof *along);
@@ -853,11 +1130,118 @@ static void backward_exact(const job *k, size_t row, float *dw)
         a[j] = v_sum(sum); /* the gradient in place of the weight */
         if (k->g->dk) k->g->dk[to] += a[j];
     }
-    for (ptrdiff_t y = 0; y < x->w.rows; y++)
-        for (ptrdiff_t i = 0; i < x->w.columns; i++) {
-            const ptrdiff_t j = tap_key(x, t, y, i);
-            if (j >= 0) dw[y * x->w.columns + i] += a[j];
+    for (int y = 0; y < x->w.rows; y++) {
+        const near_keys near = near_keys_of(x, t, y);
+        #pragma omp simd
+        for (size_t i = 0; i < near.n; i++) dw[near.tap + i] += a[near.key + i];
+    }
+}
+
+/* G of a row, in place of its p; returns G.mean. */
+static float make_gated(const job *k, size_t row)
+{
+    const size_t d = k->x.d;
+    float *p = k->work + k->x.p + row * d;
+    vf sum = v_zero();
+    for (size_t c = 0; c < d; c += VL) {
+        const size_t lanes = d - c < VL ? d - c : VL;
+        const vf q = v_load_n((const float *)k->c->q + row * d + c, lanes);
+        const vf y = v_load_n(k->g->dout + row * d + c, lanes) * v_sigmoid(q);
+        sum += v_first(y * v_load_n(k->mean + row * d + c, lanes), lanes);
+        v_store_n(p + c, y, lanes);
+    }
+    return v_sum(sum);
+}
+
+/* ---- backward in double ------------------------------------------------------------------------------- */
+
+/* 1 / den of the tokens in double, in the place of the source planes' keys. */
+static void lay_out_scales(const wide_map *w, double *plane)
+{
+    const job *k = &w->k;
+    const layout *x = &k->x;
+    memset(plane, 0, x->plane * sizeof *plane);
+    for (size_t r = 0; r < plane_rows(x, &w->p); r++) {
+        const strip s = strip_of(x, &w->p, r, turned_left(x));
+        for (size_t i = s.lo; i < s.hi; i++) {
+            const size_t row = w->p.map * x->n + s.token + i - s.lo;
+            if (k->den[row] == WIDE) plane[r * x->pitch + i] = 1 / k->wide_den[row];
         }
+    }
+}
+
+/* dv of the channels from U in w->out, whose products with v, laid out in w->flat,
+ * are added to w->along. */
+static void wide_values(const wide_map *w, size_t c0, size_t planes)
+{
+    const layout *x = &w->k.x;
+    const size_t at = (size_t)x->w.up * x->pitch + (size_t)x->w.left;
+    for (size_t y = 0; y < x->height; y++)
+        for (size_t c = 0; c < planes; c++)
+            for (size_t i = 0; i < x->own_pitch; i += VD) {
+                const size_t own = y * x->own_pitch + i;
+                const size_t padded = at + y * x->pitch + i;
+                const vd u = wide_load(w->out + c * x->own_plane + own);
+                const vd v = wide_of(w->flat + c * x->plane + padded, VD);
+                const vd e = wide_load(w->x + padded);
+                wide_store(w->along + own, wide_load(w->along + own) + u * v);
+                /* a u of infinity has nothing to say to them */
+                wide_store(w->out + c * x->own_plane + own,
+                           (vd)((vl)(e * u) & (vl)(e > 0.0)));
+            }
+    if (!w->k.g->dv) return;
+    for (size_t i = 0; i < planes * x->own_plane; i += VD)
+        wide_narrow(w->flat + i, wide_load(w->out + i), VD);
+    lay_back(x, &w->p, c0, planes, w->flat, w->k.g->dv);
+}
+
+static void wide_keys_gradient(const wide_map *w)
+{
+    const layout *x = &w->k.x;
+    const double *e = w->x + (size_t)x->w.up * x->pitch + (size_t)x->w.left;
+    for (size_t t = 0; w->k.g->dk && t < x->n; t++) {
+        const double own = e[t / x->width * x->pitch + t % x->width];
+        w->k.g->dk[w->p.map * x->n + t] =
+            own > 0 ? (float)(own * w->along[own_place(x, &w->p, t)]) : 0;
+    }
+}
+
+/* Of a map in double; adds to dw [taps] of its head. */
+static void backward_wide(const job *base, size_t map, float *dw)
+{
+    wide_map w = wide_map_of(base, map);
+    const job *k = &w.k;
+    const layout *x = &k->x;
+    const size_t first = map * x->n;
+    double *scale = w.den; /* has room for that: a plane */
+    memset(w.dw, 0, x->w.taps * sizeof *w.dw);
+    lay_out_scales(&w, scale);
+    for (size_t row = first; row < first + x->n; row++)
+        if (k->den[row] == WIDE) k->work[x->pm + row] = make_gated(k, row);
+
+    lay_out(k, &w.p, turned_left(x), k->work + x->pm + first, 1, 0, 1, NULL,
+            w.flat);
+    widen(x, 1, w.flat, scale, w.in);
+    gather(&w, true, 1, w.in, w.along);
+    for (size_t i = 0; i < x->own_plane; i++) w.along[i] = -w.along[i];
+    wide_correlate_plane(x, &w.p, -1, w.in, w.x, w.dw);
+    for (size_t c = 0; c < x->d; c += WIDE_GROUP) {
+        const size_t planes = x->d - c < WIDE_GROUP ? x->d - c : WIDE_GROUP;
+        lay_out(k, &w.p, turned_left(x), k->work + x->p + first * x->d, x->d, c,
+                planes, NULL, w.flat);
+        widen(x, planes, w.flat, scale, w.in);
+        gather(&w, true, planes, w.in, w.out);
+        lay_out(k, &w.p, (size_t)x->w.left,
+                (const float *)k->c->v + first * x->d, x->d, c, planes, NULL,
+                w.flat);
+        widen(x, planes, w.flat, w.x, w.keys);
+        for (size_t i = 0; i < planes; i++)
+            wide_correlate_plane(x, &w.p, 1, w.in + i * x->plane,
+                                 w.keys + i * x->plane, w.dw);
+        wide_values(&w, c, planes);
+    }
+    wide_keys_gradient(&w);
+    for (size_t i = 0; i < x->w.taps; i++) dw[i] += (float)(w.dw[i] * w.weight[i]);
 }
 
 /* A thread has the maps of a head, so that their dw is its own. */
@@ -866,10 +1250,12 @@ static void backward_exact_rows(const job *k, float *dw)
     const layout *x = &k->x;
     #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
     for (size_t h = 0; h < x->heads; h++)
-        for (size_t map = h; map < x->maps; map += x->heads)
+        for (size_t map = h; map < x->maps; map += x->heads) {
+            if (was_wide(k, map)) backward_wide(k, map, dw + h * x->w.taps);
             for (size_t row = map * x->n; row < (map + 1) * x->n; row++)
                 if (k->den[row] == 0)
                     backward_exact(k, row, dw + h * x->w.taps);
+        }
 }
 
 /* Shares of the threads times exp(w - m), the exact rows, then w, gamma, beta. */
@@ -905,6 +1291,7 @@ static void backward(const att_call *c, const att_grad *g)
     const job k = job_of(c, g);
     make_windows(&k);
     make_tops(&k);
+    find_wide_maps(&k);
     make_sources(&k);
     make_source_bases(&k);
     memset(k.work + k.x.share, 0,

@@ -43,6 +43,9 @@ typedef struct aft_keys {
     bool causal;
     float *x;   /* [n][ld]: X v in the first `width` entries, then X          */
     float *top; /* [panels][width]                                            */
+    float *low; /* [panels][width]: least key of each panel alone, or NULL    */
+    bool flat;  /* x is [v | 1]: for rows whose biases hide all, of which those
+                   of the largest share the weight, whatever k is            */
 } aft_keys;
 
 static inline size_t aft_panels(size_t n)
@@ -56,14 +59,18 @@ static inline float *aft_top(const aft_keys *k, size_t t)
 }
 
 static inline void aft_panel_top(const float *k, size_t width, size_t n,
-                                 float *top)
+                                 float *top, float *low)
 {
     for (size_t f = 0; f < width; f += VL) {
         const size_t lanes = aft_lanes(width, f);
-        vf max = aft_load(k + f, lanes);
-        for (size_t j = 1; j < n; j++)
-            max = v_max(max, aft_load(k + j * width + f, lanes));
+        vf max = aft_load(k + f, lanes), min = max;
+        for (size_t j = 1; j < n; j++) {
+            const vf x = aft_load(k + j * width + f, lanes);
+            max = v_max(max, x);
+            min = v_min(min, x);
+        }
         aft_store(top + f, max, lanes);
+        if (low) aft_store(low + f, min, lanes);
     }
 }
 
@@ -81,6 +88,36 @@ static inline void aft_merge_tops(const aft_keys *k)
                k->width * sizeof(float));
 }
 
+/* Fills k->top, and k->low, from the keys of batch entry b. */
+static inline __attribute__((unused)) void
+aft_tops_make(const att_call *c, size_t b, const aft_keys *keys)
+{
+    const size_t n = keys->n, width = keys->width;
+    const float *k = (const float *)c->k + b * n * width;
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t p = 0; p < keys->panels; p++) {
+        const size_t first = p * AFT_PANEL;
+        const size_t left = n - first < AFT_PANEL ? n - first : AFT_PANEL;
+        aft_panel_top(k + first * width, width, left, keys->top + p * width,
+                      keys->low ? keys->low + p * width : NULL);
+    }
+    aft_merge_tops(keys);
+}
+
+/* How far the keys of a feature lie apart, in that where it is most. */
+static inline __attribute__((unused)) float aft_key_range(const aft_keys *k)
+{
+    const float *top = aft_top(k, k->n - 1);
+    vf range = v_zero();
+    for (size_t p = 0; p < k->panels; p++)
+        for (size_t f = 0; f < k->width; f += VL) {
+            const size_t lanes = aft_lanes(k->width, f);
+            range = v_max(range, aft_load(top + f, lanes) -
+                                     aft_load(k->low + p * k->width + f, lanes));
+        }
+    return v_hmax(range);
+}
+
 /* Fills k->x and k->top from the keys and values of batch entry b. */
 static inline __attribute__((unused)) void
 aft_keys_make(const att_call *c, size_t b, const aft_keys *keys)
@@ -88,14 +125,7 @@ aft_keys_make(const att_call *c, size_t b, const aft_keys *keys)
     const size_t n = keys->n, width = keys->width;
     const float *k = (const float *)c->k + b * n * width;
     const float *v = (const float *)c->v + b * n * width;
-
-    #pragma omp parallel for num_threads(c->threads)
-    for (size_t p = 0; p < keys->panels; p++) {
-        const size_t first = p * AFT_PANEL;
-        const size_t left = n - first < AFT_PANEL ? n - first : AFT_PANEL;
-        aft_panel_top(k + first * width, width, left, keys->top + p * width);
-    }
-    aft_merge_tops(keys);
+    aft_tops_make(c, b, keys);
     #pragma omp parallel for num_threads(c->threads)
     for (size_t j = 0; j < n; j++) {
         const float *top = aft_top(keys, j);
@@ -152,43 +182,80 @@ aft_bias_view(const att_call *c, const float *wv, size_t t, size_t rows,
     return scratch;
 }
 
-static inline __attribute__((unused)) float aft_row_max(const float *w,
-                                                        size_t n)
+/* Biases so low hide the pair: nothing is left of k beside them. */
+#define AFT_HIDDEN (-1e30f)
+
+/* Biases of a row: the largest, the least that hides nothing, and whether any
+ * hides its pair. */
+typedef struct aft_range {
+    float max, min;
+    bool hidden;
+} aft_range;
+
+/* Lanes of the largest and of the least of a row. */
+SIMD_INLINE void aft_row_lanes(const float *w, size_t n, vf *max, vf *min)
 {
-    vf max = v_set1(w[0]);
     size_t j = 0;
-    for (; j + VL <= n; j += VL) max = v_max(max, v_load(w + j));
-    if (j < n) /* one by one they would be branches that nobody can predict */
-        max = v_max(max, v_select(vi_first(n - j), v_load_n(w + j, n - j), max));
-    return v_hmax(max);
+    *max = *min = v_set1(w[0]);
+    for (; j + VL <= n; j += VL) {
+        const vf x = v_load(w + j);
+        *max = v_max(*max, x);
+        *min = v_min(*min, x);
+    }
+    if (j < n) { /* one by one they would be branches that nobody can predict */
+        const vf x = v_load_n(w + j, n - j);
+        *max = v_max(*max, v_select(vi_first(n - j), x, *max));
+        *min = v_min(*min, v_select(vi_first(n - j), x, *min));
+    }
+}
+
+static inline __attribute__((unused)) aft_range aft_row_range(const float *w,
+                                                              size_t n)
+{
+    vf max, min;
+    aft_row_lanes(w, n, &max, &min);
+    aft_range r = { v_hmax(max), -v_hmax(-min), false };
+    r.hidden = r.min < AFT_HIDDEN;
+    if (!r.hidden || r.max < AFT_HIDDEN) return r;
+    min = v_set1(r.max);
+    for (size_t j = 0; j < n; j += VL) {
+        const size_t lanes = aft_lanes(n, j);
+        const vf x = aft_load(w + j, lanes);
+        min = v_min(min, v_select(vi_first(lanes) & (x >= AFT_HIDDEN), x, min));
+    }
+    r.min = -v_hmax(-min);
+    return r;
 }
 
 /* ---- what forward leaves for backward ----------------------------------------------- */
 
 typedef struct aft_saved {
-    float *exact;      /* [16]: 1 if any feature was evaluated exactly       */
+    float *exact;      /* [16]: 1 if any feature was evaluated exactly, 1 if
+                          any in double, 1 if any from flat keys            */
     float *max;        /* [n]: of b_tj                                       */
     float *mean, *den; /* [batch][n][width]                                  */
+    float *power;      /* likewise: where den < 0, it is -den 2^power (wide.h) */
 } aft_saved;
 
 static inline size_t aft_saved_floats(const att_problem *p)
 {
     const size_t n = att_tokens(p);
     return 16 + aft_round(n) +
-           2 * (size_t)p->batch * n * (size_t)p->head_dim;
+           3 * (size_t)p->batch * n * (size_t)p->head_dim;
 }
 
 static inline __attribute__((unused)) aft_saved aft_saved_of(const att_call *c)
 {
     const size_t n = att_tokens(c->p);
+    const size_t all = (size_t)c->p->batch * n * (size_t)c->p->head_dim;
     float *s = c->save;
     if (!s) return (aft_saved){ 0 };
+    float *mean = s + 16 + aft_round(n);
     return (aft_saved){ .exact = s,
                         .max = s + 16,
-                        .mean = s + 16 + aft_round(n),
-                        .den = s + 16 + aft_round(n) +
-                               (size_t)c->p->batch * n *
-                                   (size_t)c->p->head_dim };
+                        .mean = mean,
+                        .den = mean + all,
+                        .power = mean + 2 * all };
 }
 
 SIMD_INLINE bool aft_any(vi mask)
@@ -239,6 +306,35 @@ aft_bias_row(const att_call *c, enum aft_kind kind, size_t t, float *b)
     }
 }
 
+/* Turns keys into flat ones. */
+static inline __attribute__((unused)) void
+aft_flatten(const att_call *c, size_t b, aft_keys *keys)
+{
+    const size_t n = keys->n, width = keys->width;
+    keys->flat = true;
+    memset(keys->top, 0, keys->panels * width * sizeof *keys->top);
+    #pragma omp parallel for num_threads(c->threads)
+    for (size_t j = 0; j < n; j++) {
+        float *x = keys->x + j * keys->ld;
+        memcpy(x, (const float *)c->v + (b * n + j) * width, width * sizeof *x);
+        for (size_t f = 0; f < width; f++) x[width + f] = 1;
+    }
+}
+
+/* Output of a token that sees nothing; its p is 0. */
+static inline __attribute__((unused)) void aft_empty(const att_call *c,
+                                                     size_t batch, size_t t)
+{
+    const size_t width = (size_t)c->p->head_dim;
+    const size_t at = (batch * att_tokens(c->p) + t) * width;
+    const aft_saved s = aft_saved_of(c);
+    memset((float *)c->o + at, 0, width * sizeof(float));
+    for (size_t f = 0; s.mean && f < width; f++) {
+        s.mean[at + f] = 0;
+        s.den[at + f] = INFINITY;
+    }
+}
+
 /* Output of token t from sums = [num | den] in the scale of its top and of the
  * maximum of its bias.  Features with a denominator below `part` of base (NULL:
  * none), of which it was made by differences, are evaluated exactly too; true
@@ -279,15 +375,19 @@ aft_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
 /* ---- backward ------------------------------------------------------------------------ */
 
 /* With G = g sigmoid(q) and p = G / den: rows [p | p mean] of batch entry b into
- * out [n][ld], and dq. */
+ * out [n][ld], and dq.  p is 0 of rows that are flat where the keys are not, or
+ * the other way round. */
 static inline __attribute__((unused)) void
-aft_gates(const att_call *c, const att_grad *g, size_t b, size_t ld, float *out)
+aft_gates(const att_call *c, const att_grad *g, size_t b, const aft_keys *keys,
+          float *out)
 {
+    const size_t ld = keys->ld;
     const size_t n = att_tokens(c->p), width = (size_t)c->p->head_dim;
     const aft_saved s = aft_saved_of(c);
 
     #pragma omp parallel for num_threads(c->threads)
-    for (size_t t = 0; t < n; t++)
+    for (size_t t = 0; t < n; t++) {
+        const float share = (s.max[t] < AFT_HIDDEN) == keys->flat;
         for (size_t f = 0; f < width; f += VL) {
             const size_t lanes = aft_lanes(width, f);
             const size_t at = (b * n + t) * width + f;
@@ -296,16 +396,18 @@ aft_gates(const att_call *c, const att_grad *g, size_t b, size_t ld, float *out)
             const vf dout = aft_load(g->dout + at, lanes);
             const vf mean = aft_load(s.mean + at, lanes);
             const vf den = aft_load(s.den + at, lanes);
-            const vf p = v_select(den > 0.0f, dout * gate / den, v_zero());
+            const vf p = v_select(den > 0.0f, share * dout * gate / den,
+                                  v_zero());
             aft_store(out + t * ld + f, p, lanes);
             aft_store(out + t * ld + width + f, p * mean, lanes);
             if (g->dq)
                 aft_store(g->dq + at, dout * mean * gate * (1.0f - gate),
                           lanes);
         }
+    }
 }
 
-/* dk and dv of token j from a = [sum_t E_tj p | sum_t E_tj p mean]. */
+/* dk and dv of token j (added, of flat keys) from a = [sum_t E_tj p | sum_t E_tj p mean]. */
 static inline __attribute__((unused)) void
 aft_key_gradients(const att_call *c, const att_grad *g, size_t b,
                   const aft_keys *keys, size_t j, const float *a)
@@ -318,8 +420,11 @@ aft_key_gradients(const att_call *c, const att_grad *g, size_t b,
         const vf e = aft_load(x + f, lanes), p = aft_load(a + f, lanes);
         const vf v = aft_load((const float *)c->v + at, lanes);
         const vf mean = aft_load(a + width + f, lanes);
-        if (g->dv) aft_store(g->dv + at, e * p, lanes);
-        if (g->dk) aft_store(g->dk + at, e * (v * p - mean), lanes);
+        vf dv = e * p, dk = e * (v * p - mean);
+        if (keys->flat && g->dv) dv += aft_load(g->dv + at, lanes);
+        if (keys->flat && g->dk) dk += aft_load(g->dk + at, lanes);
+        if (g->dv) aft_store(g->dv + at, dv, lanes);
+        if (g->dk) aft_store(g->dk + at, dk, lanes);
     }
 }
 

@@ -11,8 +11,11 @@
  * for each panel of tokens
  *     [P | M] += E' A,      S = E * (A [X v | -X]'),
  * so that dv = X P, dk = X (v P - M) and dw = S.
+ *
+ * Tokens whose biases lie too far apart for floats are left to a second sweep,
+ * in double (wide.h); backward is all in double if there are any.
  */
-#include "fast.h"
+#include "wide.h"
 
 #include <omp.h>
 
@@ -20,13 +23,16 @@ enum {
     ROWS = 64,    /* of w per task, a divisor of AFT_PANEL                  */
     DEPTH = 128,  /* keys per product, a divisor of AFT_PANEL               */
     COLUMNS = 48, /* keys per task in backward: one register tile at v4     */
-    DEPTH_LD = DEPTH + 16
+    DEPTH_LD = DEPTH + 16,
+    WIDE_ROWS = ROWS / 2, /* in double: what fits where those floats do   */
+    WIDE_DEPTH = DEPTH / 2,
+    WIDE_COLUMNS = COLUMNS / 2
 };
 
 /* Where things lie in work: floats from its start. */
 typedef struct layout {
     size_t n, width, ld, factor;
-    size_t keys, tops, wv, gates; /* shared by the threads                  */
+    size_t keys, wide, flat, tops, lows, wv, gates; /* shared by the threads */
     size_t own;                   /* first thread's                         */
     size_t e, s, sums, rows, row, transposed, dwu; /* from `own`            */
     size_t per_thread, total;
@@ -39,10 +45,13 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.factor = (size_t)p->factor;
     const bool back = pass == ATT_BACKWARD;
     size_t at = 0;
-    x.keys = at, at += x.n * x.ld;
+    x.keys = at, at += 2 * x.n * x.ld; /* room for doubles */
+    x.wide = at, at += aft_round((x.n + ROWS - 1) / ROWS);
+    x.flat = at, at += aft_round((x.n + ROWS - 1) / ROWS);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
+    x.lows = at, at += back ? 0 : aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
-    x.gates = at, at += back ? x.n * x.ld : 0;
+    x.gates = at, at += back ? 2 * x.n * x.ld : 0;
     x.own = at, at = 0;
     x.e = at, at += back ? DEPTH * COLUMNS : ROWS * DEPTH_LD;
     x.s = at, at += back ? DEPTH * COLUMNS : 0;
@@ -50,7 +59,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.rows = at;
     if (x.factor) at += back ? DEPTH * COLUMNS : ROWS * aft_round(x.n);
     x.row = at, at += (back ? 2 : 1) * aft_round(x.n);
-    x.transposed = at, at += back ? 2 * x.width * COLUMNS : 0;
+    x.transposed = at, at += back ? 2 * aft_round(x.width) * COLUMNS : 0;
     x.dwu = at, at += back ? aft_round(x.n * x.factor) : 0;
     x.per_thread = at;
     x.total = x.own + (size_t)threads * at;
@@ -113,22 +122,64 @@ static void exponentials(const att_call *c, const float *w, size_t ldw,
     }
 }
 
-static bool forward_rows(const att_call *c, const layout *x,
-                         const aft_keys *keys, size_t batch, size_t t0)
+enum { IN_WIDE = 1, IN_FLAT = 2 };
+
+/* Of rows that see nothing: beside it all biases have a weight of 0. */
+#define NOTHING (-V_LOWEST)
+
+/* The maxima of the rows; which of
+ * the sweeps in double and with flat keys any of them needs.  key_range: how far
+ * the keys of a feature lie apart. */
+static int find_maxima(const att_call *c, const float *w, size_t ldw, size_t t0,
+                       size_t rows, float key_range, float *max)
 {
-    const size_t n = x->n, rows = n - t0 < ROWS ? n - t0 : ROWS;
+    const float keys_seen = aft_causal(c->p) ? key_range : 0;
+    vf spread = v_zero(); /* of most blocks: small, in all rows */
+    int needs = 0;
+    for (size_t r = 0; r < rows; r++) {
+        vf top, low;
+        aft_row_lanes(w + r * ldw, aft_seen(c->p, t0 + r), &top, &low);
+        max[r] = v_hmax(top);
+        spread = v_max(spread, max[r] - low);
+        if (max[r] < AFT_HIDDEN || max[r] >= NOTHING) needs = -1;
+    }
+    if (!needs && v_hmax(spread) + keys_seen <= AFT_RANGE) return 0;
+    needs = 0;
+    for (size_t r = 0; r < rows; r++) {
+        const aft_range b = aft_row_range(w + r * ldw, aft_seen(c->p, t0 + r));
+        /* the largest key has a weight of exp(min - max), if it is seen */
+        const float keys = b.hidden ? key_range : keys_seen;
+        max[r] = b.max == -INFINITY    ? NOTHING
+                 : b.max == NOTHING   ? INFINITY /* left to be exact */
+                                      : b.max;
+        if (b.max < AFT_HIDDEN) needs |= max[r] < 0 ? IN_FLAT : 0;
+        else if (b.max - b.min + keys > AFT_RANGE) needs |= IN_WIDE;
+    }
+    return needs;
+}
+
+/* Whether row r is for these keys, or in double if there are none; others get
+ * weights of 0. */
+static bool takes_part(const aft_keys *keys, float *max)
+{
+    const bool flat = keys && keys->flat;
+    if ((*max < AFT_HIDDEN) == flat) return true;
+    *max = NOTHING;
+    return false;
+}
+
+/* Sums of the rows from t0 on; w is their biases. */
+static bool forward_sums(const att_call *c, const layout *x,
+                         const aft_keys *keys, size_t batch, size_t t0,
+                         size_t rows, const float *w, size_t ldw, float *max)
+{
     const size_t end = aft_seen(c->p, t0 + rows - 1);
     float *mine = own(c, x), *sums = mine + x->sums, *e = mine + x->e;
-    float max[ROWS] = { 0 };
-    size_t ldw;
-    const float *w = aft_bias_view(c, (float *)c->work + x->wv, t0, rows, 0,
-                                   end, mine + x->rows, aft_round(n), &ldw);
-
+    bool exact = false, part[ROWS];
     for (size_t r = 0; r < rows; r++) {
-        /* nothing is left of k beside so low a bias: such rows, and those that
-         * see nothing, are evaluated exactly, since all terms here become 0 */
-        max[r] = aft_row_max(w + r * ldw, aft_seen(c->p, t0 + r));
-        if (max[r] < -1e30f) max[r] = -V_LOWEST;
+        /* rows that see nothing are done with by sweeps with usual keys */
+        if (!keys->flat && max[r] == NOTHING) aft_empty(c, batch, t0 + r);
+        part[r] = takes_part(keys, &max[r]) && max[r] != NOTHING;
     }
     for (size_t j = 0; j < end; j += DEPTH) {
         const size_t depth = end - j < DEPTH ? end - j : DEPTH;
@@ -137,29 +188,133 @@ static bool forward_rows(const att_call *c, const layout *x,
         tile_gemm(rows, 2 * x->width, depth, e, DEPTH_LD, 1,
                   keys->x + j * x->ld, x->ld, sums, x->ld, j > 0);
     }
+    for (size_t r = 0; r < rows; r++)
+        if (part[r])
+            exact |= aft_finish(c, AFT_FULL, batch, t0 + r, sums + r * x->ld,
+                                NULL, 0, mine + x->row);
+    return exact;
+}
+
+/* Of the tokens from t0 on; or tells in wide[] and flat[] that they need more. */
+static bool forward_rows(const att_call *c, const layout *x,
+                         const aft_keys *keys, size_t batch, float key_range,
+                         size_t t0)
+{
+    const size_t n = x->n, rows = n - t0 < ROWS ? n - t0 : ROWS;
+    const size_t end = aft_seen(c->p, t0 + rows - 1);
+    float *mine = own(c, x), *work = c->work, max[ROWS] = { 0 };
+    size_t ldw;
+    const float *w = aft_bias_view(c, work + x->wv, t0, rows, 0, end,
+                                   mine + x->rows, aft_round(n), &ldw);
+    const int needs = find_maxima(c, w, ldw, t0, rows, key_range, max);
+    if (!keys->flat) {
+        work[x->wide + t0 / ROWS] = needs & IN_WIDE ? 1 : 0;
+        work[x->flat + t0 / ROWS] = needs & IN_FLAT ? 1 : 0;
+        if (c->save) memcpy(aft_saved_of(c).max + t0, max, rows * sizeof *max);
+        if (needs & IN_WIDE) return false;
+    } else if (!(needs & IN_FLAT)) return false;
+    return forward_sums(c, x, keys, batch, t0, rows, w, ldw, max);
+}
+
+/* Keys seen of those from j on. */
+static size_t visible(const att_call *c, size_t t, size_t j)
+{
+    const size_t seen = aft_seen(c->p, t);
+    return seen < j ? 0 : seen - j;
+}
+
+static bool forward_wide(const att_call *c, const layout *x,
+                         const aft_wide *keys, size_t batch, size_t t0)
+{
+    const size_t n = x->n, rows = n - t0 < WIDE_ROWS ? n - t0 : WIDE_ROWS;
+    const size_t end = aft_seen(c->p, t0 + rows - 1);
+    float *mine = own(c, x), max[WIDE_ROWS];
+    double *sums = (double *)(mine + x->sums), *e = (double *)(mine + x->e);
+    size_t ldw;
+    const float *w = aft_bias_view(c, (float *)c->work + x->wv, t0, rows, 0,
+                                   end, mine + x->rows, aft_round(n), &ldw);
+
+    bool part[WIDE_ROWS];
+    find_maxima(c, w, ldw, t0, rows, 0, max);
+    for (size_t r = 0; r < rows; r++) {
+        if (max[r] == NOTHING) aft_empty(c, batch, t0 + r);
+        part[r] = takes_part(NULL, &max[r]) && max[r] != NOTHING;
+    }
+    for (size_t j = 0; j < end; j += DEPTH) {
+        const size_t depth = end - j < DEPTH ? end - j : DEPTH;
+        for (size_t r = 0; r < rows; r++)
+            aft_wide_weights(w + r * ldw + j, depth, visible(c, t0 + r, j),
+                             max[r], e + r * DEPTH_LD);
+        wide_product(rows, 2 * keys->half,
+                     (wide_factors){ depth, DEPTH_LD, 1, e,
+                                     keys->x + j * x->ld, x->ld, sums, x->ld,
+                                     j > 0 });
+    }
     bool exact = false;
     for (size_t r = 0; r < rows; r++)
-        exact |= aft_finish(c, AFT_FULL, batch, t0 + r, sums + r * x->ld, NULL,
-                            0, mine + x->row);
-    if (c->save) memcpy(aft_saved_of(c).max + t0, max, rows * sizeof *max);
+        if (part[r])
+            exact |= aft_wide_finish(c, AFT_FULL, batch, t0 + r, keys,
+                                     sums + r * x->ld, NULL, 0, mine + x->row);
+    return exact;
+}
+
+static bool any_block(const layout *x, const float *needs)
+{
+    for (size_t i = 0; i < (x->n + ROWS - 1) / ROWS; i++)
+        if (needs[i] > 0) return true;
+    return false;
+}
+
+static bool forward_blocks(const att_call *c, const layout *x,
+                           const aft_keys *keys, size_t b, float range)
+{
+    int exact = 0;
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
+        num_threads(c->threads)
+    for (size_t t = 0; t < x->n; t += ROWS)
+        exact |= forward_rows(c, x, keys, b, range, t);
+    return exact;
+}
+
+static bool forward_wide_blocks(const att_call *c, const layout *x,
+                                const aft_keys *keys, size_t b)
+{
+    const float *wide = (float *)c->work + x->wide;
+    const aft_wide k = aft_wide_of(keys, keys->x, NULL);
+    int exact = 0;
+    aft_wide_keys(c, b, &k);
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
+        num_threads(c->threads)
+    for (size_t t = 0; t < x->n; t += WIDE_ROWS)
+        if (wide[t / ROWS] > 0) exact |= forward_wide(c, x, &k, b, t);
     return exact;
 }
 
 static void forward(const att_call *c)
 {
     const layout x = layout_of(c->p, c->threads, ATT_FORWARD);
-    const aft_keys keys = keys_of(c, &x);
-    int exact = 0;
+    const float *work = c->work;
+    bool exact = false, any_wide = false, any_flat = false;
 
     aft_transpose_wv(c, (float *)c->work + x.wv);
     for (size_t b = 0; b < (size_t)c->p->batch; b++) {
+        aft_keys keys = keys_of(c, &x);
+        keys.low = (float *)c->work + x.lows;
         aft_keys_make(c, b, &keys);
-        #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
-            num_threads(c->threads)
-        for (size_t t = 0; t < x.n; t += ROWS)
-            exact |= forward_rows(c, &x, &keys, b, t);
+        exact |= forward_blocks(c, &x, &keys, b, aft_key_range(&keys));
+        if (any_block(&x, work + x.wide)) {
+            any_wide = true;
+            exact |= forward_wide_blocks(c, &x, &keys, b);
+        }
+        if (any_block(&x, work + x.flat)) {
+            any_flat = true;
+            aft_flatten(c, b, &keys);
+            exact |= forward_blocks(c, &x, &keys, b, 0);
+        }
     }
-    if (c->save) aft_saved_of(c).exact[0] = (float)exact;
+    if (!c->save) return;
+    const aft_saved s = aft_saved_of(c);
+    s.exact[0] = exact, s.exact[1] = any_wide, s.exact[2] = any_flat;
 }
 
 /* ---- backward --------------------------------------------------------------------------- */
@@ -264,10 +419,84 @@ static void backward_columns(const att_call *c, const att_grad *g,
         if (last || aft_top(keys, t) != aft_top(keys, t + DEPTH))
             transposed_keys(keys, j, columns, t, transposed);
         bias_gradient(x, a, rows, columns, transposed, e, s);
-        add_bias_gradient(c, g, x, b, t, rows, j, columns, s, mine + x->dwu);
+        add_bias_gradient(c, g, x, keys->flat ? 1 : b, t, rows, j, columns, s,
+                          mine + x->dwu);
     }
     for (size_t r = 0; r < columns; r++)
         aft_key_gradients(c, g, b, keys, j + r, sums + r * x->ld);
+}
+
+/* dw of `rows` tokens from t, e * (a [X v | -X]'). */
+static void wide_bias_gradient(const att_call *c, const att_grad *g,
+                               const layout *x, const aft_wide *keys, size_t b,
+                               size_t t, size_t rows, size_t j, size_t columns,
+                               const double *transposed, const double *e)
+{
+    float *mine = own(c, x), *s = mine + x->s;
+    double *product = (double *)s;
+    wide_product(rows, WIDE_COLUMNS,
+                 (wide_factors){ 2 * keys->half, x->ld, 1,
+                                 keys->a + t * x->ld, transposed, WIDE_COLUMNS,
+                                 product, WIDE_COLUMNS, false });
+    /* row r of the floats lies in row r of the doubles */
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < columns; i += VD)
+            wide_narrow(s + r * COLUMNS + i,
+                        wide_load(product + r * WIDE_COLUMNS + i) *
+                            wide_load(e + r * WIDE_COLUMNS + i),
+                        wide_lanes(columns, i));
+    add_bias_gradient(c, g, x, b, t, rows, j, columns, s, mine + x->dwu);
+}
+
+/* What backward_columns() does, from all tokens. */
+static void wide_columns(const att_call *c, const att_grad *g, const layout *x,
+                         const aft_wide *keys, size_t b, size_t j)
+{
+    const size_t n = x->n, columns = n - j < WIDE_COLUMNS ? n - j : WIDE_COLUMNS;
+    const bool dw = g->dparam[AFT_W] || g->dparam[AFT_WU] || g->dparam[AFT_WV];
+    float *mine = own(c, x);
+    double *sums = (double *)(mine + x->sums), *e = (double *)(mine + x->e);
+    double *transposed = (double *)(mine + x->transposed);
+    const float *max = aft_saved_of(c).max;
+    const size_t first = aft_causal(c->p) ? j / WIDE_DEPTH * WIDE_DEPTH : 0;
+
+    memset(transposed, 0, 2 * keys->half * WIDE_COLUMNS * sizeof *transposed);
+    for (size_t i = 0; dw && i < columns; i++)
+        for (size_t f = 0; f < 2 * keys->half; f++)
+            transposed[f * WIDE_COLUMNS + i] =
+                (f < keys->half ? 1 : -1) * keys->x[(j + i) * x->ld + f];
+    for (size_t t = first; t < n; t += WIDE_DEPTH) {
+        const size_t rows = n - t < WIDE_DEPTH ? n - t : WIDE_DEPTH;
+        size_t ldw;
+        const float *w =
+            aft_bias_view(c, (float *)c->work + x->wv, t, rows, j, columns,
+                          mine + x->rows, COLUMNS, &ldw);
+        for (size_t r = 0; r < rows; r++)
+            aft_wide_weights(w + r * ldw, columns, visible(c, t + r, j),
+                             max[t + r], e + r * WIDE_COLUMNS);
+        wide_product(columns, 2 * keys->half,
+                     (wide_factors){ rows, 1, WIDE_COLUMNS, e,
+                                     keys->a + t * x->ld, x->ld, sums, x->ld,
+                                     t > first });
+        if (dw)
+            wide_bias_gradient(c, g, x, keys, b, t, rows, j, columns,
+                               transposed, e);
+    }
+    for (size_t r = 0; r < columns; r++)
+        aft_wide_key_gradients(g, b, keys, j + r, sums + r * x->ld);
+}
+
+static void backward_wide(const att_call *c, const att_grad *g, const layout *x,
+                          const aft_keys *keys, size_t b)
+{
+    const aft_wide k =
+        aft_wide_of(keys, keys->x, (float *)c->work + x->gates);
+    aft_tops_make(c, b, keys);
+    aft_wide_keys(c, b, &k);
+    aft_wide_gates(c, g, b, keys, &k);
+    #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
+    for (size_t j = 0; j < x->n; j += WIDE_COLUMNS)
+        wide_columns(c, g, x, &k, b, j);
 }
 
 static void zero(float *x, size_t n)
@@ -288,10 +517,20 @@ static void merge_dwu(const att_call *c, const att_grad *g, const layout *x)
     }
 }
 
+static void backward_blocks(const att_call *c, const att_grad *g,
+                            const layout *x, const aft_keys *keys, size_t b)
+{
+    aft_gates(c, g, b, keys, (float *)c->work + x->gates);
+    #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
+    for (size_t block = 0; block < aft_panels(x->n) * BLOCKS; block++)
+        if (block_start(block) < x->n)
+            backward_columns(c, g, x, keys, b, block_start(block));
+}
+
 static void backward(const att_call *c, const att_grad *g)
 {
     const layout x = layout_of(c->p, c->threads, ATT_BACKWARD);
-    const aft_keys keys = keys_of(c, &x);
+    const aft_saved s = aft_saved_of(c);
     float *w = c->work;
 
     aft_transpose_wv(c, w + x.wv);
@@ -300,15 +539,18 @@ static void backward(const att_call *c, const att_grad *g)
     for (size_t thread = 0; thread < (size_t)c->threads; thread++)
         zero(w + x.own + thread * x.per_thread + x.dwu, x.n * x.factor);
     for (size_t b = 0; b < (size_t)c->p->batch; b++) {
-        aft_keys_make(c, b, &keys);
-        aft_gates(c, g, b, x.ld, w + x.gates);
-        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-        for (size_t block = 0; block < aft_panels(x.n) * BLOCKS; block++)
-            if (block_start(block) < x.n)
-                backward_columns(c, g, &x, &keys, b, block_start(block));
+        aft_keys keys = keys_of(c, &x);
+        if (s.exact[1] > 0) backward_wide(c, g, &x, &keys, b);
+        else {
+            aft_keys_make(c, b, &keys);
+            backward_blocks(c, g, &x, &keys, b);
+        }
+        if (s.exact[2] == 0) continue;
+        aft_flatten(c, b, &keys);
+        backward_blocks(c, g, &x, &keys, b);
     }
     merge_dwu(c, g, &x);
-    if (aft_saved_of(c).exact[0] > 0)
+    if (s.exact[0] > 0)
         aft_exact_backward(c, g, AFT_FULL, w + x.own + x.row, w + x.keys);
 }
 

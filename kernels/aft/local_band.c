@@ -16,8 +16,13 @@
  *     [P | M]_j = sum_t e0_t [p | p m]_t + sum_{t in window} (...) [p | p m]_t,
  * dv = X P, dk = X (v P - M), and for the pairs in the window
  *     dw_tj = exp(w_tj - m_t) (p_t . X_j v_j - (p m)_t . X_j).
+ *
+ * Where a window holds all that a token sees, m is the largest of w and e0 is 0.
+ * Tasks with biases too far apart for floats, or that may take most of the sum
+ * away, are left to a second sweep, in double (wide.h); backward is all in double
+ * if there are any.
  */
-#include "fast.h"
+#include "wide.h"
 
 #include <omp.h>
 
@@ -29,6 +34,12 @@ enum {
     DW_ROWS = 16, /* tokens per block of dw, one vector at v4               */
     SHARE = 32    /* least part of its sum that a denominator may be        */
 };
+#define WIDE_SHARE 0x1p-26 /* likewise, of doubles */
+
+/* Biases that take more than 1 - 1 / SHARE of a weight away, and ranges of keys
+ * from which on few of them make the sum. */
+#define TAKES (-3.4f)
+#define UNEVEN 10.0f
 
 /* ---- geometry ------------------------------------------------------------------------- */
 
@@ -36,6 +47,7 @@ enum {
 typedef struct geometry {
     size_t side[3], window[3];
     bool causal, empty; /* empty: no pair has a bias                          */
+    bool wide;          /* a window may hold all that its token sees          */
 } geometry;
 
 static geometry geometry_of(const att_problem *p)
@@ -50,6 +62,9 @@ static geometry geometry_of(const att_problem *p)
         if (g.window[first + a] > g.side[first + a])
             g.window[first + a] = g.side[first + a];
     }
+    g.wide = !g.empty;
+    for (int a = 0; a < 3; a++)
+        g.wide &= 2 * g.window[a] > g.side[a] || (g.causal && a == 2);
     return g;
 }
 
@@ -104,7 +119,7 @@ static range run_of(const geometry *g, const block *b, size_t i)
 
 typedef struct layout {
     size_t n, width, ld, factor, tasks;
-    size_t keys, tops, wv, base, gates; /* shared by the threads            */
+    size_t keys, wide, max, e0, tops, lows, wv, base, gates; /* shared      */
     size_t own;
     size_t e, s, sums, base_now, bias, row, transposed, dwv; /* from `own`  */
     size_t per_thread, total;
@@ -118,19 +133,23 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.ld = aft_stride(x.width);
     x.factor = (size_t)p->factor;
     x.tasks = (x.n + TASK - 1) / TASK;
-    x.keys = at, at += x.n * x.ld;
+    x.keys = at, at += 2 * x.n * x.ld; /* room for doubles */
+    x.wide = at, at += aft_round(x.tasks);
+    x.max = at, at += back ? 0 : aft_round(x.n);
+    x.e0 = at, at += 2 * aft_round(x.n);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
+    x.lows = at, at += back ? 0 : aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
-    x.base = at, at += x.tasks * x.ld;
-    x.gates = at, at += back ? x.n * x.ld : 0;
+    x.base = at, at += 2 * x.tasks * x.ld;
+    x.gates = at, at += back ? 2 * x.n * x.ld : 0;
     x.own = at, at = 0;
     x.e = at, at += DW_ROWS * DEPTH_LD;
     x.s = at, at += back ? DW_ROWS * DEPTH : 0;
-    x.sums = at, at += ROWS * x.ld;
-    x.base_now = at, at += x.ld;
+    x.sums = at, at += 2 * ROWS * x.ld;
+    x.base_now = at, at += 2 * x.ld;
     x.bias = at, at += x.factor ? DW_ROWS * DEPTH_LD : 0;
     x.row = at, at += (back ? 2 : 1) * aft_round(x.n);
-    x.transposed = at, at += back ? 2 * x.width * DW_ROWS : 0;
+    x.transposed = at, at += back ? 2 * aft_round(x.width) * DW_ROWS : 0;
     x.dwv = at, at += back ? aft_round(x.n * x.factor) : 0;
     x.per_thread = at;
     x.total = x.own + (size_t)threads * at;
@@ -157,8 +176,10 @@ typedef struct job {
     size_t batch; /* entry at work                                          */
     const float *wv;
     float *base, *gates;
+    float key_range; /* how far the keys of a feature lie apart             */
     float *max;      /* [n]: m_t                                            */
     const float *e0; /* [n]: exp(-m_t), in backward                         */
+    double *outside; /* [n]: likewise, or 0 where the window holds all      */
 } job;
 
 static job job_of(const att_call *c, const att_grad *g)
@@ -172,11 +193,13 @@ static job job_of(const att_call *c, const att_grad *g)
                          .panels = aft_panels(k.x.n),
                          .causal = aft_causal(c->p),
                          .x = w + k.x.keys,
-                         .top = w + k.x.tops };
+                         .top = w + k.x.tops,
+                         .low = g ? NULL : w + k.x.lows };
     k.wv = w + k.x.wv;
     k.base = w + k.x.base;
     k.gates = w + k.x.gates;
-    k.max = aft_saved_of(c).max;
+    k.max = c->save ? aft_saved_of(c).max : w + k.x.max;
+    k.outside = (double *)(w + k.x.e0);
     return k;
 }
 
@@ -219,12 +242,25 @@ static void weights(const job *k, size_t t, size_t j, size_t columns,
     }
 }
 
-/* m_t: the largest bias that token t sees, at least 0. */
-static float largest(const job *k, const block *b, size_t t, float *scratch)
+/* Whether the window of token t holds all that it sees. */
+static bool covers(const geometry *g, size_t t)
+{
+    for (int a = 2; a >= 0 && g->wide; a--) {
+        const range r = around(g, a, t % g->side[a]);
+        const bool line = g->causal && g->side[0] * g->side[1] == 1;
+        if (r.lo > 0 || (r.hi < g->side[a] && !(line && a == 2))) return false;
+        t /= g->side[a];
+    }
+    return g->wide;
+}
+
+/* Largest and least bias that token t has in its window, of those from `least`
+ * on: lanes of max and min. */
+static void window_range(const job *k, const block *b, size_t t, float least,
+                         float *scratch, vf *max, vf *min)
 {
     const geometry *g = &k->geo;
     const range x = around(g, 2, t % g->side[2]);
-    float max = 0;
     for (size_t i = 0; !g->empty && i < b->runs; i++) {
         const size_t row = run_of(g, b, i).lo / g->side[2] * g->side[2];
         size_t hi = row + x.hi;
@@ -234,10 +270,56 @@ static float largest(const job *k, const block *b, size_t t, float *scratch)
             size_t ld;
             const float *w = aft_bias_view(k->c, k->wv, t, 1, j, n, scratch,
                                            DEPTH_LD, &ld);
-            max = fmaxf(max, aft_row_max(w, n));
+            for (size_t l = 0; l < n; l += VL) {
+                const size_t lanes = aft_lanes(n, l);
+                const vf y = aft_load(w + l, lanes);
+                const vi own = vi_first(lanes) & (y >= least);
+                *max = v_max(*max, v_select(own, y, *max));
+                *min = v_min(*min, v_select(own, y, *min));
+            }
         }
     }
-    return fminf(max, -V_LOWEST);
+}
+
+/* The biases that token t sees, among them 0 unless all are learned; max is m_t,
+ * and out of reach if all hide. */
+static aft_range seen_range(const job *k, const block *b, size_t t,
+                            float *scratch)
+{
+    const float start = covers(&k->geo, t) ? INFINITY : 0;
+    vf max = v_set1(-start), min = v_set1(start);
+    window_range(k, b, t, -INFINITY, scratch, &max, &min);
+    aft_range r = { .min = -v_hmax(-min) };
+    r.hidden = r.min < AFT_HIDDEN;
+    if (r.hidden) {
+        min = v_set1(start);
+        window_range(k, b, t, AFT_HIDDEN, scratch, &max, &min);
+        r.min = -v_hmax(-min);
+    }
+    r.max = fminf(v_hmax(max), -V_LOWEST);
+    if (r.max < AFT_HIDDEN) r.max = -V_LOWEST;
+    return r;
+}
+
+/* outside[t] of some tokens, from their maxima. */
+static void weigh_outside(const job *k, size_t t0, size_t t1)
+{
+    for (size_t t = t0; t < t1; t += VD) {
+        const size_t lanes = wide_lanes(t1, t);
+        const vd e0 = wide_exp(-wide_of(k->max + t, lanes));
+        for (size_t l = 0; l < lanes; l++) k->outside[t + l] = e0[l];
+    }
+    for (size_t t = t0; k->geo.wide && t < t1; t++)
+        if (covers(&k->geo, t)) k->outside[t] = 0;
+}
+
+/* Whether floats hold the sums of a token with such biases. */
+static bool too_wide(const job *k, const aft_range *r)
+{
+    const float keys = k->geo.causal || r->hidden ? k->key_range : 0;
+    if (r->max == -V_LOWEST) return false; /* nothing does */
+    return r->max - r->min + keys > AFT_RANGE ||
+           ((r->min < TAKES || r->hidden) && k->key_range > UNEVEN);
 }
 
 /* ---- sums over tasks ------------------------------------------------------------------------------ */
@@ -331,28 +413,46 @@ static bool forward_block(const job *k, const block *b, const float *base,
                           float *mine)
 {
     const size_t rows = b->t1 - b->t0, ld = k->x.ld;
-    float max[ROWS], e0[ROWS], *sums = mine + k->x.sums;
+    const float *max = k->max + b->t0;
+    float e0[ROWS], *sums = mine + k->x.sums;
     bool exact = false;
 
-    for (size_t r = 0; r < rows; r++) {
-        max[r] = largest(k, b, b->t0 + r, mine + k->x.bias);
-        e0[r] = expf(-max[r]);
-    }
+    for (size_t r = 0; r < rows; r++)
+        e0[r] = (float)k->outside[b->t0 + r];
     forward_runs(k, b, max, e0, mine);
     for (size_t r = 0; r < rows; r++) {
         add_rows(base, 0, 2 * k->x.width, e0 + r, 0, 1, sums + r * ld);
         exact |= aft_finish(k->c, AFT_LOCAL, k->batch, b->t0 + r, sums + r * ld,
                             base + k->x.width, e0[r] / SHARE, mine + k->x.row);
     }
-    if (k->max) memcpy(k->max + b->t0, max, rows * sizeof *max);
     return exact;
+}
+
+/* The maxima of the tokens of a task; true if floats do not do. */
+static bool find_maxima(const job *k, size_t task, float *scratch)
+{
+    const size_t t0 = task * TASK, end = task_end(k, task);
+    bool wide = false;
+    for (size_t t = t0; t < end;) {
+        const block b = block_of(&k->geo, t, end, ROWS);
+        for (; t < b.t1; t++) {
+            const aft_range r = seen_range(k, &b, t, scratch);
+            k->max[t] = r.max;
+            wide |= too_wide(k, &r);
+        }
+    }
+    weigh_outside(k, t0, end);
+    return wide;
 }
 
 static bool forward_task(const job *k, size_t task)
 {
     float *mine = own(k), *base = mine + k->x.base_now;
+    float *wide = (float *)k->c->work + k->x.wide + task;
     const size_t n = 2 * k->x.width;
     bool exact = false;
+    *wide = find_maxima(k, task, mine + k->x.bias);
+    if (*wide > 0) return false;
     memcpy(base, k->base + (k->geo.causal ? task : 0) * k->x.ld,
            n * sizeof *base);
     for (size_t t = task * TASK; t < task_end(k, task);) {
@@ -365,19 +465,160 @@ static bool forward_task(const job *k, size_t task)
     return exact;
 }
 
+/* ---- in double ---------------------------------------------------------------------------------------- */
+
+/* What weights() does, with e0 for the keys outside the window. */
+static void wide_weights(const job *k, size_t t, size_t j, size_t columns,
+                         const float *w, double e0, size_t base_end, double *e)
+{
+    typedef int64_t vq __attribute__((vector_size(VL * 4)));
+    const geometry *g = &k->geo;
+    const size_t row = j - j % g->side[2];
+    const range x =
+        g->empty ? (range){ 0, 0 } : around(g, 2, t % g->side[2]);
+    const int64_t lo = (int64_t)(row + x.lo), hi = (int64_t)(row + x.hi);
+    const int64_t seen = g->causal ? (int64_t)t : INT64_MAX;
+    const int64_t base = base_end < INT64_MAX ? (int64_t)base_end : INT64_MAX;
+    const vd outside = (vd){ 0 } + e0;
+    vq lane;
+    for (int i = 0; i < VD; i++) lane[i] = (int64_t)j + i;
+
+    for (size_t i = 0; i < columns; i += VD, lane += VD) {
+        const vl kept = (vl)((lane >= lo) & (lane < hi));
+        const vd y = w ? wide_exp(wide_of(w + i, wide_lanes(columns, i)) -
+                                  (double)k->max[t])
+                       : outside;
+        const vd all = (vd)(((vl)y & kept) | ((vl)outside & ~kept));
+        wide_store(e + i, (vd)((vl)all & (vl)(lane <= seen)) -
+                              (vd)((vl)outside & (vl)(lane < base)));
+    }
+}
+
+/* Adds rows from t0 to t1 (each times its e0, if `scaled`) to out. */
+static void wide_rows(const job *k, const aft_wide *w, const double *x,
+                      bool scaled, size_t t0, size_t t1, double *out)
+{
+    for (size_t t = t0; t < t1; t++) {
+        const double e0 = scaled ? k->outside[t] : 1;
+        #pragma omp simd
+        for (size_t f = 0; f < 2 * w->half; f++) out[f] += e0 * x[t * w->ld + f];
+    }
+}
+
+/* What make_base() does. */
+static void wide_bases(const job *k, const aft_wide *w, const double *x,
+                       bool scaled, bool after)
+{
+    const size_t n = 2 * w->half, tasks = k->x.tasks;
+    double *base = (double *)k->base, *sum = (double *)(own(k) + k->x.base_now);
+    #pragma omp parallel for num_threads(k->c->threads)
+    for (size_t i = 0; i < tasks; i++) {
+        memset(base + i * w->ld, 0, n * sizeof *base);
+        wide_rows(k, w, x, scaled, i * TASK, task_end(k, i), base + i * w->ld);
+    }
+    memset(sum, 0, n * sizeof *sum);
+    for (size_t step = 0; step < tasks; step++) {
+        double *one = base + (after ? tasks - 1 - step : step) * w->ld;
+        for (size_t f = 0; f < n; f++) {
+            const double before = sum[f];
+            sum[f] += one[f];
+            if (k->geo.causal) one[f] = before;
+        }
+    }
+    if (!k->geo.causal) memcpy(base, sum, n * sizeof *base);
+}
+
+/* What forward_block() does. */
+static bool wide_block(const job *k, const aft_wide *w, const block *b,
+                       const double *base, float *mine)
+{
+    const size_t rows = b->t1 - b->t0, ld = w->ld;
+    const size_t base_end = k->geo.causal ? b->t0 : SIZE_MAX;
+    double *e = (double *)(mine + k->x.e), *sums = (double *)(mine + k->x.sums);
+    bool exact = false;
+    for (size_t r = 0; r < rows; r++) {
+        const double e0 = k->outside[b->t0 + r];
+        for (size_t f = 0; f < 2 * w->half; f++) sums[r * ld + f] = e0 * base[f];
+    }
+    for (size_t i = 0; i < b->runs; i++) {
+        range run = run_of(&k->geo, b, i);
+        if (k->geo.causal && run.hi > b->t1) run.hi = b->t1;
+        for (size_t j = run.lo, depth; j < run.hi; j += depth) {
+            depth = run.hi - j < DEPTH ? run.hi - j : DEPTH;
+            size_t ldw = 0;
+            const float *bias =
+                k->geo.empty ? NULL
+                             : aft_bias_view(k->c, k->wv, b->t0, rows, j, depth,
+                                             mine + k->x.bias, DEPTH_LD, &ldw);
+            for (size_t r = 0; r < rows; r++)
+                wide_weights(k, b->t0 + r, j, depth,
+                             bias ? bias + r * ldw : NULL,
+                             k->outside[b->t0 + r], base_end, e + r * DEPTH_LD);
+            wide_product(rows, 2 * w->half,
+                         (wide_factors){ depth, DEPTH_LD, 1, e, w->x + j * ld,
+                                         ld, sums, ld, true });
+        }
+    }
+    for (size_t r = 0; r < rows; r++)
+        exact |= aft_wide_finish(
+            k->c, AFT_LOCAL, k->batch, b->t0 + r, w, sums + r * ld, base,
+            WIDE_SHARE * k->outside[b->t0 + r], mine + k->x.row);
+    return exact;
+}
+
+static bool wide_task(const job *k, const aft_wide *w, size_t task)
+{
+    float *mine = own(k);
+    double *base = (double *)(mine + k->x.base_now);
+    bool exact = false;
+    memcpy(base, (double *)k->base + (k->geo.causal ? task : 0) * w->ld,
+           2 * w->half * sizeof *base);
+    for (size_t t = task * TASK; t < task_end(k, task);) {
+        const block b = block_of(&k->geo, t, task_end(k, task), ROWS);
+        exact |= wide_block(k, w, &b, base, mine);
+        if (k->geo.causal) wide_rows(k, w, w->x, false, b.t0, b.t1, base);
+        t = b.t1;
+    }
+    return exact;
+}
+
+/* The second sweep; true if there was anything to do. */
+static bool forward_rest(const job *k, int *exact)
+{
+    const float *wide = (float *)k->c->work + k->x.wide;
+    const aft_wide w = aft_wide_of(&k->keys, k->keys.x, NULL);
+    bool any = false;
+    int found = 0;
+    for (size_t i = 0; i < k->x.tasks; i++) any |= wide[i] > 0;
+    if (!any) return false;
+    aft_wide_keys(k->c, k->batch, &w);
+    wide_bases(k, &w, w.x, false, false);
+    #pragma omp parallel for schedule(dynamic) reduction(| : found)            \
+        num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++)
+        if (wide[i] > 0) found |= wide_task(k, &w, i);
+    *exact |= found;
+    return true;
+}
+
 static void forward(const att_call *c)
 {
     job k = job_of(c, NULL);
     int exact = 0;
+    bool wide = false;
     aft_transpose_wv(c, (float *)c->work + k.x.wv);
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
         aft_keys_make(c, k.batch, &k.keys);
+        k.key_range = aft_key_range(&k.keys);
         make_base(&k, k.keys.x, NULL, false);
         #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
             num_threads(c->threads)
         for (size_t i = 0; i < k.x.tasks; i++) exact |= forward_task(&k, i);
+        wide |= forward_rest(&k, &exact);
     }
-    if (c->save) aft_saved_of(c).exact[0] = (float)exact;
+    if (!c->save) return;
+    aft_saved_of(c).exact[0] = (float)exact;
+    aft_saved_of(c).exact[1] = wide;
 }
 
 /* ---- backward: keys ------------------------------------------------------------------------------------- */
@@ -538,6 +779,121 @@ static void bias_task(const job *k, size_t task)
     }
 }
 
+/* ---- backward in double ------------------------------------------------------------------------------------------ */
+
+/* What backward_runs() does: adds to sums. */
+static void wide_runs(const job *k, const aft_wide *w, const block *b,
+                      float *mine)
+{
+    double *e = (double *)(mine + k->x.e), *sums = (double *)(mine + k->x.sums);
+    const size_t columns = b->t1 - b->t0, ld = w->ld;
+    for (size_t i = 0; i < b->runs; i++) {
+        range run = run_of(&k->geo, b, i);
+        if (k->geo.causal && run.lo < b->t0) run.lo = b->t0;
+        for (size_t t = run.lo, depth; t < run.hi; t += depth) {
+            depth = run.hi - t < DEPTH ? run.hi - t : DEPTH;
+            size_t ldw = 0;
+            const float *bias =
+                k->geo.empty
+                    ? NULL
+                    : aft_bias_view(k->c, k->wv, t, depth, b->t0, columns,
+                                    mine + k->x.bias, ROWS, &ldw);
+            for (size_t r = 0; r < depth; r++)
+                wide_weights(k, t + r, b->t0, columns,
+                             bias ? bias + r * ldw : NULL, k->outside[t + r],
+                             !k->geo.causal || t + r >= b->t1 ? SIZE_MAX : 0,
+                             e + r * ROWS);
+            wide_product(columns, 2 * w->half,
+                         (wide_factors){ depth, 1, ROWS, e, w->a + t * ld, ld,
+                                         sums, ld, true });
+        }
+    }
+}
+
+static void wide_backward_task(const job *k, const aft_wide *w, size_t task)
+{
+    float *mine = own(k);
+    const size_t n = 2 * w->half;
+    double *base = (double *)(mine + k->x.base_now);
+    double *sums = (double *)(mine + k->x.sums);
+    block blocks[TASK];
+    size_t count = 0;
+
+    memcpy(base, (double *)k->base + (k->geo.causal ? task : 0) * w->ld,
+           n * sizeof *base);
+    for (size_t t = task * TASK; t < task_end(k, task); t = blocks[count++].t1)
+        blocks[count] = block_of(&k->geo, t, task_end(k, task), ROWS);
+    while (count-- > 0) {
+        const block *b = &blocks[count];
+        for (size_t r = 0; r < b->t1 - b->t0; r++)
+            memcpy(sums + r * w->ld, base, n * sizeof *base);
+        wide_runs(k, w, b, mine);
+        for (size_t j = b->t0; j < b->t1; j++)
+            aft_wide_key_gradients(k->g, k->batch, w, j,
+                                   sums + (j - b->t0) * w->ld);
+        if (k->geo.causal) wide_rows(k, w, w->a, true, b->t0, b->t1, base);
+    }
+}
+
+/* What bias_block() does. */
+static void wide_bias_block(const job *k, const aft_wide *w, const block *b,
+                            float *mine)
+{
+    const size_t rows = b->t1 - b->t0, n = 2 * w->half;
+    double *turned = (double *)(mine + k->x.transposed);
+    double *e = (double *)(mine + k->x.e), *s = (double *)(mine + k->x.s);
+    float *out = mine + k->x.e; /* rows of floats over those of doubles */
+    memset(turned, 0, n * ROWS * sizeof *turned);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t f = 0; f < n; f++)
+            turned[f * ROWS + r] =
+                (f < w->half ? 1 : -1) * w->a[(b->t0 + r) * w->ld + f];
+    for (size_t i = 0; i < b->runs; i++) {
+        range run = run_of(&k->geo, b, i);
+        if (k->geo.causal && run.hi > b->t1) run.hi = b->t1;
+        for (size_t j = run.lo, depth; j < run.hi; j += depth) {
+            depth = run.hi - j < DEPTH ? run.hi - j : DEPTH;
+            size_t ldw;
+            const float *bias = aft_bias_view(k->c, k->wv, b->t0, rows, j, depth,
+                                              mine + k->x.bias, DEPTH_LD, &ldw);
+            wide_product(depth, ROWS,
+                         (wide_factors){ n, w->ld, 1, w->x + j * w->ld, turned,
+                                         ROWS, s, ROWS, false });
+            for (size_t r = 0; r < rows; r++) {
+                double *row = e + r * DEPTH_LD;
+                wide_weights(k, b->t0 + r, j, depth, bias + r * ldw, 0, 0,
+                             row);
+                for (size_t l = 0; l < depth; l++) row[l] *= s[l * ROWS + r];
+            }
+            for (size_t r = 0; r < rows; r++)
+                for (size_t l = 0; l < depth; l += VD)
+                    wide_narrow(out + r * DEPTH_LD + l,
+                                wide_load(e + r * DEPTH_LD + l),
+                                wide_lanes(depth, l));
+            add_bias_gradient(k, b, j, depth, out, mine + k->x.dwv);
+        }
+    }
+}
+
+static void backward_wide(const job *k, bool biased)
+{
+    const aft_wide w = aft_wide_of(&k->keys, k->keys.x, k->gates);
+    aft_tops_make(k->c, k->batch, &k->keys);
+    aft_wide_keys(k->c, k->batch, &w);
+    aft_wide_gates(k->c, k->g, k->batch, &k->keys, &w);
+    wide_bases(k, &w, w.a, true, true);
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++) wide_backward_task(k, &w, i);
+    if (!biased) return;
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++)
+        for (size_t t = i * TASK; t < task_end(k, i);) {
+            const block b = block_of(&k->geo, t, task_end(k, i), ROWS);
+            wide_bias_block(k, &w, &b, own(k));
+            t = b.t1;
+        }
+}
+
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
 
 static void zero(float *x, size_t n)
@@ -571,12 +927,17 @@ static void backward(const att_call *c, const att_grad *g)
     zero(g->dparam[AFT_WU], shares);
     for (size_t thread = 0; thread < (size_t)c->threads; thread++)
         zero(w + k.x.own + thread * k.x.per_thread + k.x.dwv, shares);
-    for (size_t t = 0; t < k.x.n; t++) e0[t] = expf(-k.max[t]);
+    weigh_outside(&k, 0, k.x.n);
+    for (size_t t = 0; t < k.x.n; t++) e0[t] = (float)k.outside[t];
     k.e0 = e0;
 
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
+        if (aft_saved_of(c).exact[1] > 0) {
+            backward_wide(&k, biased && !k.geo.empty);
+            continue;
+        }
         aft_keys_make(c, k.batch, &k.keys);
-        aft_gates(c, g, k.batch, k.x.ld, k.gates);
+        aft_gates(c, g, k.batch, &k.keys, k.gates);
         make_base(&k, k.gates, e0, true);
         #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
         for (size_t i = 0; i < k.x.tasks; i++) backward_task(&k, i);

@@ -46,6 +46,14 @@ static inline bool exponential_spread(const float *first, const float *level,
     return false;
 }
 
+/* Whether all maps have, so that nothing else need be done. */
+static inline bool exponential_all(const float *spread, size_t maps)
+{
+    for (size_t map = 0; map < maps; map++)
+        if (spread[map] == 0) return false;
+    return true;
+}
+
 /* eps exp(-a); infinite where nothing reaches eps, so that o_i is 0. */
 static inline float exponential_eps(float shift)
 {

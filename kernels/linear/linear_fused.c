@@ -127,7 +127,8 @@ static void forward(const att_call *c)
     tensors t = attach(c, NULL);
     t.u.own = &t;
     if (t.level) make_levels(&t, c->k);
-    fused_forward(&t.u);
+    if (!t.spread || !exponential_all(t.spread, t.u.maps))
+        fused_forward(&t.u);
     if (t.spread)
         exponential_spread_maps(c, NULL, t.spread, t.u.extra);
 }
@@ -136,7 +137,8 @@ static void backward(const att_call *c, const att_grad *g)
 {
     tensors t = attach(c, g);
     t.u.own = &t;
-    fused_backward(&t.u);
+    if (!t.spread || !exponential_all(t.spread, t.u.maps))
+        fused_backward(&t.u);
     if (t.spread)
         exponential_spread_maps(c, g, t.spread, t.u.extra);
 }
