@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bind.h"
 #include "ceilings.h"
 #include "file.h"
 #include "isolate.h"
@@ -262,17 +263,28 @@ int sweep_env_identify(sweep_env *env, const volatile sig_atomic_t *stop,
     return 0;
 }
 
-int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
-                       int count, double seconds, json *run,
-                       const volatile sig_atomic_t *stop, error *e)
+/* Threads that share processors have no ceiling, and may be thousands: those that
+ * do not.  Allocated. */
+static int *with_room(const int *threads, int *count)
 {
-    const order o = { threads, count, seconds };
+    int *kept = calloc((size_t)*count + 1, sizeof *kept), n = 0;
+    if (!kept) abort();
+    for (int i = 0; i < *count; i++)
+        if (bind_has_room(threads[i])) kept[n++] = threads[i];
+    *count = n;
+    return kept;
+}
+
+static int complete_with(sweep_env *env, const journal *j, const order *o,
+                         json *run, const volatile sig_atomic_t *stop, error *e)
+{
+    const int count = o->count;
     char when[24];
-    json *roofline = count && !env->fresh ? find_ceilings(env, j, &o) : NULL;
+    json *roofline = count && !env->fresh ? find_ceilings(env, j, o) : NULL;
     const bool known = roofline != NULL;
     if (count == 0) roofline = no_ceilings();
     else if (!known &&
-             ask(measure, (void *)&o, 60 + 10 * seconds, stop, &roofline, e) < 0) {
+             ask(measure, (void *)o, 60 + 10 * o->seconds, stop, &roofline, e) < 0) {
         json_free(run);
         return -1;
     }
@@ -282,9 +294,20 @@ int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
         json_put_number(roofline, "age_s", 0);
         take_best(env, roofline);
     }
-    complete(env, &o, roofline, run);
+    complete(env, o, roofline, run);
     if (!known && count) ceilings_keep(env->machine, env->row);
     return 0;
+}
+
+int sweep_env_complete(sweep_env *env, const journal *j, const int *threads,
+                       int count, double seconds, json *run,
+                       const volatile sig_atomic_t *stop, error *e)
+{
+    int *kept = with_room(threads, &count);
+    const order o = { kept, count, seconds };
+    const int rc = complete_with(env, j, &o, run, stop, e);
+    free(kept);
+    return rc;
 }
 
 void sweep_env_free(sweep_env *env)
