@@ -51,7 +51,7 @@ fit "rows of every kernel" all
 one=(--kernel softmax.flash "${small[@]}" --check 0)
 attnbench sweep "${one[@]}" --max-memory 1K --out all
 attnbench sweep "${one[@]}" --inputs sharp --processes 2 --bind none --multiplex --out all
-attnbench sweep "${one[@]}" --threads 4096 --out all
+attnbench sweep "${one[@]}" --threads 64 --out all
 attnbench sweep --kernel softmax.naive --seq 16384 --head-dim 128 --timeout 0.1 \
     --check 0 --processes 1 --out all
 for status in memory threads timeout; do
