@@ -323,6 +323,7 @@ help:
 	@echo "make findings  claims of papers against measurements, into $(FINDINGS)"
 	@echo "make evidence  what verdicts are worth, into $(EVIDENCE) (half an hour)"
 	@echo "make train     the same with every model trained anew (half an hour)"
+	@echo "make probes    which loop beside a sample tells of which kernel (20 minutes)"
 	@echo "make peers     PyTorch beside our kernels (downloads it; needs the network)"
 	@echo "make readme    the table of mechanisms in README.md, made anew"
 	@echo "make asan tsan fuzz lint    more checks"

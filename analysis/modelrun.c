@@ -215,7 +215,7 @@ static json *threads_refused(const order *job)
  * moment before. */
 static void put_probe(measure_job *m, int threads)
 {
-    m->probe = probe_make(PROBE_EXP, att_level_cpu(), threads);
+    m->probe = probe_make(PROBE_CORE, att_level_cpu(), threads);
     if (m->probe) m->probe_rate = probe_best(m->probe);
 }
 

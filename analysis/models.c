@@ -176,83 +176,80 @@ static void print_results(const model_result *list, int n,
     if (few) printf("%s\n", no_interval);
 }
 
-static json *time_ns(const model_result *m)
+static void put_times(struct row *row, const model_result *m)
 {
-    json *j = json_object(), *processes = json_array();
+    const measurement *samples = &row->time_ns.samples;
     clean_samples c;
-    json_push(processes, json_copy(m->samples));
-    clean_read(processes, &c);
-    json_put_number(j, "median", m->ns.median);
-    json_put_number(j, "lo", m->ns.lo);
-    json_put_number(j, "hi", m->ns.hi);
-    json_put_number(j, "min", m->ns.min);
-    json_put_number(j, "mad", m->ns.mad);
-    json_put_number(j, "n", m->ns.n);
-    json_put_number(j, "touched", c.touched);
-    json_put_bool(j, "unreliable", c.all);
-    json_put_number(j, "processes", 1);
-    const char *stop = json_text(json_get(m->samples, "stop"));
-    json_put_text(j, "stop", stop ? stop : "time");
-    json_put(j, "samples", processes);
+    clean_take(samples, &c);
+    row->time_ns.median = m->ns.median;
+    row->time_ns.lo = m->ns.lo;
+    row->time_ns.hi = m->ns.hi;
+    row->time_ns.min = m->ns.min;
+    row->time_ns.mad = m->ns.mad;
+    row->time_ns.n = m->ns.n;
+    row->time_ns.touched = c.touched;
+    row->time_ns.unreliable = c.all;
+    row->time_ns.processes = 1;
+    row->time_ns.stop = *samples->process->stop ? samples->process->stop : "time";
     clean_free(&c);
-    return j;
 }
 
-static json *model_member(const model_result *m)
+static void put_model(struct row *row, const model_result *m)
 {
-    json *j = json_object(), *share = json_object(), *level = json_array();
+    json *share = json_object(), *level = json_array();
     for (int i = 0; i < NET_SHARES; i++)
         json_put_number(share, share_names[i], m->share[i]);
     for (int i = 0; i < m->levels; i++) json_push_number(level, m->level[i]);
-    json_put_text(j, "title", m->title);
-    json_put_number(j, "top1", m->top1);
-    json_put_number(j, "parameters", m->count.parameters);
-    json_put_number(j, "macs", m->count.macs);
-    json_put(j, "time_share", share);
-    json_put(j, "level_share", level);
-    json_put_number(j, "linear_flop_per_s", m->linear_flops);
-    json_put_number(j, "sgemm_flop_per_s", m->sgemm_flops);
-    return j;
+    row->model.title = m->title;
+    row->model.top1 = m->top1;
+    row->model.parameters = m->count.parameters;
+    row->model.macs = m->count.macs;
+    row->model.time_share = share;
+    row->model.level_share = level;
+    row->model.linear_flop_per_s = m->linear_flops;
+    row->model.sgemm_flop_per_s = m->sgemm_flops;
 }
 
 static json *row_of(const request *r, const sweep_env *env,
                     const model_result *m)
 {
     char name[192], when[24];
-    const char *level = att_level_name(att_level_best());
-    json *row = json_object(), *problem = json_object(), *flop = json_object();
-    json *bytes = json_object();
-    sweep_time(when);
-    snprintf(name, sizeof name, "%s/b=1,t=%d,%s,forward", m->name,
-             r->run.threads, level);
-    json_put_text(row, "kind", "case");
-    json_put_number(row, "schema", JOURNAL_SCHEMA);
-    json_put_text(row, "case", name);
-    json_put_text(row, "env", env->id);
-    json_put_text(row, "binary", env->binary);
-    json_put_text(row, "when", when);
-    json_put_text(row, "mechanism", m->title);
-    json_put_text(row, "family", "model");
-    json_put_text(row, "kernel", m->name);
-    json_put_bool(row, "plain", false);
-    json_put_text(row, "level", level);
-    json_put_number(row, "threads", r->run.threads);
-    json_put_text(row, "pass", "forward");
+    struct row row = row_unknown();
+    json *problem = json_object(), *processes = json_array();
     json_put_number(problem, "batch", 1);
-    json_put(row, "problem", problem);
-    json_put_text(row, "status", "ok");
-    json_put_text(row, "reason", isnan(m->ns.lo) ? no_interval : NULL);
-    json_put(row, "time_ns", time_ns(m));
-    json_put_number(flop, "mul_add", m->count.macs);
-    json_put_number(flop, "total", 2 * m->count.macs);
-    json_put(row, "flop", flop);
-    json_put_null(row, "pairs");
-    json_put_number(bytes, "workspace", m->held);
-    json_put_number(bytes, "parameters", 4 * m->count.parameters);
-    json_put_number(bytes, "peak_rss", m->peak_rss);
-    json_put(row, "bytes", bytes);
-    json_put(row, "model", model_member(m));
-    return row;
+    json_push(processes, json_copy(m->samples));
+    measurement_read(processes, &row.time_ns.samples);
+    json_free(processes);
+    sweep_time(when);
+    row.level = att_level_name(att_level_best());
+    snprintf(name, sizeof name, "%s/b=1,t=%d,%s,forward", m->name,
+             r->run.threads, row.level);
+    row.kind = "case";
+    row.case_ = name;
+    row.env = env->id;
+    row.when = when;
+    row.mechanism = m->title;
+    row.family = "model";
+    row.kernel = m->name;
+    row.plain = ROW_NO;
+    row.threads = r->run.threads;
+    row.pass = "forward";
+    row.problem = problem;
+    row.status = "ok";
+    row.reason = isnan(m->ns.lo) ? no_interval : NULL;
+    put_times(&row, m);
+    row.flop.mul_add = m->count.macs;
+    row.flop.total = 2 * m->count.macs;
+    row.bytes.workspace = m->held;
+    row.bytes.parameters = 4 * m->count.parameters;
+    row.bytes.peak_rss = m->peak_rss;
+    put_model(&row, m);
+    json *j = row_write(&row);
+    json_free(problem);
+    json_free((json *)row.model.time_share);
+    json_free((json *)row.model.level_share);
+    row_free(&row);
+    return j;
 }
 
 /* Adds the rows, after the env row of this machine and program. */

@@ -198,35 +198,33 @@ typedef struct outcome {
     const json *described, *whole, *second;
 } outcome;
 
-static void copy_member(json *row, const json *from, const char *key)
-{
-    const json *member = json_get(from, key);
-    json_put(row, key, member ? json_copy(member) : NULL);
-}
-
 static json *make_row(const run *r, const sweep_case *c, const outcome *o)
 {
-    const bool ok = !strcmp(o->status, "ok");
-    const char *reason = ok ? NULL : o->reason;
+    const char *reason = strcmp(o->status, "ok") ? o->reason : NULL;
     char id[2 * ATT_NAME], source[96];
-    json *row = json_object();
+    json *caches = cache_geometry_json(&r->geometry);
+    sweep_said said;
+    struct row row;
     identify(r, c, id, sizeof id);
     source_of(o->whole, source, sizeof source);
-    sweep_row_head(row, "cache", c, &r->env);
-    json_put_text(row, "id", id);
-    json_put_text(row, "status", o->status);
-    json_put_text(row, "reason", reason);
-    json_put(row, "caches", cache_geometry_json(&r->geometry));
-    copy_member(row, o->described, "flop");
-    copy_member(row, o->described, "pairs");
-    copy_member(row, o->described, "bytes");
-    json_put(row, "counters",
-             counters_of(r, c, json_get(o->whole, "warm"),
-                         json_get(o->second, "warm"), source, reason));
-    json_put(row, "counters_cold",
-             counters_of(r, c, json_get(o->whole, "cold"),
-                         json_get(o->second, "cold"), source, reason));
-    return row;
+    json *warm = counters_of(r, c, json_get(o->whole, "warm"),
+                             json_get(o->second, "warm"), source, reason);
+    json *flushed = counters_of(r, c, json_get(o->whole, "cold"),
+                             json_get(o->second, "cold"), source, reason);
+    sweep_row_head(&row, &said, "cache", c, &r->env);
+    row_take(&row, o->described);
+    row.id = id;
+    row.status = o->status;
+    row.reason = reason;
+    row.caches = caches;
+    row.counters = warm;
+    row.counters_cold = flushed;
+    json *j = row_write(&row);
+    json_free(caches);
+    json_free(warm);
+    json_free(flushed);
+    sweep_said_free(&said);
+    return j;
 }
 
 /* ---- table --------------------------------------------------------------- */

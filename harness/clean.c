@@ -34,6 +34,11 @@ static bool is_paired(const timed_sample *s)
     return lost_no_time(s) && s->probe > 0;
 }
 
+static bool is_clean_pair(const timed_sample *s)
+{
+    return clean_is(s) && s->probe > 0;
+}
+
 static void collect(const measurement *m, rule *counts, clean_samples *out)
 {
     out->n = 0;
@@ -84,7 +89,9 @@ void clean_take(const measurement *m, clean_samples *out)
 void clean_take_paired(const measurement *m, clean_samples *out)
 {
     prepare(m, out);
-    collect(m, is_paired, out);
+    collect(m, is_clean_pair, out);
+    out->slowed = out->n < STATS_LEAST;
+    if (out->slowed) collect(m, is_paired, out);
     for (int i = 0; i < out->n; i++) out->ns[i] *= out->probe[i];
     out->all = out->n < CLEAN_LEAST;
 }

@@ -18,7 +18,9 @@
 /* Fewer clean samples than this: a median is not to be relied on. */
 enum { CLEAN_LEAST = 3 };
 
-/* Speed beside a sample, over the probe's calibrated speed. */
+/* Speed beside a sample, over the probe's calibrated speed: looks of an undisturbed
+ * core lie within 5 % of the best, a busy neighbour costs a probe 13 % or more
+ * (tests/probes.c). */
 #define CLEAN_SPEED 0.9
 
 typedef struct clean_samples {
@@ -36,9 +38,11 @@ typedef struct clean_samples {
 bool clean_is(const timed_sample *s);
 
 void clean_take(const measurement *m, clean_samples *out);
-/* Those with a probe beside them, at whatever speed, that lost no time; `ns` is
- * what they would have taken at the calibrated speed: ns * probe.  `all`: they
- * are fewer than CLEAN_LEAST. */
+/* Those with a probe beside them that are clean or, if fewer than STATS_LEAST are
+ * (`slowed`), that lost no time; `ns` is what they would have taken at the
+ * calibrated speed: ns * probe.  Kernels do not suffer from a neighbour exactly as
+ * the probe does, so that the smaller the correction the better.  `all`: they are
+ * fewer than CLEAN_LEAST. */
 void clean_take_paired(const measurement *m, clean_samples *out);
 void clean_free(clean_samples *c);
 

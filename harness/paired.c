@@ -13,6 +13,23 @@ static const char *kind_of(const measurement *m)
     return *kind ? kind : NULL;
 }
 
+static double median_speed(const measurement *m)
+{
+    stats_summary all;
+    int n = 0, room = 1;
+    for (int p = 0; p < m->processes; p++) room += m->process[p].count;
+    double *x = malloc((size_t)room * sizeof *x);
+    if (!x) abort();
+    for (int p = 0; p < m->processes; p++)
+        for (int i = 0; i < m->process[p].count; i++) {
+            const timed_sample *s = &m->process[p].of[i];
+            if (!s->touched && s->probe > 0) x[n++] = s->probe;
+        }
+    stats_summarise(x, n, &all);
+    free(x);
+    return all.median;
+}
+
 /* As times are: processes are what differs. */
 static void pool(const clean_samples *c, const spread_prior *prior,
                  stats_summary *out)
@@ -33,12 +50,10 @@ static void pool(const clean_samples *c, const spread_prior *prior,
 bool paired_take(const measurement *m, const spread_prior *prior, paired *out)
 {
     clean_samples c;
-    stats_summary speed;
     clean_take_paired(m, &c);
-    stats_summarise(c.probe, c.n, &speed);
     pool(&c, prior, &out->ns);
     out->kind = kind_of(m);
-    out->speed = speed.median;
+    out->speed = median_speed(m);
     const bool known = out->kind && !c.all;
     clean_free(&c);
     return known;

@@ -12,9 +12,10 @@
 
 typedef struct paired {
     const char *kind; /* the probe; of the measurement                      */
-    double speed;     /* median of the probe's speed beside the samples      */
-    stats_summary ns; /* of a call on an undisturbed core; n: samples with a
-                         probe beside them                                   */
+    double speed;     /* median of the probe's speed beside all samples that
+                         lost no time                                        */
+    stats_summary ns; /* of a call on an undisturbed core, of n samples
+                         (clean_take_paired)                                 */
 } paired;
 
 /* False if fewer than CLEAN_LEAST samples that lost no time have a probe beside

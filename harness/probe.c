@@ -15,7 +15,7 @@
 /* Of the pieces of one look, the best counts: an interrupt falls on one of them,
  * a neighbour on all. */
 #define PIECE_SECONDS 12e-6
-enum { PIECES = 3 };
+enum { PIECES = 3, PIECES_OF_TWO = 2 };
 
 struct core_probe {
     enum probe_kind kind;
@@ -28,11 +28,12 @@ struct core_probe {
     size_t at;      /* where the next call goes on, in all threads           */
     char *block;
     bool lent;            /* the block is another probe's                    */
+    core_probe *second;   /* of PROBE_CORE                                   */
     size_t bytes, stride; /* bytes in all; from array to array               */
 };
 
-static const char *const words[PROBE_KINDS] = { "tile", "exp", "L2", "L3",
-                                                "memory" };
+static const char *const words[PROBE_KINDS] = { "tile", "exp", "core",
+                                                "L2", "L3", "memory" };
 
 const char *probe_word(enum probe_kind kind)
 {
@@ -48,7 +49,7 @@ enum probe_kind probe_for(const char *bound)
 {
     for (int kind = PROBE_L2; kind < PROBE_KINDS; kind++)
         if (!strcmp(bound, words[kind])) return (enum probe_kind)kind;
-    return PROBE_EXP;
+    return PROBE_CORE;
 }
 
 /* Bytes of one thread.  Of a private cache so little that the kernel's data in
@@ -61,7 +62,8 @@ static size_t footprint(enum probe_kind kind, int threads)
     const size_t l3 = machine_cache(3), last = l3 ? l3 : l2;
     switch (kind) {
     case PROBE_TILE: return 16 << 10;
-    case PROBE_EXP: return 4 << 10;
+    case PROBE_EXP:
+    case PROBE_CORE: return 4 << 10;
     case PROBE_L2: return l2 < 8 * l1 ? l2 / 2 : 4 * l1;
     case PROBE_L3: return l3 < 4 * l2 * (size_t)threads ? 0 : 4 * l2;
     default: return (2 * last < MOST ? 2 * last : MOST) / (size_t)threads;
@@ -88,7 +90,7 @@ static double piece(const core_probe *p, int thread, size_t *at, double *seconds
 
 /* Threads begin together: on two hardware threads of a core they are in each
  * other's way, as the kernel's are. */
-double probe_rate(core_probe *p)
+static double rate_of(core_probe *p, int pieces)
 {
     double slowest = INFINITY;
     #pragma omp parallel num_threads(p->threads) reduction(min : slowest)
@@ -97,7 +99,7 @@ double probe_rate(core_probe *p)
         size_t at = p->at;
         double best = 0, seconds;
         #pragma omp barrier
-        for (int i = 0; i < PIECES; i++) {
+        for (int i = 0; i < pieces; i++) {
             const double done = piece(p, thread, &at, &seconds);
             best = fmax(best, done / seconds);
         }
@@ -107,14 +109,21 @@ double probe_rate(core_probe *p)
     return slowest;
 }
 
+double probe_rate(core_probe *p)
+{
+    if (!p->second) return rate_of(p, PIECES);
+    return sqrt(rate_of(p, PIECES_OF_TWO) * rate_of(p->second, PIECES_OF_TWO));
+}
+
 /* ---- making -------------------------------------------------------------- */
 
 static void choose_loop(core_probe *p, enum probe_kind kind, const peak *level)
 {
-    p->loop = kind == PROBE_TILE  ? level->tile
-              : kind == PROBE_EXP ? level->exponential
-                                  : level->read;
-    p->arrays = kind == PROBE_TILE ? 3 : kind == PROBE_EXP ? 2 : 1;
+    const bool exp = kind == PROBE_EXP || kind == PROBE_CORE;
+    p->loop = kind == PROBE_TILE ? level->tile
+              : exp              ? level->exponential
+                                 : level->read;
+    p->arrays = kind == PROBE_TILE ? 3 : exp ? 2 : 1;
 }
 
 /* How many calls fill a piece: of the fastest that was seen. */
@@ -168,6 +177,7 @@ static core_probe *make(enum probe_kind kind, enum att_level level, int threads,
         return NULL;
     }
     calibrate(p);
+    if (kind == PROBE_CORE) p->second = make(PROBE_L2, level, threads, NULL);
     return p;
 }
 
@@ -180,6 +190,7 @@ void probe_free(core_probe *p)
 {
     if (!p) return;
     if (!p->lent) munmap(p->block, p->bytes);
+    probe_free(p->second);
     free(p);
 }
 
@@ -223,7 +234,7 @@ probe_bench *probe_bench_make(const int *threads, int count)
     if (!b->item) abort();
     for (int t = count - 1; t >= 0; t--) /* ascending: the most threads first */
         for (int level = 0; level < ATT_LEVELS; level++)
-            for (int kind = PROBE_EXP; kind < PROBE_KINDS; kind++)
+            for (int kind = PROBE_CORE; kind < PROBE_KINDS; kind++)
                 add(b, (enum probe_kind)kind, (enum att_level)level, threads[t]);
     return b;
 }

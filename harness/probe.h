@@ -3,11 +3,12 @@
  * A neighbour on the same hardware (another guest on the sibling thread, a
  * program that fills the shared cache) slows a kernel down without a trace in
  * steal time or task switches.  A loop that wants what the kernel wants is slowed
- * down with it: exponentials from the first cache for kernels bound by the core,
- * a sum over a piece of a cache or of memory for those bound by that.  Which loop
- * tells most was measured (tests/probes.c, results/README.md): a matrix tile fills
- * the multipliers so well that a neighbour costs it more than it costs most
- * kernels.
+ * down with it.  Which loop tells most was measured (tests/probes.c,
+ * results/README.md): for kernels bound by the core the geometric mean of
+ * exponentials from the first cache and of loads from the second; for the others a
+ * sum over a piece of the cache, or of memory, that bounds them.  A matrix tile or
+ * multiply-adds in registers fill a unit so well that a neighbour costs them far
+ * more than it costs most kernels.
  *
  * A loop that is changed gets another name, since rates of a name are compared.
  */
@@ -21,7 +22,8 @@
 
 enum probe_kind {
     PROBE_TILE, /* peak.h's tile, about 24 KiB; beside no sample             */
-    PROBE_EXP,  /* exponentials in the first cache                           */
+    PROBE_EXP,  /* exponentials in the first cache; likewise                 */
+    PROBE_CORE, /* root of the product of that and the next                  */
     PROBE_L2,   /* sums of a part of a cache of that level                   */
     PROBE_L3,
     PROBE_MEMORY,
@@ -36,14 +38,14 @@ core_probe *probe_make(enum probe_kind kind, enum att_level level, int threads);
 void probe_free(core_probe *p);
 
 /* What the slowest thread of the caller's team does a second just now: flop,
- * exponentials or bytes.  About 40 us. */
+ * exponentials or bytes.  About 40 us, of PROBE_CORE 60. */
 double probe_rate(core_probe *p);
 
 /* The rate of an undisturbed core, as far as a few hundredths of a second tell:
  * what one look in ten exceeds. */
 double probe_best(core_probe *p);
 
-/* "tile", "exp", "L2", "L3", "memory". */
+/* "tile", "exp", "core", "L2", "L3", "memory". */
 const char *probe_word(enum probe_kind kind);
 const char *probe_name(const core_probe *p); /* of its kind                  */
 

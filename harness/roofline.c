@@ -27,7 +27,7 @@ static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
 
 enum {
     ROUNDS = 75,    /* most; three at least,                                */
-    ENOUGH = 12,    /* and so many if there is time                         */
+    ENOUGH = 8,     /* and so many if there is time                         */
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
 
@@ -302,14 +302,15 @@ static double ceiling_of(const bench *b, const probe *p)
     return clean[(9 * (n - 1) + 5) / 10];
 }
 
-/* Cores do not share their FMA pipes: if several together get much less than one
+/* Cores do not share their vector units: if several together get much less than one
  * alone times their number, somebody else has them just now. */
 static bool scales(const bench *b)
 {
     const int cores = machine_cores();
     for (int i = 0; i < b->count; i++) {
         const probe *p = &b->probe[i], *one = sibling(b, p);
-        if (p->kind == FMA && one && one->threads == 1 && p->threads <= cores &&
+        if (p->kind >= FMA && p->kind <= EXP && one && one->threads == 1 &&
+            p->threads <= cores &&
             ceiling_of(b, p) < 0.9 * p->threads * ceiling_of(b, one))
             return false;
     }

@@ -52,11 +52,6 @@ bool row_has(const char *text, const char *wanted)
     return text && !strcmp(text, wanted);
 }
 
-bool row_is_ok(const struct row *r)
-{
-    return row_has(r->status, "ok");
-}
-
 /* ---- members ------------------------------------------------------------- */
 
 /* Whether the key is a member of struct row, or groups some. */
@@ -233,6 +228,13 @@ int row_read(struct row *r, const json *j, const char *path, int line,
     if (read_members(r, j, "", &next, path, line, e) == 0) return 0;
     row_free(r);
     return -1;
+}
+
+void row_take(struct row *r, const json *members)
+{
+    int next = 0;
+    error e;
+    read_members(r, members, "", &next, "", 0, &e);
 }
 
 void row_free(struct row *r)

@@ -82,6 +82,9 @@ struct row row_unknown(void);
  * refused: -1, and e says where, which key, what was found and what to do. */
 int row_read(struct row *r, const json *j, const char *path, int line,
              error *e);
+/* The same of the members of an object that is part of such a row; r->kind says of
+ * what kind.  What is of another type stays unknown. */
+void row_take(struct row *r, const json *members);
 void row_free(struct row *r);
 /* Whether it has all keys that are required of its kind; if not, *key is one that
  * it lacks. */
@@ -91,7 +94,6 @@ bool row_is_whole(const struct row *r, const char **key);
  * frees.  Texts and JSON of *r stay the caller's. */
 json *row_write(const struct row *r);
 
-bool row_is_ok(const struct row *r);
 /* Whether the row has that text there: row_has(r->status, "memory"). */
 bool row_has(const char *text, const char *wanted);
 

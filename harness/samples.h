@@ -25,7 +25,7 @@ typedef struct sample_process {
     int count;
     timed_sample *of;
     char stop[8];       /* why it ended: "ci", "time" or "noise"; "" unknown */
-    char probe_kind[8]; /* "tile", "L2", "L3", "memory"; "" : none           */
+    char probe_kind[8]; /* "core", "L2", "L3", "memory"; "": none             */
     /* NaN: unknown */
     double kernel_s;    /* seconds inside the kernel, warming up included    */
     double steal_ticks, involuntary_switches;

@@ -147,41 +147,41 @@ static json *ratios_of(const spread *s)
 }
 
 static json *row_of(const sweep_run *r, const sweep_case *c, int pair,
-                    const ratio_samples *side, rounds *all)
+                    const ratio_samples *side, tally *t, rounds *all)
 {
-    char code[SWEEP_ID], when[24], id[ATT_NAME + 2 * SWEEP_ID];
+    char id[ATT_NAME + 2 * SWEEP_ID];
     ratio x;
     spread units;
     spread_prior prior;
-    json *row = json_object(), *sides = json_array();
+    sweep_said said;
+    struct row row;
+    json *sides = json_array();
     ratio_rounds_spread(&side[0], &side[1], &units);
     add_rounds(all, &units);
     pool_rounds(all, &prior);
     ratio_rounds(&x, &side[0], &side[1], &prior, ALPHA);
-    sweep_env_code(&c->entry, code);
-    sweep_time(when);
-    snprintf(id, sizeof id, "%s/%s#%d", r->env.id, c->name, pair);
+    json *turns = ratios_of(&units);
     for (int s = 0; s < 2; s++) json_push(sides, side_of(&side[s]));
-    json_put_text(row, "kind", "aa");
-    json_put_number(row, "schema", JOURNAL_SCHEMA);
-    json_put_text(row, "id", id);
-    json_put_text(row, "case", c->name);
-    json_put_text(row, "env", r->env.id);
-    json_put_text(row, "code", code);
-    json_put_text(row, "when", when);
-    json_put(row, "settings", question_settings(c, r->env.row));
-    json_put_number(row, "pair", pair);
-    json_put_number(row, "injected", inject_of(r, pair));
-    json_put(row, "sides", sides);
-    json_put(row, "rounds", ratios_of(&units));
-    json_put_number(row, "ratio", x.value);
-    json_put_number(row, "ratio_lo", x.lo);
-    json_put_number(row, "ratio_hi", x.hi);
-    json_put_bool(row, "differs", ratio_judge(&x, 0) == RATIO_FASTER ||
-                                      ratio_judge(&x, 0) == RATIO_SLOWER);
-    json_put_text(row, "verdict", ratio_word(ratio_judge(&x, EFFECT)));
-    json_put_number(row, "effect", EFFECT);
-    return row;
+    snprintf(id, sizeof id, "%s/%s#%d", r->env.id, c->name, pair);
+    sweep_row_head(&row, &said, "aa", c, &r->env);
+    row.id = id;
+    row.pair = pair;
+    row.injected = inject_of(r, pair);
+    row.sides = sides;
+    row.rounds = turns;
+    row.ratio = x.value;
+    row.ratio_lo = x.lo;
+    row.ratio_hi = x.hi;
+    row.differs = ratio_judge(&x, 0) == RATIO_FASTER ||
+                  ratio_judge(&x, 0) == RATIO_SLOWER;
+    row.verdict = ratio_word(ratio_judge(&x, EFFECT));
+    row.effect = EFFECT;
+    count(t, &row);
+    json *j = row_write(&row);
+    json_free(sides);
+    json_free(turns);
+    sweep_said_free(&said);
+    return j;
 }
 
 /* Both sides, process by process; 1 if the case did not run. */
@@ -218,11 +218,8 @@ static int add_pair(sweep_run *r, int i, bool first, ratio_samples *side,
     const int rc = measure(r, i, all_of(t), first, side);
     t->failed = rc > 0;
     if (rc) return rc < 0 ? -1 : 0;
-    json *row = row_of(r, &r->cases.of[i], all_of(t), side, all);
+    json *row = row_of(r, &r->cases.of[i], all_of(t), side, t, all);
     const int written = journal_append(&r->writer, row, &r->o->error);
-    struct row typed;
-    if (row_read(&typed, row, r->writer.path, 0, &r->o->error) == 0)
-        count(t, &typed);
     json_free(row);
     return written < 0 ? sweep_fail(r->o, EXIT_MISSING) : 0;
 }

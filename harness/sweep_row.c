@@ -50,27 +50,22 @@ json *sweep_pass_row(const sweep_case *c, const sweep_env *env,
                      const sweep_outcome *o)
 {
     const int number = json_size(o->samples) - 1;
-    char code[SWEEP_ID], when[24], id[ATT_NAME + 2 * SWEEP_ID];
-    json *row = json_object();
-    sweep_env_code(&c->entry, code);
-    sweep_time(when);
+    char id[ATT_NAME + 2 * SWEEP_ID];
+    sweep_said said;
+    struct row row;
+    sweep_row_head(&row, &said, "pass", c, env);
     snprintf(id, sizeof id, "%s/%s#%d", env->id, c->name, number);
-    json_put_text(row, "kind", "pass");
-    json_put_number(row, "schema", JOURNAL_SCHEMA);
-    json_put_text(row, "id", id);
-    json_put_text(row, "case", c->name);
-    json_put_text(row, "env", env->id);
-    json_put_text(row, "code", code);
-    json_put_text(row, "when", when);
-    json_put_text(row, "status", o->status);
-    json_put(row, "settings", question_settings(c, env->row));
-    json_put_number(row, "process", number);
-    json_put(row, "samples", json_copy(json_at(o->samples, number)));
-    if (number > 0) return row;
-    json *first = json_copy(o->first);
-    json_put_null(first, "samples"); /* they are above */
-    json_put(row, "first", first);
-    return row;
+    row.id = id;
+    row.status = o->status;
+    row.process = number;
+    row.samples = json_at(o->samples, number);
+    json *first = number == 0 ? json_copy(o->first) : NULL;
+    if (first) json_put_null(first, "samples"); /* they are above */
+    row.first = first;
+    json *j = row_write(&row);
+    json_free(first);
+    sweep_said_free(&said);
+    return j;
 }
 
 bool sweep_pass_take(const struct row *row, sweep_outcome *o)
@@ -165,65 +160,55 @@ static json *pooled(const spread_interval *x, const spread_prior *prior)
 }
 
 /* least: no interval reaches below, the time that the roofline allows. */
-static json *times(const sweep_case *c, const sweep_outcome *o,
-                   const measurement *m, const spread_prior *prior, double least)
+static void times(struct row *row, const sweep_case *c, const sweep_outcome *o,
+                  const spread_prior *prior, double least, sweep_said *said)
 {
+    const measurement *m = &row->time_ns.samples;
     clean_samples p;
     stats_summary s;
     spread_interval x;
-    double lo, hi;
-    char why[160];
-    json *j = json_object();
 
     clean_take(m, &p);
     stats_summarise(p.ns, p.n, &s);
     spread_estimate(&o->units, prior, 0.05, &x);
-    const double median = exp(x.centre);
-    const double apart =
-        spread_ends(&x, fmax(least, fastest(m)), &lo, &hi);
-    doubt(&p, o->units.units, apart, why, sizeof why);
-    json_put_number(j, "median", median);
-    json_put_number(j, "lo", lo);
-    json_put_number(j, "hi", hi);
-    json_put_number(j, "min", s.min);
-    json_put_number(j, "mad", s.mad);
-    json_put_number(j, "n", p.n);
-    json_put_number(j, "touched", p.touched);
-    json_put_number(j, "processes", p.processes);
-    json_put_number(j, "passes", passes_of(&p));
-    json_put_number(j, "units", o->units.units);
-    json_put(j, "pooled", pooled(&x, prior));
-    const double width = (hi - lo) / 2 / median;
-    json_put_text(j, "stop", stop_of(m, isnan(width) ? INFINITY : width,
-                                     c->settings.ci));
-    json_put_bool(j, "unreliable", p.all || apart > SPREAD_WIDEST);
-    json_put_text(j, "reason", *why ? why : NULL);
-    json_put(j, "samples", measurement_write(m));
+    const double median = row->time_ns.median = exp(x.centre);
+    const double apart = spread_ends(&x, fmax(least, fastest(m)),
+                                     &row->time_ns.lo, &row->time_ns.hi);
+    const double width = (row->time_ns.hi - row->time_ns.lo) / 2 / median;
+    doubt(&p, o->units.units, apart, said->doubt, sizeof said->doubt);
+    row->time_ns.min = s.min;
+    row->time_ns.mad = s.mad;
+    row->time_ns.n = p.n;
+    row->time_ns.touched = p.touched;
+    row->time_ns.processes = p.processes;
+    row->time_ns.passes = passes_of(&p);
+    row->time_ns.units = o->units.units;
+    row->time_ns.pooled = said->pooled = pooled(&x, prior);
+    row->time_ns.stop =
+        stop_of(m, isnan(width) ? INFINITY : width, c->settings.ci);
+    row->time_ns.unreliable = p.all || apart > SPREAD_WIDEST;
+    row->time_ns.reason = *said->doubt ? said->doubt : NULL;
     clean_free(&p);
-    return j;
 }
 
-/* The fraction of the roofline on an undisturbed core; median and fraction as
- * measured. */
-static json *undisturbed(const sweep_case *c, const sweep_env *env,
-                         const measurement *m, const spread_prior *prior,
-                         double median, double fraction)
+/* The fraction of the roofline on an undisturbed core. */
+static void undisturbed(struct row *row, const sweep_case *c,
+                        const sweep_env *env, const spread_prior *prior)
 {
-    json *j = json_object();
     paired p;
-    const bool known = paired_take(m, prior, &p);
-    const double least = known ? fraction * median : NAN;
-    json_put_text(j, "kind", p.kind);
-    json_put_number(j, "speed", p.speed);
-    json_put_number(j, "rate_per_s",
-                    known ? roofline_probe(json_get(env->row, "roofline"),
-                                           c->entry.level, c->threads, p.kind)
-                          : NAN);
-    json_put_number(j, "fraction", least / p.ns.median);
-    json_put_number(j, "lo", least / p.ns.hi);
-    json_put_number(j, "hi", least / p.ns.lo);
-    json_put_number(j, "n", p.ns.n);
-    return j;
+    const bool known = paired_take(&row->time_ns.samples, prior, &p);
+    const double least =
+        known ? row->roofline.fraction * row->time_ns.median : NAN;
+    row->paired.kind = p.kind;
+    row->paired.speed = p.speed;
+    if (known)
+        row->paired.rate_per_s = roofline_probe(json_get(env->row, "roofline"),
+                                                c->entry.level, c->threads,
+                                                p.kind);
+    row->paired.fraction = least / p.ns.median;
+    row->paired.lo = least / p.ns.hi;
+    row->paired.hi = least / p.ns.lo;
+    row->paired.n = p.ns.n;
 }
 
 static double sum_up(double sum, double x)
@@ -231,9 +216,9 @@ static double sum_up(double sum, double x)
     return isnan(x) ? sum : sum + x;
 }
 
-static json *noise(const measurement *m)
+static void noise(struct row *row)
 {
-    json *j = json_object();
+    const measurement *m = &row->time_ns.samples;
     double steal = 0, switches = 0, throttled = 0, waited = 0, clock = NAN;
     for (int p = 0; p < m->processes; p++) {
         const sample_process *one = &m->process[p];
@@ -243,13 +228,12 @@ static json *noise(const measurement *m)
         waited = sum_up(waited, one->waited_s);
         clock = fmin(clock, one->clock_ratio);
     }
-    json_put_number(j, "steal_ticks", steal);
-    json_put_number(j, "involuntary_switches", switches);
-    json_put_number(j, "throttled_s", throttled);
-    json_put_number(j, "waited_s", waited);
-    json_put_number(j, "clock_ratio", clock);
-    json_put_number(j, "load", machine_load());
-    return j;
+    row->noise.steal_ticks = steal;
+    row->noise.involuntary_switches = switches;
+    row->noise.throttled_s = throttled;
+    row->noise.waited_s = waited;
+    row->noise.clock_ratio = clock;
+    row->noise.load = machine_load();
 }
 
 /* ---- the row ------------------------------------------------------------- */
@@ -286,17 +270,12 @@ static json *problem_of(const sweep_case *c)
 
 /* Of what a call must do, that which this kernel does: where its executed() has
  * fewer of some operations, it found a way around the others. */
-static att_cost read_cost(const json *first)
+static att_cost read_cost(const struct row *row)
 {
-    const json *flop = json_get(first, "flop"), *bytes = json_get(first, "bytes");
-    const json *done = json_get(first, "executed");
-    att_cost cost = { .read = json_number(json_get(bytes, "read"), NAN),
-                      .write = json_number(json_get(bytes, "written"), NAN) };
-#define READ(op)                                                               \
-    cost.op = json_number(json_get(flop, #op), NAN);                           \
-    cost.op = fmin(cost.op, json_number(json_get(done, #op), cost.op));
-    READ(mul_add) READ(add) READ(mul) READ(div) READ(exp)
-#undef READ
+    att_cost cost = { .read = row->bytes.read, .write = row->bytes.written };
+#define LEAST(op) cost.op = fmin(row->flop.op, row->executed.op);
+    LEAST(mul_add) LEAST(add) LEAST(mul) LEAST(div) LEAST(exp)
+#undef LEAST
     return cost;
 }
 
@@ -310,138 +289,113 @@ static enum att_level products_of(const sweep_case *c, const sweep_env *env)
     return level < 0 ? att_level_cpu() : (enum att_level)level;
 }
 
-static json *no_place(const sweep_case *c, enum att_level products)
-{
-    char why[160];
-    json *j = json_object();
-    json_put_null(j, "bound");
-    json_put_null(j, "peak_gflops");
-    json_put_null(j, "attainable_gflops");
-    json_put_null(j, "fraction");
-    json_put_null(j, "implausible");
-    snprintf(why, sizeof why,
-             "the env row has no ceilings for %s %s and %d thread%s",
-             products == c->entry.level ? "level" : "the BLAS's level",
-             att_level_name(products), c->threads, c->threads == 1 ? "" : "s");
-    json_put_text(j, "reason", why);
-    return j;
-}
-
 /* Where the case stands, and why where that cannot be: what is faster than the
  * machine was not done, or not counted rightly, or the machine is faster than it
  * was when it was measured.  The definition's data live where all of them fit:
  * q, k, v, o, parameters; in memory if they are cold. */
-static json *place(const sweep_case *c, const sweep_env *env, const json *first,
-                   double median)
+static void place(struct row *row, const sweep_case *c, const sweep_env *env,
+                  double median, sweep_said *said)
 {
-    const json *bytes = json_get(first, "bytes");
     const json *roofline = json_get(env->row, "roofline");
     const double clean = json_number(json_get(roofline, "clean"), 1);
+    const double parameters = row->bytes.parameters;
     roofline_point at;
     const roofline_case x = {
         .level = c->entry.level,
         .products = products_of(c, env),
         .threads = c->threads,
-        .cost = read_cost(first),
-        .working_set = c->cold
-                           ? INFINITY
-                           : json_number(json_get(bytes, "inputs"), NAN) +
-                                 json_number(json_get(bytes, "parameters"), 0),
+        .cost = read_cost(row),
+        .working_set = c->cold ? INFINITY
+                               : row->bytes.inputs +
+                                     (isnan(parameters) ? 0 : parameters),
         .seconds = median * 1e-9,
     };
-    if (!roofline_place(roofline, &x, &at)) return no_place(c, x.products);
-    json *j = json_object();
-    json_put_text(j, "bound", at.bound);
-    json_put_number(j, "peak_gflops", at.peak * 1e-9);
-    json_put_number(j, "attainable_gflops", at.attainable * 1e-9);
-    json_put_number(j, "fraction", at.fraction);
-    json_put_bool(j, "implausible", at.fraction > ROOFLINE_MOST);
-    if (x.products != x.level)
-        json_put_text(j, "products_level", att_level_name(x.products));
-    if (at.fraction > ROOFLINE_MOST) {
-        char why[320];
-        snprintf(why, sizeof why,
-                 "%.0f %% of the roofline (%s), more than this machine can do: "
-                 "%scost() of %s counts what is not computed, or executed() of "
-                 "%s does not tell what is left out, or the ceilings are too low "
-                 "(--ceilings fresh)", 100 * at.fraction, at.bound,
-                 clean < 0.9 ? "the ceilings were measured on a busy machine, or "
-                             : "", c->entry.mechanism->name,
-                 c->entry.kernel->name);
-        json_put_text(j, "reason", why);
+    const bool blas = x.products != x.level;
+    if (!roofline_place(roofline, &x, &at)) {
+        snprintf(said->place, sizeof said->place,
+                 "the env row has no ceilings for %s %s and %d thread%s",
+                 blas ? "the BLAS's level" : "level",
+                 att_level_name(x.products), c->threads,
+                 c->threads == 1 ? "" : "s");
+        row->roofline.reason = said->place;
+        return;
     }
-    return j;
+    row->roofline.bound = at.bound;
+    row->roofline.peak_gflops = at.peak * 1e-9;
+    row->roofline.attainable_gflops = at.attainable * 1e-9;
+    row->roofline.fraction = at.fraction;
+    row->roofline.implausible = at.fraction > ROOFLINE_MOST;
+    if (blas) row->roofline.products_level = att_level_name(x.products);
+    if (row->roofline.implausible != ROW_YES) return;
+    snprintf(said->place, sizeof said->place,
+             "%.0f %% of the roofline (%s), more than this machine can do: "
+             "%scost() of %s counts what is not computed, or executed() of "
+             "%s does not tell what is left out, or the ceilings are too low "
+             "(--ceilings fresh)", 100 * at.fraction, at.bound,
+             clean < 0.9 ? "the ceilings were measured on a busy machine, or "
+                         : "", c->entry.mechanism->name,
+             c->entry.kernel->name);
+    row->roofline.reason = said->place;
 }
 
-void sweep_row_head(json *row, const char *kind, const sweep_case *c,
-                    const sweep_env *env)
+void sweep_row_head(struct row *row, sweep_said *said, const char *kind,
+                    const sweep_case *c, const sweep_env *env)
 {
-    char code[SWEEP_ID], when[24];
-    sweep_env_code(&c->entry, code);
-    sweep_time(when);
-    json_put_text(row, "kind", kind);
-    json_put_number(row, "schema", JOURNAL_SCHEMA);
-    json_put_text(row, "case", c->name);
-    json_put_text(row, "env", env->id);
-    json_put_text(row, "code", code);
-    json_put_text(row, "when", when);
-    json_put_text(row, "mechanism", c->entry.mechanism->name);
-    json_put_text(row, "family", c->entry.mechanism->family);
-    json_put_text(row, "kernel", c->entry.kernel->name);
-    json_put_bool(row, "plain", c->entry.kernel->plain);
-    json_put_text(row, "level", att_level_name(c->entry.level));
-    json_put_number(row, "threads", c->threads);
-    json_put_text(row, "pass",
-                  c->pass == ATT_FORWARD ? "forward" : "backward");
-    json_put(row, "problem", problem_of(c));
-    if (c->inputs != INPUTS_NORMAL)
-        json_put_text(row, "inputs", inputs_family_name(c->inputs));
+    *row = row_unknown();
+    sweep_env_code(&c->entry, said->code);
+    sweep_time(said->when);
+    said->problem = problem_of(c);
+    said->settings = question_settings(c, env->row);
+    said->pooled = NULL;
+    row->kind = kind;
+    row->case_ = c->name;
+    row->env = env->id;
+    row->code = said->code;
+    row->when = said->when;
+    row->mechanism = c->entry.mechanism->name;
+    row->family = c->entry.mechanism->family;
+    row->kernel = c->entry.kernel->name;
+    row->plain = c->entry.kernel->plain;
+    row->level = att_level_name(c->entry.level);
+    row->threads = c->threads;
+    row->pass = c->pass == ATT_FORWARD ? "forward" : "backward";
+    row->problem = said->problem;
+    row->settings = said->settings;
+    if (c->inputs != INPUTS_NORMAL) row->inputs = inputs_family_name(c->inputs);
 }
 
-static void copy_member(json *row, const json *from, const char *key)
+void sweep_said_free(sweep_said *said)
 {
-    const json *member = json_get(from, key);
-    json_put(row, key, member ? json_copy(member) : NULL);
+    json_free(said->problem);
+    json_free(said->settings);
+    json_free(said->pooled);
 }
 
 json *sweep_row(const sweep_case *c, const sweep_env *env,
                 const sweep_outcome *o, const spread_prior *prior)
 {
-    const bool ok = !strcmp(o->status, "ok");
-    char reason[sizeof o->reason];
-    json *row = json_object(), *time = NULL, *at = NULL, *pair = NULL;
-    measurement m;
-
-    measurement_read(o->samples, &m);
-    snprintf(reason, sizeof reason, "%s", o->reason);
-    if (ok) {
+    const char *reason = *o->reason ? o->reason : NULL;
+    sweep_said said;
+    struct row row;
+    sweep_row_head(&row, &said, "case", c, env);
+    row_take(&row, o->first);
+    row.status = o->status;
+    if (!strcmp(o->status, "ok")) {
         const double median = exp(spread_centre(&o->units));
-        at = place(c, env, o->first, median);
-        const double fraction = json_number(json_get(at, "fraction"), 0);
-        time = times(c, o, &m, prior, fraction <= 1 ? median * fraction : 0);
-        pair = undisturbed(c, env, &m, prior, median, fraction);
-        if (!*reason && json_true(json_get(at, "implausible")))
-            snprintf(reason, sizeof reason, "%s",
-                     json_text(json_get(at, "reason")));
+        measurement_read(o->samples, &row.time_ns.samples);
+        place(&row, c, env, median, &said);
+        const double fraction = row.roofline.fraction;
+        times(&row, c, o, prior, fraction <= 1 ? median * fraction : 0, &said);
+        undisturbed(&row, c, env, prior);
+        if (!reason && row.roofline.implausible == ROW_YES)
+            reason = row.roofline.reason;
+        noise(&row);
     }
-    sweep_row_head(row, "case", c, env);
-    json_put_text(row, "status", o->status);
-    json_put_text(row, "reason", *reason ? reason : NULL);
-    json_put(row, "settings", question_settings(c, env->row));
-    json_put(row, "time_ns", time);
-    copy_member(row, o->first, "flop");
-    if (json_get(o->first, "executed")) copy_member(row, o->first, "executed");
-    copy_member(row, o->first, "pairs");
-    copy_member(row, o->first, "bytes");
-    copy_member(row, o->first, "binding");
-    copy_member(row, o->first, "counters");
-    copy_member(row, o->first, "check");
-    if (json_get(o->first, "energy")) copy_member(row, o->first, "energy");
-    json_put(row, "roofline", at);
-    json_put(row, "paired", pair);
-    json_put(row, "noise", ok ? noise(&m) : NULL);
-    measurement_free(&m);
-    return row;
+    row.reason = reason;
+    json *j = row_write(&row);
+    row_free(&row);
+    sweep_said_free(&said);
+    return j;
 }
 
 /* ---- finding it again ---------------------------------------------------- */

@@ -25,9 +25,18 @@ typedef struct sweep_outcome {
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r);
 void sweep_outcome_free(sweep_outcome *o);
 
-/* What rows of that kind say of a case and of where it ran. */
-void sweep_row_head(json *row, const char *kind, const sweep_case *c,
-                    const sweep_env *env);
+/* What members of a row that is being made point to. */
+typedef struct sweep_said {
+    char code[SWEEP_ID], when[24];
+    char place[320], doubt[160];
+    json *problem, *settings, *pooled;
+} sweep_said;
+
+/* What rows of that kind say of a case, of where it ran and what was asked; nothing
+ * else is known of them yet.  Free `said` when the row has been written. */
+void sweep_row_head(struct row *row, sweep_said *said, const char *kind,
+                    const sweep_case *c, const sweep_env *env);
+void sweep_said_free(sweep_said *said);
 
 /* The units (spread.h) of a row's or an outcome's samples. */
 void sweep_units(const measurement *m, spread *out);

@@ -66,6 +66,10 @@ library hwloc harness/machine.c
 library zlib analysis/bytes.c
 # The gemm kernels and the products of models.
 library cblas analysis/blas.c kernels/softmax/gemm.c
+# Their ceilings are those of the BLAS's own code: sweep must know of it.
+{ grep -rlE '#include <cblas.h>' kernels | xargs grep -L '\.blas = true'
+  grep -rlE '\.blas = true' kernels | xargs grep -L '#include <cblas.h>'; } |
+    none "kernels that call the BLAS, and they alone, say .blas"
 grep -rnE '\b(popen|execvp?|execlp?|posix_spawnp?)\(' kernels harness analysis plots \
     --include='*.c' |
     # capture.c runs a program for its output, cache starts callgrind, findings

@@ -193,6 +193,26 @@ static void tell(const char *name, const json *rows)
     fflush(stdout);
 }
 
+/* What a look costs a sample of 2.2 ms, at least. */
+static void tell_cost(void)
+{
+    enum { TIMES = 300 };
+    printf("%-50s %5s", "a look, us", "");
+    for (int k = 0; k < PROBE_KINDS; k++) {
+        core_probe *p = probe_make((enum probe_kind)k, att_level_cpu(), 1);
+        double seconds[TIMES];
+        for (int i = 0; p && i < TIMES; i++) {
+            const double start = measure_now();
+            probe_rate(p);
+            seconds[i] = measure_now() - start;
+        }
+        qsort(seconds, TIMES, sizeof *seconds, ascending);
+        printf(" %6.0f", p ? 1e6 * seconds[TIMES / 2] : NAN);
+        probe_free(p);
+    }
+    printf("\n");
+}
+
 static void head(void)
 {
     printf("%-50s %5s %-34s  %s\n%-50s %5s", "", "",
@@ -224,6 +244,7 @@ int main(int argc, char **argv)
     if (beside == 0 && argc <= 3) neighbour(1);
     bind_to(0);
     head();
+    tell_cost();
     for (int i = 0; i < cases.count; i++) {
         isolate_result r;
         t.what = &cases.of[i];

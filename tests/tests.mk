@@ -31,6 +31,21 @@ $(B)/tests/corpus: LDLIBS += $(FUZZ_LDFLAGS)
 .SECONDARY: $(TEST_BUILT:%=%.o) $(B)/tests/test.o
 -include $(TEST_BUILT:%=%.d) $(B)/tests/test.d
 
+# Which loop beside a sample tells of which kernel: the table of results/README.md, with
+# a neighbour and without; a minute for each kernel.
+PROBE_SECONDS ?= 60
+.PHONY: probes
+$(B)/tests/probes: $(B)/tests/probes.o $(TEST_OBJECTS)
+	$(call say,link,$@)
+	$(Q)$(LINK) $(filter %.o,$^) $(LDLIBS) -o $@
+-include $(B)/tests/probes.d
+probes:
+	@$(MAKE) --no-print-directory $(JOBS) $(B)/tests/probes
+	@echo "a neighbour that multiplies, streams memory and rests"
+	@$(B)/tests/probes tests/probes.json $(PROBE_SECONDS)
+	@echo "without it"
+	@$(B)/tests/probes tests/probes.json $(PROBE_SECONDS) alone
+
 .PHONY: test test-quick tests asan tsan distros
 tests: all $(TEST_BUILT) $(PMU).so
 
