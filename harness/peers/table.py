@@ -7,9 +7,9 @@ of PyTorch they are in another.  No line joins figures of both.
 SPEED is the folder of `attnbench sweep --suite speed`, PEERS that of
 `peers.py` (or its folder `both`).
 """
-import json, os, re, sys
+import json, os, re, statistics, sys
 
-from peers import clean, interval, resampled
+from peers import WIDEST, clean, geometric
 
 LEVELS = [("v4", 1), ("v4", 2), ("v3", 1), ("v3", 2)]
 
@@ -49,12 +49,17 @@ def share(row):
 
 
 def ratio(above, below):
-    """Of two medians, with its interval."""
+    """Of two rows' times, with Student's interval over the processes, which were
+    measured in turn."""
     if not above or not below:
         return ""
-    x, y = (clean(r["time_ns"]["samples"])[1] for r in (above, below))
-    lo, hi = interval(lambda: resampled(x) / resampled(y), 400)
-    value = above["time_ns"]["median"] / below["time_ns"]["median"]
+    x, y = ([statistics.median(r) for r in clean(row["time_ns"]["samples"])[1]]
+            for row in (above, below))
+    value, lo, hi = geometric([a / b for a, b in zip(x, y)])
+    if lo is None:
+        return f"{value:.2f} (one process)"
+    if hi / lo > WIDEST:
+        return "unreliable"
     return f"{value:.2f} ({lo:.2f} to {hi:.2f})"
 
 
