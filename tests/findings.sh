@@ -102,14 +102,26 @@ half = 12.706 * abs(a - b) / 2  # Student, one degree of freedom
 assert abs(q['loss']['hi'][0] - q['loss']['value'][0] - half) < 1e-3 * half, q
 assert q['loss']['seeds'] == 2 and abs(q['same']['value'][0] - a) < 1e-12
 rows = [json.loads(x) for x in open(glob.glob('found/runs-*/sweep/journal.jsonl')[0])]
-def medians(kernel):
-    row = next(r for r in rows if r.get('kernel') == kernel)
-    samples = row['time_ns']['samples']
-    clean = [[x for i, x in enumerate(s['ns']) if i not in s['touched']] for s in samples]
-    if sum(map(len, clean)) < 3:
-        clean = [s['ns'] for s in samples]
-    return [statistics.median(s) if s else None for s in clean]
-logs = [math.log(a / b) for a, b in zip(medians('softmax.naive'), medians('softmax.flash')) if a and b]
+def samples(kernel):  # [(ns, probe, touched)] of each process
+    row = next(r for r in rows if r['kind'] == 'case' and r['kernel'] == kernel)
+    return [[(ns, (s.get('probe') or [None] * len(s['ns']))[i], i in s['touched'])
+             for i, ns in enumerate(s['ns'])] for s in row['time_ns']['samples']]
+def kept(of, *rules, least):  # by the first rule that leaves enough
+    for rule in rules:
+        left = [[x for x in p if rule(*x)] for p in of]
+        if sum(map(len, left)) >= least: break
+    return left
+quiet = lambda ns, probe, touched: not touched
+fast = lambda ns, probe, touched: not touched and not (probe is not None and probe < 0.9)
+known = lambda rule: lambda *x: rule(*x) and x[1] is not None
+def of_core(of): return kept(of, known(fast), known(quiet), least=6)
+def medians(of, core):
+    if core: return [statistics.median(ns * probe for ns, probe, _ in s) if s else None for s in of_core(of)]
+    return [statistics.median(x[0] for x in s) if s else None
+            for s in kept(of, fast, quiet, lambda *x: True, least=3)]
+sides = samples('softmax.naive'), samples('softmax.flash')
+core = all(sum(map(len, of_core(x))) >= 3 for x in sides)
+logs = [math.log(a / b) for a, b in zip(*(medians(x, core) for x in sides)) if a and b]
 assert len(logs) == 3 or f'{3 - len(logs)} of 3 rounds' in q['faster']['note'], q
 n = len(logs)
 assert abs(math.log(q['faster']['value'][0]) - sum(logs) / n) < 1e-9
