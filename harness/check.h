@@ -51,6 +51,9 @@ typedef struct check_values {
     bool conditioned;              /* check_conditioning() was called        */
     bool constant;                 /* equal inputs are meant to be equal     */
     bool huge;                     /* a result beside 0 may be all rounding  */
+    const char *varies;            /* output that check_run() got in other bits
+                                      from memory that held something else;
+                                      NULL: none, or called once             */
     size_t elements[ATT_SLOTS];    /* whole batch                            */
     double *in[3];                 /* NULL where the mechanism has none      */
     double *dout;                  /* NULL unless grad                       */
@@ -119,7 +122,8 @@ typedef struct check_memory {
 extern const check_memory check_heap;
 
 /* Outputs of a kernel from the inputs in v.  Outputs and scratch are poisoned
- * with NaN before each call.  NULL, or why the kernel refuses. */
+ * before each call, with NaN before the last one, else with zeros or large numbers:
+ * see v->varies.  NULL, or why the kernel refuses. */
 const char *check_run(const att_entry *entry, int threads,
                       const check_memory *memory, check_values *v);
 
