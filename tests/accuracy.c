@@ -422,6 +422,42 @@ static void inputs_of_all(void **state)
     accuracy_inputs_free(&halves);
 }
 
+/* Plain kernels that go over long rows in pieces: neither their rounding nor their
+ * bits follow the number of threads. */
+static void long_rows(void **state)
+{
+    static const char *const kernels[] = {
+        "pernode_logits.direct", "pernode_softmax.direct", "pernode_pool.direct",
+        "separable.direct"
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        accuracy_inputs list;
+        accuracy_result r;
+        const bool wanted[1] = { true };
+        volatile int current;
+        error e;
+        const att_entry *entry = att_find(kernels[i], att_level_best());
+        assert_non_null(entry);
+        assert_int_equal(accuracy_inputs_make(&list, entry->mechanism, ATT_F32,
+                                              false, &e), 0);
+        const accuracy_input *in = find(&list, "long rows");
+        assert_non_null(in);
+        assert_int_equal(accuracy_measure(in, &entry, 1, wanted, 1, &r, &current,
+                                          &e), 0);
+        assert_string_equal(r.status, "ok");
+        for (int pass = 0; pass < 2; pass++) {
+            if (!r.same[pass][ACCURACY_THREADS].same)
+                fail_msg("%s: %g ulp with other threads", kernels[i],
+                         r.same[pass][ACCURACY_THREADS].ulp);
+            const accuracy_tensor *t = accuracy_worst(&r, pass);
+            if (!(t->max < 8))
+                fail_msg("%s: %g ulp in %s", kernels[i], t->max, t->name);
+        }
+        accuracy_inputs_free(&list);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -437,6 +473,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(leftovers),
         cmocka_unit_test(levels),
         cmocka_unit_test(inputs_of_all),
+        cmocka_unit_test(long_rows),
     };
     test_arguments(argc, argv);
     return cmocka_run_group_tests_name("accuracy", tests, NULL, NULL);
