@@ -19,7 +19,7 @@ enum { LOGITS };
 enum { W, B };
 enum { POOL_W1, POOL_B1, POOL_W2, POOL_B2 };
 
-enum { PIECE = 64, PIECES = 128 }; /* least tokens of one, most of a map      */
+enum { PIECE = 64, PIECES = 128 }; /* tokens of one, most of a map         */
 
 /* Which of the four: what the weights come from. */
 enum kind { FROM_LOGITS, FROM_KEYS, FROM_SCORE, FROM_POOL };
@@ -41,8 +41,9 @@ static layout layout_of(const att_problem *p, enum kind kind)
     size_t at = 0;
     x.heads = (size_t)p->heads;
     x.maps = (size_t)p->batch * x.heads;
-    x.length = (x.n + PIECES - 1) / PIECES;
-    if (x.length < PIECE) x.length = PIECE;
+    x.pieces = (x.n + PIECE - 1) / PIECE;
+    if (x.pieces > PIECES) x.pieces = PIECES;
+    x.length = (x.n + x.pieces - 1) / x.pieces;
     x.pieces = (x.n + x.length - 1) / x.length;
     /* per piece: a sum of d channels, and in backward one of d for w (or the
      * pooling MLP's gradient) */
