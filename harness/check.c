@@ -374,7 +374,7 @@ static void give(check_values *v, double *to, int dtype, const void *from,
         to[i] = x;
     }
     for (int i = 0; repeated && !same && i < v->outputs; i++)
-        if (v->output[i].value == to) v->varies = v->output[i].name;
+        if (v->output[i].value == to) v->output[i].varies = true;
 }
 
 static size_t extra_elements(const check_values *v, int i)

@@ -39,6 +39,8 @@ typedef struct check_output {
     double *value;
     bool gradient;
     double shaky;    /* see check_conditioning(); 0 until then               */
+    bool varies;     /* calls of check_run() on memory that held something else
+                        gave other bits                                      */
 } check_output;
 
 enum { CHECK_OUTPUTS = 1 + ATT_EXTRAS + 3 + ATT_PARAMS };
@@ -51,9 +53,6 @@ typedef struct check_values {
     bool conditioned;              /* check_conditioning() was called        */
     bool constant;                 /* equal inputs are meant to be equal     */
     bool huge;                     /* a result beside 0 may be all rounding  */
-    const char *varies;            /* output that check_run() got in other bits
-                                      from memory that held something else;
-                                      NULL: none, or called once             */
     size_t elements[ATT_SLOTS];    /* whole batch                            */
     double *in[3];                 /* NULL where the mechanism has none      */
     double *dout;                  /* NULL unless grad                       */
@@ -123,7 +122,7 @@ extern const check_memory check_heap;
 
 /* Outputs of a kernel from the inputs in v.  Outputs and scratch are poisoned
  * before each call, with NaN before the last one, else with zeros or large numbers:
- * see v->varies.  NULL, or why the kernel refuses. */
+ * see check_output.varies.  NULL, or why the kernel refuses. */
 const char *check_run(const att_entry *entry, int threads,
                       const check_memory *memory, check_values *v);
 
