@@ -39,6 +39,8 @@ typedef struct check_output {
     double *value;
     bool gradient;
     double shaky;    /* see check_conditioning(); 0 until then               */
+    bool varies;     /* calls of check_run() on memory that held something else
+                        gave other bits                                      */
 } check_output;
 
 enum { CHECK_OUTPUTS = 1 + ATT_EXTRAS + 3 + ATT_PARAMS };
@@ -119,7 +121,8 @@ typedef struct check_memory {
 extern const check_memory check_heap;
 
 /* Outputs of a kernel from the inputs in v.  Outputs and scratch are poisoned
- * with NaN before each call.  NULL, or why the kernel refuses. */
+ * before each call, with NaN before the last one, else with zeros or large numbers:
+ * see check_output.varies.  NULL, or why the kernel refuses. */
 const char *check_run(const att_entry *entry, int threads,
                       const check_memory *memory, check_values *v);
 

@@ -87,4 +87,4 @@ void guard_seal(void *block)
 const check_memory guard_memory = { .take = guard_take,
                                     .release = guard_release,
                                     .seal = guard_seal,
-                                    .again = 1 };
+                                    .again = 2 };

@@ -17,7 +17,7 @@ void *guard_take_tight(size_t bytes);
 void guard_release(void *block);
 void guard_seal(void *block); /* read-only from here on                      */
 
-/* Calls with every block between guards, inputs sealed, called twice. */
+/* Calls with every block between guards, inputs sealed, called three times. */
 extern const check_memory guard_memory;
 
 #endif

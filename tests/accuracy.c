@@ -154,6 +154,23 @@ static void by_turn_back(const att_call *c, const att_grad *g)
     copy_less(g->dout, g->dv, c->threads > 2 && calls++ % 2 ? 2 : 0);
 }
 
+/* Lets what it did not write decide, as a spare lane may: NaN passes for nothing. */
+static void scratch_size(const att_problem *p, int threads, att_sizes *out)
+{
+    (void)p, (void)threads;
+    *out = (att_sizes){ .work = sizeof(float), .work_backward = sizeof(float) };
+}
+
+static void by_scratch(const att_call *c)
+{
+    copy_less(c->v, c->o, *(const float *)c->work > 1e3f);
+}
+
+static void by_scratch_back(const att_call *c, const att_grad *g)
+{
+    copy_less(g->dout, g->dv, *(const float *)c->work > 1e3f);
+}
+
 static void undefined(const att_call *c)
 {
     right(c);
@@ -173,6 +190,14 @@ static const char *refuse(const att_problem *p, enum att_pass pass)
     return "not today";
 }
 
+static const att_kernel kernel_scratch = {
+    .name = "copy.scratch", .mechanism = "copy", .brief = "test",
+    .sizes = scratch_size, .forward = by_scratch, .backward = right_back,
+};
+static const att_kernel kernel_scratch_back = {
+    .name = "copy.scratch_back", .mechanism = "copy", .brief = "test",
+    .sizes = scratch_size, .forward = right, .backward = by_scratch_back,
+};
 #define KERNEL(text, ...) \
     { .name = text, .mechanism = "copy", .brief = "test", .sizes = no_sizes, __VA_ARGS__ }
 static const att_kernel kernel_right = KERNEL("copy.right", .forward = right, .backward = right_back);
@@ -286,6 +311,34 @@ static void repeats(void **state)
     same(&r, ATT_FORWARD, ACCURACY_REPEAT, 0);
 }
 
+/* Repeated on memory that holds something else. */
+static void leftovers(void **state)
+{
+    static const struct { const att_kernel *kernel; const char *varies; } each[] = {
+        { &kernel_right, NULL },
+        { &kernel_scratch, "out" },
+        { &kernel_scratch_back, "dv" },
+    };
+    const drawn d = input().values;
+    check_memory again = check_heap;
+    (void)state;
+    again.again = 2;
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        const att_entry entry = { .kernel = each[i].kernel, .mechanism = &copy,
+                                  .level = ATT_V2 };
+        check_values v;
+        error e;
+        assert_int_equal(check_values_make(&v, &copy, &d.problem, true, &e), 0);
+        assert_int_equal(draw_fill(&d, &v, &e), 0);
+        assert_null(check_run(&entry, 1, &again, &v));
+        for (int k = 0; k < v.outputs; k++)
+            assert_int_equal(v.output[k].varies,
+                             each[i].varies &&
+                                 !strcmp(v.output[k].name, each[i].varies));
+        check_values_free(&v);
+    }
+}
+
 static void levels(void **state)
 {
     (void)state;
@@ -371,6 +424,42 @@ static void inputs_of_all(void **state)
     accuracy_inputs_free(&halves);
 }
 
+/* Plain kernels that go over long rows in pieces: neither their rounding nor their
+ * bits follow the number of threads. */
+static void long_rows(void **state)
+{
+    static const char *const kernels[] = {
+        "pernode_logits.direct", "pernode_softmax.direct", "pernode_pool.direct",
+        "separable.direct"
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        accuracy_inputs list;
+        accuracy_result r;
+        const bool wanted[1] = { true };
+        volatile int current;
+        error e;
+        const att_entry *entry = att_find(kernels[i], att_level_best());
+        assert_non_null(entry);
+        assert_int_equal(accuracy_inputs_make(&list, entry->mechanism, ATT_F32,
+                                              false, &e), 0);
+        const accuracy_input *in = find(&list, "long rows");
+        assert_non_null(in);
+        assert_int_equal(accuracy_measure(in, &entry, 1, wanted, 1, &r, &current,
+                                          &e), 0);
+        assert_string_equal(r.status, "ok");
+        for (int pass = 0; pass < 2; pass++) {
+            if (!r.same[pass][ACCURACY_THREADS].same)
+                fail_msg("%s: %g ulp with other threads", kernels[i],
+                         r.same[pass][ACCURACY_THREADS].ulp);
+            const accuracy_tensor *t = accuracy_worst(&r, pass);
+            if (!(t->max < 8))
+                fail_msg("%s: %g ulp in %s", kernels[i], t->max, t->name);
+        }
+        accuracy_inputs_free(&list);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -383,8 +472,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(broken),
         cmocka_unit_test(threads),
         cmocka_unit_test(repeats),
+        cmocka_unit_test(leftovers),
         cmocka_unit_test(levels),
         cmocka_unit_test(inputs_of_all),
+        cmocka_unit_test(long_rows),
     };
     test_arguments(argc, argv);
     return cmocka_run_group_tests_name("accuracy", tests, NULL, NULL);

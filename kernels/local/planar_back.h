@@ -65,12 +65,12 @@ static inline size_t planar_queries_floats(const planar *p)
 /* P = 2^(S - lse), dS = P (dP - sum P dP) of one row, in place and into the
  * bundle.  The sum is divided by that of P, which differs from 1 by the rounding
  * of lse: else logits of some hundreds would leave dS with a sum other than 0. */
-static inline void planar_soften_back(size_t used, float scale, vf lse, float *s,
-                                      float *ds, size_t width, float *p_out,
-                                      float *ds_out)
+static inline void planar_soften_back(const planar_lanes *lanes, size_t used,
+                                      float scale, vf lse, float *s, float *ds,
+                                      size_t width, float *p_out, float *ds_out)
 {
     vf mean[4], sum[4]; /* chains */
-    scale = planar_scaled(used, scale, lse, s);
+    scale = planar_scaled(lanes, used, scale, lse, s);
     UNROLL for (int i = 0; i < 4; i++) mean[i] = sum[i] = v_zero();
     for (size_t at = 0; at < used; at += 4)
         UNROLL for (size_t i = 0; i < 4; i++) {
@@ -84,7 +84,7 @@ static inline void planar_soften_back(size_t used, float scale, vf lse, float *s
     const vf total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     const vf one = v_select(total > 0.0f, total, v_set1(1));
     const vf all = ((mean[0] + mean[1]) + (mean[2] + mean[3])) / one;
-    if (v_hmax(v_abs(one - 1.0f)) > 4e-6f) /* large or lowest logits */
+    if (planar_hmax(lanes, one - 1.0f) > 4e-6f) /* large or lowest logits */
         for (size_t at = 0; at < used; at++) {
             const vf x = v_load(s + at * VL) / one;
             v_store(s + at * VL, x);
@@ -113,7 +113,7 @@ static inline void planar_queries_block(const planar *p, const planar_bundle *b,
         vf lse;
         for (int l = 0; l < VL; l++) lse[l] = save[x->token[l] + offset];
         planar_soften_back(
-            used, scale, lse, s, ds + (size_t)i * p->slots * VL, p->width,
+            x, used, scale, lse, s, ds + (size_t)i * p->slots * VL, p->width,
             planar_pairs(p, b, b->p, t->z, t->y + i) + x->first,
             planar_pairs(p, b, b->ds, t->z, t->y + i) + x->first);
     }

@@ -599,11 +599,19 @@ static inline float planar_logits(const planar *p, const planar_task *t,
     return 1;
 }
 
+/* The largest magnitude of y over the lanes that are queries: the others hold
+ * what was in the scratch, which must not decide how these are rounded. */
+SIMD_INLINE float planar_hmax(const planar_lanes *x, vf y)
+{
+    return v_hmax(v_first(v_abs(y), (size_t)x->count));
+}
+
 /* s * scale - most is one rounding: where it is felt, s is scaled beforehand.
  * Returns the scale that is left. */
-SIMD_INLINE float planar_scaled(size_t used, float scale, vf most, float *s)
+SIMD_INLINE float planar_scaled(const planar_lanes *x, size_t used, float scale,
+                                vf most, float *s)
 {
-    if (scale == 1 || v_hmax(v_abs(most)) < 0x1p16f) return scale;
+    if (scale == 1 || planar_hmax(x, most) < 0x1p16f) return scale;
     for (size_t at = 0; at < used * VL; at += VL)
         v_store(s + at, v_load(s + at) * scale);
     return 1;
@@ -611,7 +619,8 @@ SIMD_INLINE float planar_scaled(size_t used, float scale, vf most, float *s)
 
 /* s -> 2^(scale (s - max)); returns the sum, *top = scale * max.  Four chains
  * each, since one would wait for itself. */
-static inline vf planar_soften(size_t used, float scale, float *s, vf *top)
+static inline vf planar_soften(const planar_lanes *x, size_t used, float scale,
+                               float *s, vf *top)
 {
     vf max[4], sum[4];
     UNROLL for (int i = 0; i < 4; i++) {
@@ -624,7 +633,7 @@ static inline vf planar_soften(size_t used, float scale, float *s, vf *top)
             max[i] = v_max(max[i], v_load(s + (at + i) * VL));
     for (; at < used; at++) max[0] = v_max(max[0], v_load(s + at * VL));
     const vf most = v_max(v_max(max[0], max[1]), v_max(max[2], max[3])) * scale;
-    scale = planar_scaled(used, scale, most, s);
+    scale = planar_scaled(x, used, scale, most, s);
     for (at = 0; at + 4 <= used; at += 4)
         UNROLL for (size_t i = 0; i < 4; i++) {
             const vf e = v_exp2(v_load(s + (at + i) * VL) * scale - most);
@@ -678,7 +687,7 @@ static inline void planar_forward_block(const planar *p, const planar_task *t,
         const size_t used = planar_used(t, t->z, t->y + i);
         const float scale = planar_logits(p, t, x, i, used, s);
         vf top;
-        const vf sum = planar_soften(used, scale, s, &top);
+        const vf sum = planar_soften(x, used, scale, s, &top);
         inverse[i] = v_select(sum > 0.0f, 1.0f / sum, v_zero());
         for (int l = 0; save && l < x->count; l++)
             save[x->token[l] + planar_offset(t, t->z, t->y + i)] =

@@ -4,8 +4,9 @@
  *
  *     a = softmax(logits | w . k_j + b | score | pooling MLP),  c = sum_j a_j x_j
  *
- * The tokens of a map are cut into pieces, whose contexts are summed in order,
- * so that threads have work when there are few maps.  Backward needs the weights
+ * The tokens of a map are cut into pieces, whose contexts are summed in order: so
+ * threads have work when there are few maps, and rounding stays small where there
+ * are many tokens, and the same for any threads.  Backward needs the weights
  * again (they are saved), sums g first, and finds every gradient in one more
  * pass over the pieces.
  */
@@ -18,7 +19,7 @@ enum { LOGITS };
 enum { W, B };
 enum { POOL_W1, POOL_B1, POOL_W2, POOL_B2 };
 
-enum { PIECE = 64 }; /* least tokens of a piece */
+enum { PIECE = 64, PIECES = 128 }; /* tokens of one, most of a map         */
 
 /* Which of the four: what the weights come from. */
 enum kind { FROM_LOGITS, FROM_KEYS, FROM_SCORE, FROM_POOL };
@@ -34,16 +35,14 @@ static size_t rounded(size_t floats)
     return (floats + 15) / 16 * 16;
 }
 
-static layout layout_of(const att_problem *p, int threads, enum kind kind)
+static layout layout_of(const att_problem *p, enum kind kind)
 {
     layout x = { .n = att_tokens(p), .d = (size_t)p->head_dim };
     size_t at = 0;
     x.heads = (size_t)p->heads;
     x.maps = (size_t)p->batch * x.heads;
-    x.pieces = threads == 1 ? 1
-                            : (4 * (size_t)threads + x.maps - 1) / x.maps;
-    if (x.pieces > (x.n + PIECE - 1) / PIECE)
-        x.pieces = (x.n + PIECE - 1) / PIECE;
+    x.pieces = (x.n + PIECE - 1) / PIECE;
+    if (x.pieces > PIECES) x.pieces = PIECES;
     x.length = (x.n + x.pieces - 1) / x.pieces;
     x.pieces = (x.n + x.length - 1) / x.length;
     /* per piece: a sum of d channels, and in backward one of d for w (or the
@@ -63,10 +62,9 @@ static layout layout_of(const att_problem *p, int threads, enum kind kind)
 }
 
 /* Forward works in the saved arrays, or in as many floats of its own. */
-static void sizes_of(const att_problem *p, int threads, enum kind kind,
-                     att_sizes *out)
+static void sizes_of(const att_problem *p, enum kind kind, att_sizes *out)
 {
-    const layout x = layout_of(p, threads, kind);
+    const layout x = layout_of(p, kind);
     *out = (att_sizes){
         .save = x.save * sizeof(float),
         .work = (x.work + x.save) * sizeof(float),
@@ -87,7 +85,7 @@ typedef struct job {
 static job job_of(const att_call *c, const att_grad *g, enum kind kind)
 {
     job k = { .c = c, .g = g, .kind = kind, .work = c->work };
-    k.x = layout_of(c->p, c->threads, kind);
+    k.x = layout_of(c->p, kind);
     float *kept = c->save ? c->save : (float *)c->work + k.x.work;
     k.weighed = kind == FROM_SCORE ? c->k : kind == FROM_POOL ? c->q : c->v;
     k.a = kept + k.x.weights;
@@ -181,21 +179,29 @@ static void make_logits(const job *k, const piece *p)
     }
 }
 
+/* x -> exp(x - max); returns their sum. */
+static float exponentials(float *x, size_t n, float max)
+{
+    vf sums = v_zero();
+    for (size_t j = 0; j < n; j += VL) {
+        const size_t lanes = n - j < VL ? n - j : VL;
+        const vf e = v_exp(v_max(v_load_n(x + j, lanes) - max, v_set1(-200)));
+        sums += v_first(e, lanes);
+        v_store_n(x + j, e, lanes);
+    }
+    return v_sum(sums);
+}
+
 /* exp(l) / (sum exp(l) + eps), in place; all zeros where every l is -infinity. */
 static void softmax(float *a, size_t n, float eps)
 {
-    float max = V_LOWEST; /* of -infinity alone: zeros */
-    vf sums = v_zero();
+    enum { BLOCK = 1024 };
+    float max = V_LOWEST, sum = 0; /* of -infinity alone: zeros */
     for (size_t j = 0; j < n; j++) a[j] = a[j] < -V_LOWEST ? a[j] : -V_LOWEST;
     for (size_t j = 0; j < n; j++) max = a[j] > max ? a[j] : max;
-    for (size_t j = 0; j < n; j += VL) {
-        const size_t lanes = n - j < VL ? n - j : VL;
-        const vf e = v_exp(v_max(v_load_n(a + j, lanes) - max, v_set1(-200)));
-        sums += v_first(e, lanes);
-        v_store_n(a + j, e, lanes);
-    }
-    const bool any = max > V_LOWEST || v_sum(sums) > 0;
-    const float sum = v_sum(sums) + (eps > 0 && any ? eps * expf(-max) : 0);
+    for (size_t j = 0; j < n; j += BLOCK)
+        sum += exponentials(a + j, n - j < BLOCK ? n - j : BLOCK, max);
+    if (eps > 0 && (max > V_LOWEST || sum > 0)) sum += eps * expf(-max);
     for (size_t j = 0; j < n; j++) a[j] /= sum > 0 ? sum : 1;
 }
 
@@ -453,7 +459,8 @@ static void backward(const att_call *c, const att_grad *g, enum kind kind)
     static void sizes_##name(const att_problem *p, int threads,                \
                              att_sizes *out)                                   \
     {                                                                          \
-        sizes_of(p, threads, kind, out);                                       \
+        (void)threads;                                                         \
+        sizes_of(p, kind, out);                                                \
     }                                                                          \
     static void forward_##name(const att_call *c)                              \
     {                                                                          \
