@@ -1112,9 +1112,9 @@ static void backward_exact(const job *k, size_t row, float *dw)
     const float inverse = 1 / exact_weights(k, map, t, a);
     for (size_t c = 0; c < d; c += VL) {
         const size_t lanes = d - c < VL ? d - c : VL;
-        const vf q = v_load_n((const float *)k->c->q + row * d + c, lanes);
-        const vf dout = v_load_n(k->g->dout + row * d + c, lanes);
-        v_store_n(p + c, dout * v_sigmoid(q) * inverse, lanes);
+        const vf q = aft_load((const float *)k->c->q + row * d + c, lanes);
+        const vf dout = aft_load(k->g->dout + row * d + c, lanes);
+        aft_store(p + c, dout * v_sigmoid(q) * inverse, lanes);
     }
     for (size_t j = 0; (j = next_weight(a, j, end)) < end; j++) {
         const size_t to = map * x->n + j;
@@ -1122,10 +1122,10 @@ static void backward_exact(const job *k, size_t row, float *dw)
         vf sum = v_zero();
         for (size_t c = 0; c < d; c += VL) {
             const size_t lanes = d - c < VL ? d - c : VL;
-            const vf dv = v_load_n(p + c, lanes) * a[j];
+            const vf dv = aft_load(p + c, lanes) * a[j];
             float *out = k->g->dv ? k->g->dv + to * d + c : NULL;
-            sum += dv * (v_load_n(v + c, lanes) - v_load_n(mean + c, lanes));
-            if (out) v_store_n(out, v_load_n(out, lanes) + dv, lanes);
+            sum += dv * (aft_load(v + c, lanes) - aft_load(mean + c, lanes));
+            if (out) aft_store(out, aft_load(out, lanes) + dv, lanes);
         }
         a[j] = v_sum(sum); /* the gradient in place of the weight */
         if (k->g->dk) k->g->dk[to] += a[j];
