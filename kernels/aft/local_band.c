@@ -20,7 +20,8 @@
  * Where a window holds all that a token sees, m is the largest of w and e0 is 0.
  * Tasks with biases too far apart for floats, or that may take most of the sum
  * away, are left to a second sweep, in double (wide.h); backward is all in double
- * if there are any.
+ * if there are any.  Tokens whose biases hide all that they see have a sweep with
+ * flat keys (fast.h).
  */
 #include "wide.h"
 
@@ -119,7 +120,7 @@ static range run_of(const geometry *g, const block *b, size_t i)
 
 typedef struct layout {
     size_t n, width, ld, factor, tasks;
-    size_t keys, wide, max, e0, tops, lows, wv, base, gates; /* shared      */
+    size_t keys, needs, max, e0, tops, lows, wv, base, gates; /* shared      */
     size_t own;
     size_t e, s, sums, base_now, bias, row, transposed, dwv; /* from `own`  */
     size_t per_thread, total;
@@ -134,7 +135,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.factor = (size_t)p->factor;
     x.tasks = (x.n + TASK - 1) / TASK;
     x.keys = at, at += 2 * x.n * x.ld; /* room for doubles */
-    x.wide = at, at += aft_round(x.tasks);
+    x.needs = at, at += aft_round(x.tasks);
     x.max = at, at += back ? 0 : aft_round(x.n);
     x.e0 = at, at += 2 * aft_round(x.n);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
@@ -281,23 +282,20 @@ static void window_range(const job *k, const block *b, size_t t, float least,
     }
 }
 
-/* The biases that token t sees, among them 0 unless all are learned; max is m_t,
- * and out of reach if all hide. */
+/* The biases that token t sees, among them 0 unless all are learned. */
 static aft_range seen_range(const job *k, const block *b, size_t t,
                             float *scratch)
 {
     const float start = covers(&k->geo, t) ? INFINITY : 0;
     vf max = v_set1(-start), min = v_set1(start);
     window_range(k, b, t, -INFINITY, scratch, &max, &min);
-    aft_range r = { .min = -v_hmax(-min) };
+    aft_range r = { .max = v_hmax(max), .min = -v_hmax(-min) };
     r.hidden = r.min < AFT_HIDDEN;
-    if (r.hidden) {
+    if (r.hidden && r.max >= AFT_HIDDEN) {
         min = v_set1(start);
         window_range(k, b, t, AFT_HIDDEN, scratch, &max, &min);
         r.min = -v_hmax(-min);
     }
-    r.max = fminf(v_hmax(max), -V_LOWEST);
-    if (r.max < AFT_HIDDEN) r.max = -V_LOWEST;
     return r;
 }
 
@@ -317,7 +315,7 @@ static void weigh_outside(const job *k, size_t t0, size_t t1)
 static bool too_wide(const job *k, const aft_range *r)
 {
     const float keys = k->geo.causal || r->hidden ? k->key_range : 0;
-    if (r->max == -V_LOWEST) return false; /* nothing does */
+    if (r->max >= AFT_NOTHING) return false; /* nothing does */
     return r->max - r->min + keys > AFT_RANGE ||
            ((r->min < TAKES || r->hidden) && k->key_range > UNEVEN);
 }
@@ -409,18 +407,33 @@ static void forward_runs(const job *k, const block *b, const float *max,
     else aft_rescale(&k->keys, last, b->t0, sums, rows);
 }
 
+/* Which rows of a block this sweep finishes; true if any.  Those that see nothing
+ * are done with, unless the sweep is with flat keys. */
+static bool takes_part(const job *k, const block *b, bool *part)
+{
+    bool any = false;
+    for (size_t t = b->t0; t < b->t1; t++) {
+        any |= part[t - b->t0] = aft_takes_part(k->keys.flat, k->max[t]);
+        if (!k->keys.flat && k->max[t] == AFT_NOTHING)
+            aft_empty(k->c, k->batch, t);
+    }
+    return any;
+}
+
 static bool forward_block(const job *k, const block *b, const float *base,
                           float *mine)
 {
     const size_t rows = b->t1 - b->t0, ld = k->x.ld;
     const float *max = k->max + b->t0;
     float e0[ROWS], *sums = mine + k->x.sums;
-    bool exact = false;
+    bool exact = false, part[ROWS];
 
+    if (!takes_part(k, b, part)) return false;
     for (size_t r = 0; r < rows; r++)
         e0[r] = (float)k->outside[b->t0 + r];
     forward_runs(k, b, max, e0, mine);
     for (size_t r = 0; r < rows; r++) {
+        if (!part[r]) continue;
         add_rows(base, 0, 2 * k->x.width, e0 + r, 0, 1, sums + r * ld);
         exact |= aft_finish(k->c, AFT_LOCAL, k->batch, b->t0 + r, sums + r * ld,
                             base + k->x.width, e0[r] / SHARE, mine + k->x.row);
@@ -428,31 +441,34 @@ static bool forward_block(const job *k, const block *b, const float *base,
     return exact;
 }
 
-/* The maxima of the tokens of a task; true if floats do not do. */
-static bool find_maxima(const job *k, size_t task, float *scratch)
+/* The maxima of the tokens of a task; the sweeps that any of them needs. */
+static int find_maxima(const job *k, size_t task, float *scratch)
 {
     const size_t t0 = task * TASK, end = task_end(k, task);
-    bool wide = false;
+    int needs = 0;
     for (size_t t = t0; t < end;) {
         const block b = block_of(&k->geo, t, end, ROWS);
         for (; t < b.t1; t++) {
             const aft_range r = seen_range(k, &b, t, scratch);
-            k->max[t] = r.max;
-            wide |= too_wide(k, &r);
+            k->max[t] = aft_row_max(r.max);
+            if (k->max[t] < AFT_HIDDEN) needs |= AFT_IN_FLAT;
+            else if (too_wide(k, &r)) needs |= AFT_IN_WIDE;
         }
     }
     weigh_outside(k, t0, end);
-    return wide;
+    return needs;
 }
 
 static bool forward_task(const job *k, size_t task)
 {
     float *mine = own(k), *base = mine + k->x.base_now;
-    float *wide = (float *)k->c->work + k->x.wide + task;
+    float *needs = (float *)k->c->work + k->x.needs + task;
     const size_t n = 2 * k->x.width;
     bool exact = false;
-    *wide = find_maxima(k, task, mine + k->x.bias);
-    if (*wide > 0) return false;
+    if (!k->keys.flat) *needs = (float)find_maxima(k, task, mine + k->x.bias);
+    if (k->keys.flat ? !((int)*needs & AFT_IN_FLAT)
+                     : (int)*needs & AFT_IN_WIDE)
+        return false;
     memcpy(base, k->base + (k->geo.causal ? task : 0) * k->x.ld,
            n * sizeof *base);
     for (size_t t = task * TASK; t < task_end(k, task);) {
@@ -535,7 +551,8 @@ static bool wide_block(const job *k, const aft_wide *w, const block *b,
     const size_t rows = b->t1 - b->t0, ld = w->ld;
     const size_t base_end = k->geo.causal ? b->t0 : SIZE_MAX;
     double *e = (double *)(mine + k->x.e), *sums = (double *)(mine + k->x.sums);
-    bool exact = false;
+    bool exact = false, part[ROWS];
+    if (!takes_part(k, b, part)) return false;
     for (size_t r = 0; r < rows; r++) {
         const double e0 = k->outside[b->t0 + r];
         for (size_t f = 0; f < 2 * w->half; f++) sums[r * ld + f] = e0 * base[f];
@@ -560,9 +577,10 @@ static bool wide_block(const job *k, const aft_wide *w, const block *b,
         }
     }
     for (size_t r = 0; r < rows; r++)
-        exact |= aft_wide_finish(
-            k->c, AFT_LOCAL, k->batch, b->t0 + r, w, sums + r * ld, base,
-            WIDE_SHARE * k->outside[b->t0 + r], mine + k->x.row);
+        if (part[r])
+            exact |= aft_wide_finish(
+                k->c, AFT_LOCAL, k->batch, b->t0 + r, w, sums + r * ld, base,
+                WIDE_SHARE * k->outside[b->t0 + r], mine + k->x.row);
     return exact;
 }
 
@@ -582,43 +600,59 @@ static bool wide_task(const job *k, const aft_wide *w, size_t task)
     return exact;
 }
 
-/* The second sweep; true if there was anything to do. */
-static bool forward_rest(const job *k, int *exact)
+static bool any_task(const job *k, int sweep)
 {
-    const float *wide = (float *)k->c->work + k->x.wide;
+    return aft_any_needs((float *)k->c->work + k->x.needs, k->x.tasks, sweep);
+}
+
+static int forward_wide(const job *k)
+{
+    const float *needs = (float *)k->c->work + k->x.needs;
     const aft_wide w = aft_wide_of(&k->keys, k->keys.x, NULL);
-    bool any = false;
-    int found = 0;
-    for (size_t i = 0; i < k->x.tasks; i++) any |= wide[i] > 0;
-    if (!any) return false;
+    int exact = 0;
     aft_wide_keys(k->c, k->batch, &w);
     wide_bases(k, &w, w.x, false, false);
-    #pragma omp parallel for schedule(dynamic) reduction(| : found)            \
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
         num_threads(k->c->threads)
     for (size_t i = 0; i < k->x.tasks; i++)
-        if (wide[i] > 0) found |= wide_task(k, &w, i);
-    *exact |= found;
-    return true;
+        if ((int)needs[i] & AFT_IN_WIDE) exact |= wide_task(k, &w, i);
+    return exact;
+}
+
+static int forward_tasks(const job *k)
+{
+    int exact = 0;
+    make_base(k, k->keys.x, NULL, false);
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
+        num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++) exact |= forward_task(k, i);
+    return exact;
 }
 
 static void forward(const att_call *c)
 {
     job k = job_of(c, NULL);
     int exact = 0;
-    bool wide = false;
+    bool any_wide = false, any_flat = false;
     aft_transpose_wv(c, (float *)c->work + k.x.wv);
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
+        k.keys.flat = false;
         aft_keys_make(c, k.batch, &k.keys);
         k.key_range = aft_key_range(&k.keys);
-        make_base(&k, k.keys.x, NULL, false);
-        #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
-            num_threads(c->threads)
-        for (size_t i = 0; i < k.x.tasks; i++) exact |= forward_task(&k, i);
-        wide |= forward_rest(&k, &exact);
+        exact |= forward_tasks(&k);
+        if (any_task(&k, AFT_IN_WIDE)) {
+            any_wide = true;
+            exact |= forward_wide(&k);
+        }
+        if (any_task(&k, AFT_IN_FLAT)) {
+            any_flat = true;
+            aft_flatten(c, k.batch, &k.keys);
+            exact |= forward_tasks(&k);
+        }
     }
     if (!c->save) return;
-    aft_saved_of(c).exact[0] = (float)exact;
-    aft_saved_of(c).exact[1] = wide;
+    const aft_saved s = aft_saved_of(c);
+    s.exact[0] = (float)exact, s.exact[1] = any_wide, s.exact[2] = any_flat;
 }
 
 /* ---- backward: keys ------------------------------------------------------------------------------------- */
@@ -914,13 +948,25 @@ static void merge_dwv(const job *k)
     }
 }
 
+static void backward_tasks(const job *k, bool biased)
+{
+    aft_gates(k->c, k->g, k->batch, &k->keys, k->gates);
+    make_base(k, k->gates, k->e0, true);
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++) backward_task(k, i);
+    if (!biased) return;
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++) bias_task(k, i);
+}
+
 static void backward(const att_call *c, const att_grad *g)
 {
     job k = job_of(c, g);
     float *w = c->work, *e0 = w + k.x.own + k.x.row;
     const size_t shares = k.x.n * k.x.factor;
     const bool biased =
-        g->dparam[AFT_W] || g->dparam[AFT_WU] || g->dparam[AFT_WV];
+        !k.geo.empty &&
+        (g->dparam[AFT_W] || g->dparam[AFT_WU] || g->dparam[AFT_WV]);
 
     aft_transpose_wv(c, w + k.x.wv);
     zero(g->dparam[AFT_W], k.x.n * k.x.n);
@@ -932,18 +978,15 @@ static void backward(const att_call *c, const att_grad *g)
     k.e0 = e0;
 
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
-        if (aft_saved_of(c).exact[1] > 0) {
-            backward_wide(&k, biased && !k.geo.empty);
-            continue;
+        k.keys.flat = false;
+        if (aft_saved_of(c).exact[1] > 0) backward_wide(&k, biased);
+        else {
+            aft_keys_make(c, k.batch, &k.keys);
+            backward_tasks(&k, biased);
         }
-        aft_keys_make(c, k.batch, &k.keys);
-        aft_gates(c, g, k.batch, &k.keys, k.gates);
-        make_base(&k, k.gates, e0, true);
-        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-        for (size_t i = 0; i < k.x.tasks; i++) backward_task(&k, i);
-        if (!biased || k.geo.empty) continue;
-        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-        for (size_t i = 0; i < k.x.tasks; i++) bias_task(&k, i);
+        if (aft_saved_of(c).exact[2] == 0) continue;
+        aft_flatten(c, k.batch, &k.keys);
+        backward_tasks(&k, biased);
     }
     merge_dwv(&k);
     if (aft_saved_of(c).exact[0] > 0)
