@@ -235,7 +235,7 @@ static bool forward_wide(const att_call *c, const layout *x,
     for (size_t r = 0; r < rows; r++)
         if (part[r])
             exact |= aft_wide_finish(c, AFT_FULL, batch, t0 + r, keys,
-                                     sums + r * x->ld, NULL, 0, mine + x->row);
+                                     sums + r * x->ld, mine + x->row);
     return exact;
 }
 

@@ -1,8 +1,8 @@
 /* wide.h - factorised exponentials in double, for ranges that no float holds.
  *
  * What fast.h says, with doubles for X, exp(b - max), their products and p: a
- * double holds e^-700, so that there is one top for all tokens, causal or not,
- * and a difference may lose half of its digits.  Twice the time of floats, since
+ * double holds e^-700, so that there is one top for all tokens, causal or not.
+ * Twice the time of floats, since
  * a vector holds half as many; a denominator below AFT_WIDE_TINY (logits of
  * hundreds) is left to the exact evaluation.
  *
@@ -220,8 +220,7 @@ aft_wide_weights(const float *w, size_t columns, size_t visible, float max,
 /* What aft_finish() does, from sums = [num | den] in double. */
 static inline __attribute__((unused)) bool
 aft_wide_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
-                const aft_wide *w, const double *sums, const double *base,
-                double part, float *b)
+                const aft_wide *w, const double *sums, float *b)
 {
     const size_t n = w->n, width = w->width, row = batch * n + t;
     const aft_saved s = aft_saved_of(c);
@@ -234,8 +233,7 @@ aft_wide_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
         #pragma omp simd reduction(| : lost)
         for (size_t i = 0; i < lanes; i++) {
             union { double d; uint64_t u; } x = { .d = den[i] };
-            const double least = base ? part * base[w->half + f + i] : 0;
-            lost |= !(x.d >= AFT_WIDE_TINY) | !(x.d >= least);
+            lost |= !(x.d >= AFT_WIDE_TINY);
             mean[i] = (float)(num[i] / x.d);
             power[i] = (float)((int)(x.u >> 52) - 1022);
             x.u = (x.u & 0xfffffffffffff) | (uint64_t)1022 << 52;
