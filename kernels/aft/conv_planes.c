@@ -123,7 +123,7 @@ static wide_layout wide_layout_of(const layout *whole, bool back)
     w.along = at, at += back ? own : 0;
     w.row_sums = at;
     at += 2 * group * rounded(2 * whole->height + (size_t)whole->w.rows);
-    w.band = at, at += 2 * group * whole->pitch;
+    w.band = at, at += 2 * whole->pitch;
     w.total = at;
     return w;
 }
@@ -828,22 +828,20 @@ static void add_outside(const wide_map *w, bool turned, size_t planes,
         sum_rows(x, in + c * x->plane, w->row_sums + c * stride,
                  w->row_sums + c * stride + x->height);
     for (size_t y = 0; y < x->height; y++) {
-        double left[WIDE_GROUP] = { 0 }, right[WIDE_GROUP] = { 0 };
         for (size_t c = 0; c < planes; c++) {
-            if (x->height > 1) left[c] = w->row_sums[c * stride + y];
-            sum_band(x, in + c * x->plane + y * pitch, w->band + c * pitch);
+            double *to = out + c * x->own_plane + y * x->own_pitch;
+            double left = x->height > 1 ? w->row_sums[c * stride + y] : 0;
+            double right = 0;
+            sum_band(x, in + c * x->plane + y * pitch, w->band);
+            for (size_t i = 0; !(causal && turned) && i < x->width; i++) {
+                to[i] += w->e0 * left;
+                left += w->band[i];
+            }
+            for (size_t i = x->width; !(causal && !turned) && i-- > 0;) {
+                to[i] += w->e0 * right;
+                right += w->band[i + columns - 1];
+            }
         }
-        double *to = out + y * x->own_pitch;
-        for (size_t i = 0; !(causal && turned) && i < x->width; i++)
-            for (size_t c = 0; c < planes; c++) {
-                to[c * x->own_plane + i] += w->e0 * left[c];
-                left[c] += w->band[c * pitch + i];
-            }
-        for (size_t i = x->width; !(causal && !turned) && i-- > 0;)
-            for (size_t c = 0; c < planes; c++) {
-                to[c * x->own_plane + i] += w->e0 * right[c];
-                right[c] += w->band[c * pitch + i + columns - 1];
-            }
     }
 }
 
