@@ -777,6 +777,12 @@ static void widen(const layout *x, size_t planes, const float *from,
                            wide_load(scale + i));
 }
 
+/* Columns of a padded row that may lie on the map. */
+static size_t used_columns(const layout *x)
+{
+    return x->width + (size_t)x->w.columns - 1;
+}
+
 /* beside[y] = sums over the rows of a plane above and below the window of row y,
  * which has H of them; sums: scratch. */
 static void sum_rows(const layout *x, const double *in, double *beside,
@@ -786,7 +792,7 @@ static void sum_rows(const layout *x, const double *in, double *beside,
     double above = 0, below = 0;
     for (size_t r = 0; r < x->height + rows - 1; r++) {
         vd all = { 0 };
-        for (size_t i = 0; i < x->pitch; i += VD)
+        for (size_t i = 0; i < used_columns(x); i += VD)
             all += wide_load(in + r * x->pitch + i);
         sums[r] = wide_sum(all);
     }
@@ -803,7 +809,7 @@ static void sum_rows(const layout *x, const double *in, double *beside,
 /* Sums over the columns of rows y .. y + w.rows of a plane. */
 static void sum_band(const layout *x, const double *in, double *band)
 {
-    for (size_t i = 0; i < x->pitch; i += VD) {
+    for (size_t i = 0; i < used_columns(x); i += VD) {
         vd sum = wide_load(in + i);
         for (size_t r = 1; r < (size_t)x->w.rows; r++)
             sum += wide_load(in + r * x->pitch + i);
