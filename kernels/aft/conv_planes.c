@@ -123,7 +123,7 @@ static wide_layout wide_layout_of(const layout *whole, bool back)
     w.along = at, at += back ? own : 0;
     w.row_sums = at;
     at += 2 * group * rounded(2 * whole->height + (size_t)whole->w.rows);
-    w.band = at, at += 2 * group * whole->pitch;
+    w.band = at, at += 2 * whole->pitch;
     w.total = at;
     return w;
 }
@@ -777,6 +777,12 @@ static void widen(const layout *x, size_t planes, const float *from,
                            wide_load(scale + i));
 }
 
+/* Columns of a padded row that may lie on the map. */
+static size_t used_columns(const layout *x)
+{
+    return x->width + (size_t)x->w.columns - 1;
+}
+
 /* beside[y] = sums over the rows of a plane above and below the window of row y,
  * which has H of them; sums: scratch. */
 static void sum_rows(const layout *x, const double *in, double *beside,
@@ -786,7 +792,7 @@ static void sum_rows(const layout *x, const double *in, double *beside,
     double above = 0, below = 0;
     for (size_t r = 0; r < x->height + rows - 1; r++) {
         vd all = { 0 };
-        for (size_t i = 0; i < x->pitch; i += VD)
+        for (size_t i = 0; i < used_columns(x); i += VD)
             all += wide_load(in + r * x->pitch + i);
         sums[r] = wide_sum(all);
     }
@@ -803,7 +809,7 @@ static void sum_rows(const layout *x, const double *in, double *beside,
 /* Sums over the columns of rows y .. y + w.rows of a plane. */
 static void sum_band(const layout *x, const double *in, double *band)
 {
-    for (size_t i = 0; i < x->pitch; i += VD) {
+    for (size_t i = 0; i < used_columns(x); i += VD) {
         vd sum = wide_load(in + i);
         for (size_t r = 1; r < (size_t)x->w.rows; r++)
             sum += wide_load(in + r * x->pitch + i);
@@ -828,22 +834,20 @@ static void add_outside(const wide_map *w, bool turned, size_t planes,
         sum_rows(x, in + c * x->plane, w->row_sums + c * stride,
                  w->row_sums + c * stride + x->height);
     for (size_t y = 0; y < x->height; y++) {
-        double left[WIDE_GROUP] = { 0 }, right[WIDE_GROUP] = { 0 };
         for (size_t c = 0; c < planes; c++) {
-            if (x->height > 1) left[c] = w->row_sums[c * stride + y];
-            sum_band(x, in + c * x->plane + y * pitch, w->band + c * pitch);
+            double *to = out + c * x->own_plane + y * x->own_pitch;
+            double left = x->height > 1 ? w->row_sums[c * stride + y] : 0;
+            double right = 0;
+            sum_band(x, in + c * x->plane + y * pitch, w->band);
+            for (size_t i = 0; !(causal && turned) && i < x->width; i++) {
+                to[i] += w->e0 * left;
+                left += w->band[i];
+            }
+            for (size_t i = x->width; !(causal && !turned) && i-- > 0;) {
+                to[i] += w->e0 * right;
+                right += w->band[i + columns - 1];
+            }
         }
-        double *to = out + y * x->own_pitch;
-        for (size_t i = 0; !(causal && turned) && i < x->width; i++)
-            for (size_t c = 0; c < planes; c++) {
-                to[c * x->own_plane + i] += w->e0 * left[c];
-                left[c] += w->band[c * pitch + i];
-            }
-        for (size_t i = x->width; !(causal && !turned) && i-- > 0;)
-            for (size_t c = 0; c < planes; c++) {
-                to[c * x->own_plane + i] += w->e0 * right[c];
-                right[c] += w->band[c * pitch + i + columns - 1];
-            }
     }
 }
 
@@ -1112,9 +1116,9 @@ static void backward_exact(const job *k, size_t row, float *dw)
     const float inverse = 1 / exact_weights(k, map, t, a);
     for (size_t c = 0; c < d; c += VL) {
         const size_t lanes = d - c < VL ? d - c : VL;
-        const vf q = v_load_n((const float *)k->c->q + row * d + c, lanes);
-        const vf dout = v_load_n(k->g->dout + row * d + c, lanes);
-        v_store_n(p + c, dout * v_sigmoid(q) * inverse, lanes);
+        const vf q = aft_load((const float *)k->c->q + row * d + c, lanes);
+        const vf dout = aft_load(k->g->dout + row * d + c, lanes);
+        aft_store(p + c, dout * v_sigmoid(q) * inverse, lanes);
     }
     for (size_t j = 0; (j = next_weight(a, j, end)) < end; j++) {
         const size_t to = map * x->n + j;
@@ -1122,10 +1126,10 @@ static void backward_exact(const job *k, size_t row, float *dw)
         vf sum = v_zero();
         for (size_t c = 0; c < d; c += VL) {
             const size_t lanes = d - c < VL ? d - c : VL;
-            const vf dv = v_load_n(p + c, lanes) * a[j];
+            const vf dv = aft_load(p + c, lanes) * a[j];
             float *out = k->g->dv ? k->g->dv + to * d + c : NULL;
-            sum += dv * (v_load_n(v + c, lanes) - v_load_n(mean + c, lanes));
-            if (out) v_store_n(out, v_load_n(out, lanes) + dv, lanes);
+            sum += dv * (aft_load(v + c, lanes) - aft_load(mean + c, lanes));
+            if (out) aft_store(out, aft_load(out, lanes) + dv, lanes);
         }
         a[j] = v_sum(sum); /* the gradient in place of the weight */
         if (k->g->dk) k->g->dk[to] += a[j];

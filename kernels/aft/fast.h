@@ -227,6 +227,34 @@ static inline __attribute__((unused)) aft_range aft_row_range(const float *w,
     return r;
 }
 
+/* Of rows that see nothing: beside it all biases have a weight of 0. */
+#define AFT_NOTHING (-V_LOWEST)
+
+/* The maximum of a row as the sweeps take it: AFT_NOTHING if it sees nothing,
+ * infinity, which weighs nothing, if it is left to be exact. */
+static inline float aft_row_max(float max)
+{
+    if (max == -INFINITY) return AFT_NOTHING;
+    return max == AFT_NOTHING ? INFINITY : max;
+}
+
+/* The sweeps that rows need beside the usual one: in double, with flat keys. */
+enum { AFT_IN_WIDE = 1, AFT_IN_FLAT = 2 };
+
+static inline __attribute__((unused)) bool
+aft_any_needs(const float *needs, size_t n, int sweep)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((int)needs[i] & sweep) return true;
+    return false;
+}
+
+/* Whether a sweep, with flat keys or with others, finishes a row. */
+static inline __attribute__((unused)) bool aft_takes_part(bool flat, float max)
+{
+    return max != AFT_NOTHING && (max < AFT_HIDDEN) == flat;
+}
+
 /* ---- what forward leaves for backward ----------------------------------------------- */
 
 typedef struct aft_saved {

@@ -32,7 +32,7 @@ enum {
 /* Where things lie in work: floats from its start. */
 typedef struct layout {
     size_t n, width, ld, factor;
-    size_t keys, wide, flat, tops, lows, wv, gates; /* shared by the threads */
+    size_t keys, needs, tops, lows, wv, gates; /* shared by the threads */
     size_t own;                   /* first thread's                         */
     size_t e, s, sums, rows, row, transposed, dwu; /* from `own`            */
     size_t per_thread, total;
@@ -46,8 +46,7 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     const bool back = pass == ATT_BACKWARD;
     size_t at = 0;
     x.keys = at, at += 2 * x.n * x.ld; /* room for doubles */
-    x.wide = at, at += aft_round((x.n + ROWS - 1) / ROWS);
-    x.flat = at, at += aft_round((x.n + ROWS - 1) / ROWS);
+    x.needs = at, at += aft_round((x.n + ROWS - 1) / ROWS);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
     x.lows = at, at += back ? 0 : aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
@@ -122,13 +121,7 @@ static void exponentials(const att_call *c, const float *w, size_t ldw,
     }
 }
 
-enum { IN_WIDE = 1, IN_FLAT = 2 };
-
-/* Of rows that see nothing: beside it all biases have a weight of 0. */
-#define NOTHING (-V_LOWEST)
-
-/* The maxima of the rows; which of
- * the sweeps in double and with flat keys any of them needs.  key_range: how far
+/* The maxima of the rows; the sweeps that any of them needs.  key_range: how far
  * the keys of a feature lie apart. */
 static int find_maxima(const att_call *c, const float *w, size_t ldw, size_t t0,
                        size_t rows, float key_range, float *max)
@@ -141,7 +134,7 @@ static int find_maxima(const att_call *c, const float *w, size_t ldw, size_t t0,
         aft_row_lanes(w + r * ldw, aft_seen(c->p, t0 + r), &top, &low);
         max[r] = v_hmax(top);
         spread = v_max(spread, max[r] - low);
-        if (max[r] < AFT_HIDDEN || max[r] >= NOTHING) needs = -1;
+        if (max[r] < AFT_HIDDEN || max[r] >= AFT_NOTHING) needs = -1;
     }
     if (!needs && v_hmax(spread) + keys_seen <= AFT_RANGE) return 0;
     needs = 0;
@@ -149,37 +142,26 @@ static int find_maxima(const att_call *c, const float *w, size_t ldw, size_t t0,
         const aft_range b = aft_row_range(w + r * ldw, aft_seen(c->p, t0 + r));
         /* the largest key has a weight of exp(min - max), if it is seen */
         const float keys = b.hidden ? key_range : keys_seen;
-        max[r] = b.max == -INFINITY    ? NOTHING
-                 : b.max == NOTHING   ? INFINITY /* left to be exact */
-                                      : b.max;
-        if (b.max < AFT_HIDDEN) needs |= max[r] < 0 ? IN_FLAT : 0;
-        else if (b.max - b.min + keys > AFT_RANGE) needs |= IN_WIDE;
+        max[r] = aft_row_max(b.max);
+        if (max[r] < AFT_HIDDEN) needs |= AFT_IN_FLAT;
+        else if (b.max - b.min + keys > AFT_RANGE) needs |= AFT_IN_WIDE;
     }
     return needs;
-}
-
-/* Whether row r is for these keys, or in double if there are none; others get
- * weights of 0. */
-static bool takes_part(const aft_keys *keys, float *max)
-{
-    const bool flat = keys && keys->flat;
-    if ((*max < AFT_HIDDEN) == flat) return true;
-    *max = NOTHING;
-    return false;
 }
 
 /* Sums of the rows from t0 on; w is their biases. */
 static bool forward_sums(const att_call *c, const layout *x,
                          const aft_keys *keys, size_t batch, size_t t0,
-                         size_t rows, const float *w, size_t ldw, float *max)
+                         size_t rows, const float *w, size_t ldw,
+                         const float *max)
 {
     const size_t end = aft_seen(c->p, t0 + rows - 1);
     float *mine = own(c, x), *sums = mine + x->sums, *e = mine + x->e;
     bool exact = false, part[ROWS];
     for (size_t r = 0; r < rows; r++) {
         /* rows that see nothing are done with by sweeps with usual keys */
-        if (!keys->flat && max[r] == NOTHING) aft_empty(c, batch, t0 + r);
-        part[r] = takes_part(keys, &max[r]) && max[r] != NOTHING;
+        if (!keys->flat && max[r] == AFT_NOTHING) aft_empty(c, batch, t0 + r);
+        part[r] = aft_takes_part(keys->flat, max[r]);
     }
     for (size_t j = 0; j < end; j += DEPTH) {
         const size_t depth = end - j < DEPTH ? end - j : DEPTH;
@@ -195,7 +177,7 @@ static bool forward_sums(const att_call *c, const layout *x,
     return exact;
 }
 
-/* Of the tokens from t0 on; or tells in wide[] and flat[] that they need more. */
+/* Of the tokens from t0 on; or tells in needs[] that they need more. */
 static bool forward_rows(const att_call *c, const layout *x,
                          const aft_keys *keys, size_t batch, float key_range,
                          size_t t0)
@@ -208,11 +190,10 @@ static bool forward_rows(const att_call *c, const layout *x,
                                    mine + x->rows, aft_round(n), &ldw);
     const int needs = find_maxima(c, w, ldw, t0, rows, key_range, max);
     if (!keys->flat) {
-        work[x->wide + t0 / ROWS] = needs & IN_WIDE ? 1 : 0;
-        work[x->flat + t0 / ROWS] = needs & IN_FLAT ? 1 : 0;
+        work[x->needs + t0 / ROWS] = (float)needs;
         if (c->save) memcpy(aft_saved_of(c).max + t0, max, rows * sizeof *max);
-        if (needs & IN_WIDE) return false;
-    } else if (!(needs & IN_FLAT)) return false;
+        if (needs & AFT_IN_WIDE) return false;
+    } else if (!(needs & AFT_IN_FLAT)) return false;
     return forward_sums(c, x, keys, batch, t0, rows, w, ldw, max);
 }
 
@@ -237,8 +218,8 @@ static bool forward_wide(const att_call *c, const layout *x,
     bool part[WIDE_ROWS];
     find_maxima(c, w, ldw, t0, rows, 0, max);
     for (size_t r = 0; r < rows; r++) {
-        if (max[r] == NOTHING) aft_empty(c, batch, t0 + r);
-        part[r] = takes_part(NULL, &max[r]) && max[r] != NOTHING;
+        if (max[r] == AFT_NOTHING) aft_empty(c, batch, t0 + r);
+        part[r] = aft_takes_part(false, max[r]);
     }
     for (size_t j = 0; j < end; j += DEPTH) {
         const size_t depth = end - j < DEPTH ? end - j : DEPTH;
@@ -254,15 +235,14 @@ static bool forward_wide(const att_call *c, const layout *x,
     for (size_t r = 0; r < rows; r++)
         if (part[r])
             exact |= aft_wide_finish(c, AFT_FULL, batch, t0 + r, keys,
-                                     sums + r * x->ld, NULL, 0, mine + x->row);
+                                     sums + r * x->ld, mine + x->row);
     return exact;
 }
 
-static bool any_block(const layout *x, const float *needs)
+static bool any_block(const att_call *c, const layout *x, int sweep)
 {
-    for (size_t i = 0; i < (x->n + ROWS - 1) / ROWS; i++)
-        if (needs[i] > 0) return true;
-    return false;
+    return aft_any_needs((float *)c->work + x->needs, (x->n + ROWS - 1) / ROWS,
+                         sweep);
 }
 
 static bool forward_blocks(const att_call *c, const layout *x,
@@ -279,21 +259,21 @@ static bool forward_blocks(const att_call *c, const layout *x,
 static bool forward_wide_blocks(const att_call *c, const layout *x,
                                 const aft_keys *keys, size_t b)
 {
-    const float *wide = (float *)c->work + x->wide;
+    const float *needs = (float *)c->work + x->needs;
     const aft_wide k = aft_wide_of(keys, keys->x, NULL);
     int exact = 0;
     aft_wide_keys(c, b, &k);
     #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
         num_threads(c->threads)
     for (size_t t = 0; t < x->n; t += WIDE_ROWS)
-        if (wide[t / ROWS] > 0) exact |= forward_wide(c, x, &k, b, t);
+        if ((int)needs[t / ROWS] & AFT_IN_WIDE)
+            exact |= forward_wide(c, x, &k, b, t);
     return exact;
 }
 
 static void forward(const att_call *c)
 {
     const layout x = layout_of(c->p, c->threads, ATT_FORWARD);
-    const float *work = c->work;
     bool exact = false, any_wide = false, any_flat = false;
 
     aft_transpose_wv(c, (float *)c->work + x.wv);
@@ -302,11 +282,11 @@ static void forward(const att_call *c)
         keys.low = (float *)c->work + x.lows;
         aft_keys_make(c, b, &keys);
         exact |= forward_blocks(c, &x, &keys, b, aft_key_range(&keys));
-        if (any_block(&x, work + x.wide)) {
+        if (any_block(c, &x, AFT_IN_WIDE)) {
             any_wide = true;
             exact |= forward_wide_blocks(c, &x, &keys, b);
         }
-        if (any_block(&x, work + x.flat)) {
+        if (any_block(c, &x, AFT_IN_FLAT)) {
             any_flat = true;
             aft_flatten(c, b, &keys);
             exact |= forward_blocks(c, &x, &keys, b, 0);

@@ -19,8 +19,10 @@
  *
  * Where a window holds all that a token sees, m is the largest of w and e0 is 0.
  * Tasks with biases too far apart for floats, or that may take most of the sum
- * away, are left to a second sweep, in double (wide.h); backward is all in double
- * if there are any.
+ * away, are left to a second sweep, in double (wide.h), without differences: what
+ * is outside the runs of a block is summed from the sums of tasks and of ROWS
+ * tokens.  Backward is all in double if there are any.  Tokens whose biases hide all that they see have a sweep with
+ * flat keys (fast.h).
  */
 #include "wide.h"
 
@@ -34,7 +36,6 @@ enum {
     DW_ROWS = 16, /* tokens per block of dw, one vector at v4               */
     SHARE = 32    /* least part of its sum that a denominator may be        */
 };
-#define WIDE_SHARE 0x1p-26 /* likewise, of doubles */
 
 /* Biases that take more than 1 - 1 / SHARE of a weight away, and ranges of keys
  * from which on few of them make the sum. */
@@ -119,7 +120,7 @@ static range run_of(const geometry *g, const block *b, size_t i)
 
 typedef struct layout {
     size_t n, width, ld, factor, tasks;
-    size_t keys, wide, max, e0, tops, lows, wv, base, gates; /* shared      */
+    size_t keys, needs, max, e0, tops, lows, wv, base, parts, gates; /* shared */
     size_t own;
     size_t e, s, sums, base_now, bias, row, transposed, dwv; /* from `own`  */
     size_t per_thread, total;
@@ -134,13 +135,14 @@ static layout layout_of(const att_problem *p, int threads, enum att_pass pass)
     x.factor = (size_t)p->factor;
     x.tasks = (x.n + TASK - 1) / TASK;
     x.keys = at, at += 2 * x.n * x.ld; /* room for doubles */
-    x.wide = at, at += aft_round(x.tasks);
+    x.needs = at, at += aft_round(x.tasks);
     x.max = at, at += back ? 0 : aft_round(x.n);
     x.e0 = at, at += 2 * aft_round(x.n);
     x.tops = at, at += aft_round(aft_panels(x.n) * x.width);
     x.lows = at, at += back ? 0 : aft_round(aft_panels(x.n) * x.width);
     x.wv = at, at += x.factor * aft_round(x.n);
     x.base = at, at += 2 * x.tasks * x.ld;
+    x.parts = at, at += 2 * ((x.n + ROWS - 1) / ROWS) * x.ld;
     x.gates = at, at += back ? 2 * x.n * x.ld : 0;
     x.own = at, at = 0;
     x.e = at, at += DW_ROWS * DEPTH_LD;
@@ -281,23 +283,20 @@ static void window_range(const job *k, const block *b, size_t t, float least,
     }
 }
 
-/* The biases that token t sees, among them 0 unless all are learned; max is m_t,
- * and out of reach if all hide. */
+/* The biases that token t sees, among them 0 unless all are learned. */
 static aft_range seen_range(const job *k, const block *b, size_t t,
                             float *scratch)
 {
     const float start = covers(&k->geo, t) ? INFINITY : 0;
     vf max = v_set1(-start), min = v_set1(start);
     window_range(k, b, t, -INFINITY, scratch, &max, &min);
-    aft_range r = { .min = -v_hmax(-min) };
+    aft_range r = { .max = v_hmax(max), .min = -v_hmax(-min) };
     r.hidden = r.min < AFT_HIDDEN;
-    if (r.hidden) {
+    if (r.hidden && r.max >= AFT_HIDDEN) {
         min = v_set1(start);
         window_range(k, b, t, AFT_HIDDEN, scratch, &max, &min);
         r.min = -v_hmax(-min);
     }
-    r.max = fminf(v_hmax(max), -V_LOWEST);
-    if (r.max < AFT_HIDDEN) r.max = -V_LOWEST;
     return r;
 }
 
@@ -317,7 +316,7 @@ static void weigh_outside(const job *k, size_t t0, size_t t1)
 static bool too_wide(const job *k, const aft_range *r)
 {
     const float keys = k->geo.causal || r->hidden ? k->key_range : 0;
-    if (r->max == -V_LOWEST) return false; /* nothing does */
+    if (r->max >= AFT_NOTHING) return false; /* nothing does */
     return r->max - r->min + keys > AFT_RANGE ||
            ((r->min < TAKES || r->hidden) && k->key_range > UNEVEN);
 }
@@ -409,18 +408,33 @@ static void forward_runs(const job *k, const block *b, const float *max,
     else aft_rescale(&k->keys, last, b->t0, sums, rows);
 }
 
+/* Which rows of a block this sweep finishes; true if any.  Those that see nothing
+ * are done with, unless the sweep is with flat keys. */
+static bool takes_part(const job *k, const block *b, bool *part)
+{
+    bool any = false;
+    for (size_t t = b->t0; t < b->t1; t++) {
+        any |= part[t - b->t0] = aft_takes_part(k->keys.flat, k->max[t]);
+        if (!k->keys.flat && k->max[t] == AFT_NOTHING)
+            aft_empty(k->c, k->batch, t);
+    }
+    return any;
+}
+
 static bool forward_block(const job *k, const block *b, const float *base,
                           float *mine)
 {
     const size_t rows = b->t1 - b->t0, ld = k->x.ld;
     const float *max = k->max + b->t0;
     float e0[ROWS], *sums = mine + k->x.sums;
-    bool exact = false;
+    bool exact = false, part[ROWS];
 
+    if (!takes_part(k, b, part)) return false;
     for (size_t r = 0; r < rows; r++)
         e0[r] = (float)k->outside[b->t0 + r];
     forward_runs(k, b, max, e0, mine);
     for (size_t r = 0; r < rows; r++) {
+        if (!part[r]) continue;
         add_rows(base, 0, 2 * k->x.width, e0 + r, 0, 1, sums + r * ld);
         exact |= aft_finish(k->c, AFT_LOCAL, k->batch, b->t0 + r, sums + r * ld,
                             base + k->x.width, e0[r] / SHARE, mine + k->x.row);
@@ -428,31 +442,34 @@ static bool forward_block(const job *k, const block *b, const float *base,
     return exact;
 }
 
-/* The maxima of the tokens of a task; true if floats do not do. */
-static bool find_maxima(const job *k, size_t task, float *scratch)
+/* The maxima of the tokens of a task; the sweeps that any of them needs. */
+static int find_maxima(const job *k, size_t task, float *scratch)
 {
     const size_t t0 = task * TASK, end = task_end(k, task);
-    bool wide = false;
+    int needs = 0;
     for (size_t t = t0; t < end;) {
         const block b = block_of(&k->geo, t, end, ROWS);
         for (; t < b.t1; t++) {
             const aft_range r = seen_range(k, &b, t, scratch);
-            k->max[t] = r.max;
-            wide |= too_wide(k, &r);
+            k->max[t] = aft_row_max(r.max);
+            if (k->max[t] < AFT_HIDDEN) needs |= AFT_IN_FLAT;
+            else if (too_wide(k, &r)) needs |= AFT_IN_WIDE;
         }
     }
     weigh_outside(k, t0, end);
-    return wide;
+    return needs;
 }
 
 static bool forward_task(const job *k, size_t task)
 {
     float *mine = own(k), *base = mine + k->x.base_now;
-    float *wide = (float *)k->c->work + k->x.wide + task;
+    float *needs = (float *)k->c->work + k->x.needs + task;
     const size_t n = 2 * k->x.width;
     bool exact = false;
-    *wide = find_maxima(k, task, mine + k->x.bias);
-    if (*wide > 0) return false;
+    if (!k->keys.flat) *needs = (float)find_maxima(k, task, mine + k->x.bias);
+    if (k->keys.flat ? !((int)*needs & AFT_IN_FLAT)
+                     : (int)*needs & AFT_IN_WIDE)
+        return false;
     memcpy(base, k->base + (k->geo.causal ? task : 0) * k->x.ld,
            n * sizeof *base);
     for (size_t t = task * TASK; t < task_end(k, task);) {
@@ -467,9 +484,9 @@ static bool forward_task(const job *k, size_t task)
 
 /* ---- in double ---------------------------------------------------------------------------------------- */
 
-/* What weights() does, with e0 for the keys outside the window. */
+/* What weights() does without a base, with e0 for keys outside the window. */
 static void wide_weights(const job *k, size_t t, size_t j, size_t columns,
-                         const float *w, double e0, size_t base_end, double *e)
+                         const float *w, double e0, double *e)
 {
     typedef int64_t vq __attribute__((vector_size(VL * 4)));
     const geometry *g = &k->geo;
@@ -478,7 +495,6 @@ static void wide_weights(const job *k, size_t t, size_t j, size_t columns,
         g->empty ? (range){ 0, 0 } : around(g, 2, t % g->side[2]);
     const int64_t lo = (int64_t)(row + x.lo), hi = (int64_t)(row + x.hi);
     const int64_t seen = g->causal ? (int64_t)t : INT64_MAX;
-    const int64_t base = base_end < INT64_MAX ? (int64_t)base_end : INT64_MAX;
     const vd outside = (vd){ 0 } + e0;
     vq lane;
     for (int i = 0; i < VD; i++) lane[i] = (int64_t)j + i;
@@ -489,53 +505,92 @@ static void wide_weights(const job *k, size_t t, size_t j, size_t columns,
                                   (double)k->max[t])
                        : outside;
         const vd all = (vd)(((vl)y & kept) | ((vl)outside & ~kept));
-        wide_store(e + i, (vd)((vl)all & (vl)(lane <= seen)) -
-                              (vd)((vl)outside & (vl)(lane < base)));
+        wide_store(e + i, (vd)((vl)all & (vl)(lane <= seen)));
     }
 }
 
-/* Adds rows from t0 to t1 (each times its e0, if `scaled`) to out. */
-static void wide_rows(const job *k, const aft_wide *w, const double *x,
-                      bool scaled, size_t t0, size_t t1, double *out)
+/* Adds row t of x, times its e0 in backward, to out. */
+static void wide_row(const job *k, const aft_wide *w, const double *x, size_t t,
+                     double *out)
 {
-    for (size_t t = t0; t < t1; t++) {
-        const double e0 = scaled ? k->outside[t] : 1;
-        #pragma omp simd
-        for (size_t f = 0; f < 2 * w->half; f++) out[f] += e0 * x[t * w->ld + f];
-    }
+    const double e0 = k->g ? k->outside[t] : 1;
+    #pragma omp simd
+    for (size_t f = 0; f < 2 * w->half; f++) out[f] += e0 * x[t * w->ld + f];
 }
 
-/* What make_base() does. */
-static void wide_bases(const job *k, const aft_wide *w, const double *x,
-                       bool scaled, bool after)
+static void wide_sum_row(const aft_wide *w, const double *x, double *out)
 {
-    const size_t n = 2 * w->half, tasks = k->x.tasks;
-    double *base = (double *)k->base, *sum = (double *)(own(k) + k->x.base_now);
+    #pragma omp simd
+    for (size_t f = 0; f < 2 * w->half; f++) out[f] += x[f];
+}
+
+static double *wide_part(const job *k, const aft_wide *w, size_t t)
+{
+    return (double *)((float *)k->c->work + k->x.parts) + t / ROWS * w->ld;
+}
+
+/* Sums over the rows of x: base[task], and of parts of ROWS tokens. */
+static void wide_bases(const job *k, const aft_wide *w, const double *x)
+{
+    const size_t bytes = 2 * w->half * sizeof *x;
     #pragma omp parallel for num_threads(k->c->threads)
-    for (size_t i = 0; i < tasks; i++) {
-        memset(base + i * w->ld, 0, n * sizeof *base);
-        wide_rows(k, w, x, scaled, i * TASK, task_end(k, i), base + i * w->ld);
-    }
-    memset(sum, 0, n * sizeof *sum);
-    for (size_t step = 0; step < tasks; step++) {
-        double *one = base + (after ? tasks - 1 - step : step) * w->ld;
-        for (size_t f = 0; f < n; f++) {
-            const double before = sum[f];
-            sum[f] += one[f];
-            if (k->geo.causal) one[f] = before;
+    for (size_t i = 0; i < k->x.tasks; i++) {
+        double *base = (double *)k->base + i * w->ld;
+        memset(base, 0, bytes);
+        for (size_t t = i * TASK; t < task_end(k, i); t += ROWS) {
+            double *part = wide_part(k, w, t);
+            memset(part, 0, bytes);
+            for (size_t j = t; j < t + ROWS && j < task_end(k, i); j++)
+                wide_row(k, w, x, j, part);
+            wide_sum_row(w, part, base);
         }
     }
-    if (!k->geo.causal) memcpy(base, sum, n * sizeof *base);
+}
+
+/* Adds rows from t0 to t1, as many at once as there are sums of. */
+static void wide_range(const job *k, const aft_wide *w, const double *x,
+                       size_t t0, size_t t1, double *out)
+{
+    for (size_t t = t0; t < t1;) {
+        const size_t end = task_end(k, t / TASK);
+        const size_t part = t + ROWS < end ? t + ROWS : end;
+        if (t % TASK == 0 && end <= t1) {
+            wide_sum_row(w, (double *)k->base + t / TASK * w->ld, out);
+            t = end;
+        } else if (t % ROWS == 0 && part <= t1) {
+            wide_sum_row(w, wide_part(k, w, t), out);
+            t = part;
+        } else wide_row(k, w, x, t++, out);
+    }
+}
+
+/* out = sum over all rows (causal: those before the block or, backward, after it)
+ * but those of the block's runs. */
+static void wide_outside(const job *k, const aft_wide *w, const double *x,
+                         const block *b, double *out)
+{
+    const bool back = k->g, causal = k->geo.causal;
+    const size_t last = causal && !back ? b->t0 : k->x.n;
+    size_t t = causal && back ? b->t1 : 0;
+    memset(out, 0, 2 * w->half * sizeof *out);
+    for (size_t i = 0; i < b->runs; i++) {
+        const range run = run_of(&k->geo, b, i);
+        wide_range(k, w, x, t, run.lo < last ? run.lo : last, out);
+        if (t < run.hi) t = run.hi;
+    }
+    wide_range(k, w, x, t, last, out);
 }
 
 /* What forward_block() does. */
 static bool wide_block(const job *k, const aft_wide *w, const block *b,
-                       const double *base, float *mine)
+                       float *mine)
 {
     const size_t rows = b->t1 - b->t0, ld = w->ld;
-    const size_t base_end = k->geo.causal ? b->t0 : SIZE_MAX;
+    double *base = (double *)(mine + k->x.base_now);
     double *e = (double *)(mine + k->x.e), *sums = (double *)(mine + k->x.sums);
-    bool exact = false;
+    bool exact = false, part[ROWS];
+    if (!takes_part(k, b, part)) return false;
+    wide_outside(k, w, w->x, b, base);
     for (size_t r = 0; r < rows; r++) {
         const double e0 = k->outside[b->t0 + r];
         for (size_t f = 0; f < 2 * w->half; f++) sums[r * ld + f] = e0 * base[f];
@@ -553,72 +608,84 @@ static bool wide_block(const job *k, const aft_wide *w, const block *b,
             for (size_t r = 0; r < rows; r++)
                 wide_weights(k, b->t0 + r, j, depth,
                              bias ? bias + r * ldw : NULL,
-                             k->outside[b->t0 + r], base_end, e + r * DEPTH_LD);
+                             k->outside[b->t0 + r], e + r * DEPTH_LD);
             wide_product(rows, 2 * w->half,
                          (wide_factors){ depth, DEPTH_LD, 1, e, w->x + j * ld,
                                          ld, sums, ld, true });
         }
     }
     for (size_t r = 0; r < rows; r++)
-        exact |= aft_wide_finish(
-            k->c, AFT_LOCAL, k->batch, b->t0 + r, w, sums + r * ld, base,
-            WIDE_SHARE * k->outside[b->t0 + r], mine + k->x.row);
+        if (part[r])
+            exact |= aft_wide_finish(k->c, AFT_LOCAL, k->batch, b->t0 + r, w,
+                                     sums + r * ld, mine + k->x.row);
     return exact;
 }
 
 static bool wide_task(const job *k, const aft_wide *w, size_t task)
 {
     float *mine = own(k);
-    double *base = (double *)(mine + k->x.base_now);
     bool exact = false;
-    memcpy(base, (double *)k->base + (k->geo.causal ? task : 0) * w->ld,
-           2 * w->half * sizeof *base);
     for (size_t t = task * TASK; t < task_end(k, task);) {
         const block b = block_of(&k->geo, t, task_end(k, task), ROWS);
-        exact |= wide_block(k, w, &b, base, mine);
-        if (k->geo.causal) wide_rows(k, w, w->x, false, b.t0, b.t1, base);
+        exact |= wide_block(k, w, &b, mine);
         t = b.t1;
     }
     return exact;
 }
 
-/* The second sweep; true if there was anything to do. */
-static bool forward_rest(const job *k, int *exact)
+static bool any_task(const job *k, int sweep)
 {
-    const float *wide = (float *)k->c->work + k->x.wide;
+    return aft_any_needs((float *)k->c->work + k->x.needs, k->x.tasks, sweep);
+}
+
+static int forward_wide(const job *k)
+{
+    const float *needs = (float *)k->c->work + k->x.needs;
     const aft_wide w = aft_wide_of(&k->keys, k->keys.x, NULL);
-    bool any = false;
-    int found = 0;
-    for (size_t i = 0; i < k->x.tasks; i++) any |= wide[i] > 0;
-    if (!any) return false;
+    int exact = 0;
     aft_wide_keys(k->c, k->batch, &w);
-    wide_bases(k, &w, w.x, false, false);
-    #pragma omp parallel for schedule(dynamic) reduction(| : found)            \
+    wide_bases(k, &w, w.x);
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
         num_threads(k->c->threads)
     for (size_t i = 0; i < k->x.tasks; i++)
-        if (wide[i] > 0) found |= wide_task(k, &w, i);
-    *exact |= found;
-    return true;
+        if ((int)needs[i] & AFT_IN_WIDE) exact |= wide_task(k, &w, i);
+    return exact;
+}
+
+static int forward_tasks(const job *k)
+{
+    int exact = 0;
+    make_base(k, k->keys.x, NULL, false);
+    #pragma omp parallel for schedule(dynamic) reduction(| : exact)            \
+        num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++) exact |= forward_task(k, i);
+    return exact;
 }
 
 static void forward(const att_call *c)
 {
     job k = job_of(c, NULL);
     int exact = 0;
-    bool wide = false;
+    bool any_wide = false, any_flat = false;
     aft_transpose_wv(c, (float *)c->work + k.x.wv);
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
+        k.keys.flat = false;
         aft_keys_make(c, k.batch, &k.keys);
         k.key_range = aft_key_range(&k.keys);
-        make_base(&k, k.keys.x, NULL, false);
-        #pragma omp parallel for schedule(dynamic) reduction(| : exact)        \
-            num_threads(c->threads)
-        for (size_t i = 0; i < k.x.tasks; i++) exact |= forward_task(&k, i);
-        wide |= forward_rest(&k, &exact);
+        exact |= forward_tasks(&k);
+        if (any_task(&k, AFT_IN_WIDE)) {
+            any_wide = true;
+            exact |= forward_wide(&k);
+        }
+        if (any_task(&k, AFT_IN_FLAT)) {
+            any_flat = true;
+            aft_flatten(c, k.batch, &k.keys);
+            exact |= forward_tasks(&k);
+        }
     }
     if (!c->save) return;
-    aft_saved_of(c).exact[0] = (float)exact;
-    aft_saved_of(c).exact[1] = wide;
+    const aft_saved s = aft_saved_of(c);
+    s.exact[0] = (float)exact, s.exact[1] = any_wide, s.exact[2] = any_flat;
 }
 
 /* ---- backward: keys ------------------------------------------------------------------------------------- */
@@ -801,7 +868,6 @@ static void wide_runs(const job *k, const aft_wide *w, const block *b,
             for (size_t r = 0; r < depth; r++)
                 wide_weights(k, t + r, b->t0, columns,
                              bias ? bias + r * ldw : NULL, k->outside[t + r],
-                             !k->geo.causal || t + r >= b->t1 ? SIZE_MAX : 0,
                              e + r * ROWS);
             wide_product(columns, 2 * w->half,
                          (wide_factors){ depth, 1, ROWS, e, w->a + t * ld, ld,
@@ -816,22 +882,15 @@ static void wide_backward_task(const job *k, const aft_wide *w, size_t task)
     const size_t n = 2 * w->half;
     double *base = (double *)(mine + k->x.base_now);
     double *sums = (double *)(mine + k->x.sums);
-    block blocks[TASK];
-    size_t count = 0;
-
-    memcpy(base, (double *)k->base + (k->geo.causal ? task : 0) * w->ld,
-           n * sizeof *base);
-    for (size_t t = task * TASK; t < task_end(k, task); t = blocks[count++].t1)
-        blocks[count] = block_of(&k->geo, t, task_end(k, task), ROWS);
-    while (count-- > 0) {
-        const block *b = &blocks[count];
-        for (size_t r = 0; r < b->t1 - b->t0; r++)
+    for (size_t t = task * TASK; t < task_end(k, task);) {
+        const block b = block_of(&k->geo, t, task_end(k, task), ROWS);
+        wide_outside(k, w, w->a, &b, base);
+        for (size_t r = 0; r < b.t1 - b.t0; r++)
             memcpy(sums + r * w->ld, base, n * sizeof *base);
-        wide_runs(k, w, b, mine);
-        for (size_t j = b->t0; j < b->t1; j++)
-            aft_wide_key_gradients(k->g, k->batch, w, j,
-                                   sums + (j - b->t0) * w->ld);
-        if (k->geo.causal) wide_rows(k, w, w->a, true, b->t0, b->t1, base);
+        wide_runs(k, w, &b, mine);
+        for (; t < b.t1; t++)
+            aft_wide_key_gradients(k->g, k->batch, w, t,
+                                   sums + (t - b.t0) * w->ld);
     }
 }
 
@@ -861,8 +920,7 @@ static void wide_bias_block(const job *k, const aft_wide *w, const block *b,
                                          ROWS, s, ROWS, false });
             for (size_t r = 0; r < rows; r++) {
                 double *row = e + r * DEPTH_LD;
-                wide_weights(k, b->t0 + r, j, depth, bias + r * ldw, 0, 0,
-                             row);
+                wide_weights(k, b->t0 + r, j, depth, bias + r * ldw, 0, row);
                 for (size_t l = 0; l < depth; l++) row[l] *= s[l * ROWS + r];
             }
             for (size_t r = 0; r < rows; r++)
@@ -881,7 +939,7 @@ static void backward_wide(const job *k, bool biased)
     aft_tops_make(k->c, k->batch, &k->keys);
     aft_wide_keys(k->c, k->batch, &w);
     aft_wide_gates(k->c, k->g, k->batch, &k->keys, &w);
-    wide_bases(k, &w, w.a, true, true);
+    wide_bases(k, &w, w.a);
     #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
     for (size_t i = 0; i < k->x.tasks; i++) wide_backward_task(k, &w, i);
     if (!biased) return;
@@ -914,13 +972,25 @@ static void merge_dwv(const job *k)
     }
 }
 
+static void backward_tasks(const job *k, bool biased)
+{
+    aft_gates(k->c, k->g, k->batch, &k->keys, k->gates);
+    make_base(k, k->gates, k->e0, true);
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++) backward_task(k, i);
+    if (!biased) return;
+    #pragma omp parallel for schedule(dynamic) num_threads(k->c->threads)
+    for (size_t i = 0; i < k->x.tasks; i++) bias_task(k, i);
+}
+
 static void backward(const att_call *c, const att_grad *g)
 {
     job k = job_of(c, g);
     float *w = c->work, *e0 = w + k.x.own + k.x.row;
     const size_t shares = k.x.n * k.x.factor;
     const bool biased =
-        g->dparam[AFT_W] || g->dparam[AFT_WU] || g->dparam[AFT_WV];
+        !k.geo.empty &&
+        (g->dparam[AFT_W] || g->dparam[AFT_WU] || g->dparam[AFT_WV]);
 
     aft_transpose_wv(c, w + k.x.wv);
     zero(g->dparam[AFT_W], k.x.n * k.x.n);
@@ -932,18 +1002,15 @@ static void backward(const att_call *c, const att_grad *g)
     k.e0 = e0;
 
     for (k.batch = 0; k.batch < (size_t)c->p->batch; k.batch++) {
-        if (aft_saved_of(c).exact[1] > 0) {
-            backward_wide(&k, biased && !k.geo.empty);
-            continue;
+        k.keys.flat = false;
+        if (aft_saved_of(c).exact[1] > 0) backward_wide(&k, biased);
+        else {
+            aft_keys_make(c, k.batch, &k.keys);
+            backward_tasks(&k, biased);
         }
-        aft_keys_make(c, k.batch, &k.keys);
-        aft_gates(c, g, k.batch, &k.keys, k.gates);
-        make_base(&k, k.gates, e0, true);
-        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-        for (size_t i = 0; i < k.x.tasks; i++) backward_task(&k, i);
-        if (!biased || k.geo.empty) continue;
-        #pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-        for (size_t i = 0; i < k.x.tasks; i++) bias_task(&k, i);
+        if (aft_saved_of(c).exact[2] == 0) continue;
+        aft_flatten(c, k.batch, &k.keys);
+        backward_tasks(&k, biased);
     }
     merge_dwv(&k);
     if (aft_saved_of(c).exact[0] > 0)

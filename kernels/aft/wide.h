@@ -1,8 +1,8 @@
 /* wide.h - factorised exponentials in double, for ranges that no float holds.
  *
  * What fast.h says, with doubles for X, exp(b - max), their products and p: a
- * double holds e^-700, so that there is one top for all tokens, causal or not,
- * and a difference may lose half of its digits.  Twice the time of floats, since
+ * double holds e^-700, so that there is one top for all tokens, causal or not.
+ * Twice the time of floats, since
  * a vector holds half as many; a denominator below AFT_WIDE_TINY (logits of
  * hundreds) is left to the exact evaluation.
  *
@@ -81,6 +81,13 @@ SIMD_INLINE void wide_store_n(double *p, vd x, size_t n)
     else memcpy(p, &x, n * sizeof *p);
 }
 
+SIMD_INLINE bool wide_any(vl mask)
+{
+    uint64_t any = 0;
+    UNROLL for (int i = 0; i < VD; i++) any |= mask[i];
+    return any != 0;
+}
+
 SIMD_INLINE double wide_sum(vd x)
 {
     double sum = 0;
@@ -102,6 +109,12 @@ SIMD_INLINE vd wide_exp(vd x)
     y = y * r + 1.0;
     y = y * r + 1.0;
     return (vd)(((vl)y + ((vl)t << 52)) & (vl)(x > -700.0));
+}
+
+/* 2^n of whole numbers from -1022 to 1023. */
+SIMD_INLINE vd wide_power(vd n)
+{
+    return (vd)((vl)(n + (0x1.8p52 + 1023)) << 52);
 }
 
 /* ---- products ---------------------------------------------------------------------------- */
@@ -220,8 +233,7 @@ aft_wide_weights(const float *w, size_t columns, size_t visible, float max,
 /* What aft_finish() does, from sums = [num | den] in double. */
 static inline __attribute__((unused)) bool
 aft_wide_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
-                const aft_wide *w, const double *sums, const double *base,
-                double part, float *b)
+                const aft_wide *w, const double *sums, float *b)
 {
     const size_t n = w->n, width = w->width, row = batch * n + t;
     const aft_saved s = aft_saved_of(c);
@@ -234,8 +246,7 @@ aft_wide_finish(const att_call *c, enum aft_kind kind, size_t batch, size_t t,
         #pragma omp simd reduction(| : lost)
         for (size_t i = 0; i < lanes; i++) {
             union { double d; uint64_t u; } x = { .d = den[i] };
-            const double least = base ? part * base[w->half + f + i] : 0;
-            lost |= !(x.d >= AFT_WIDE_TINY) | !(x.d >= least);
+            lost |= !(x.d >= AFT_WIDE_TINY);
             mean[i] = (float)(num[i] / x.d);
             power[i] = (float)((int)(x.u >> 52) - 1022);
             x.u = (x.u & 0xfffffffffffff) | (uint64_t)1022 << 52;
@@ -272,29 +283,36 @@ aft_wide_gates(const att_call *c, const att_grad *g, size_t b,
     const aft_saved s = aft_saved_of(c);
     #pragma omp parallel for num_threads(c->threads)
     for (size_t t = 0; t < n; t++)
-        for (size_t f = 0; f < width; f += VD) {
-            const size_t lanes = wide_lanes(width, f);
+        for (size_t f = 0; f < width; f += VL) {
+            const size_t lanes = aft_lanes(width, f);
             const size_t at = (b * n + t) * width + f;
-            const vf y = v_sigmoid(v_load_n((const float *)c->q + at, lanes));
-            const vf dout = v_load_n(g->dout + at, lanes);
-            const vf mean = v_load_n(s.mean + at, lanes);
-            float gated[VL];
+            const vf y = v_sigmoid(aft_load((const float *)c->q + at, lanes));
+            const vf dout = aft_load(g->dout + at, lanes);
+            const vf m = aft_load(s.mean + at, lanes);
+            float gated[VL], mean[VL], den[VL], power[VL];
             if (g->dq)
-                v_store_n(g->dq + at, dout * mean * y * (1.0f - y), lanes);
+                aft_store(g->dq + at, dout * m * y * (1.0f - y), lanes);
             v_store(gated, s.max[t] < AFT_HIDDEN ? v_zero() : dout * y);
-            const vd den = wide_of(s.den + at, lanes);
-            const vd power = wide_of(s.power + at, lanes);
-            const vd top = wide_of(aft_top(k, t) + f, lanes) -
-                           wide_of(w->top + f, lanes);
-            const vd scale = wide_exp((vd)((vl)(den < 0.0) &
-                                           (vl)(power * 0x1.62e42fefa39efp-1)) +
-                                      (vd)((vl)(den > 0.0) & (vl)top));
-            const vd size = (vd)((vl)den & 0x7fffffffffffffff) * scale;
-            const vd p = (vd)((vl)(wide_of(gated, lanes) / size) &
-                              (vl)(size > 0.0));
-            double *to = w->a + t * w->ld + f;
-            wide_store(to, p);
-            wide_store(to + w->half, p * wide_of(s.mean + at, lanes));
+            v_store(mean, m);
+            v_store(den, aft_load(s.den + at, lanes));
+            v_store(power, aft_load(s.power + at, lanes));
+            for (size_t i = 0; i < lanes; i += VD) {
+                const vd d = wide_of(den + i, VD);
+                vd size = -d * wide_power(wide_of(power + i, VD));
+                if (wide_any((vl)(d > 0.0))) {
+                    const size_t left = wide_lanes(width, f + i);
+                    const vd top = wide_of(aft_top(k, t) + f + i, left) -
+                                   wide_of(w->top + f + i, left);
+                    const vl own = (vl)(d > 0.0);
+                    size = (vd)(((vl)(d * wide_exp(top)) & own) |
+                                ((vl)size & ~own));
+                }
+                const vd p = (vd)((vl)(wide_of(gated + i, VD) / size) &
+                                  (vl)(size > 0.0));
+                double *to = w->a + t * w->ld + f + i;
+                wide_store(to, p);
+                wide_store(to + w->half, p * wide_of(mean + i, VD));
+            }
         }
 }
 
