@@ -12,6 +12,9 @@
 
 /* Of the largest input: the weight that kernels may take for 0, or 0 for it. */
 #define LEAST 0x1p-110
+/* Below this share of what its terms are in the twin a gradient cancels, and rounds as
+ * they do. */
+#define CANCELS 0x1p-4
 
 /* ---- inputs of other runs ----------------------------------------------- */
 
@@ -164,8 +167,7 @@ static void first_bound(bounds *b, int i, const check_values *twin)
     for (size_t k = 0; k < o->elements; k++) {
         const double ref = fabs(o->value[k]);
         b->of[i][k] = tolerance * (ref + b->scale[i]) + least +
-                      left * (ref <= BOUND_CANCELLED * usual ? fmax(here, most)
-                                                        : most);
+                      left * (ref <= CANCELS * usual ? fmax(here, most) : most);
     }
 }
 

@@ -12,7 +12,7 @@
  *     inputs are, are not excused by it.
  * residue: of gradients, of terms that cancel: 16 units of 2^-24 of the twin's
  *     largest gradient times what the other inputs are larger than the twin's.
- *     Where they cancel wholly (below 1e-4 of their size in the twin: a softmax
+ *     Where they cancel (below a sixteenth of their size in the twin: a softmax
  *     over one key, or saturated) 64 units of the largest out and dout times the
  *     largest q and k (or parameter, in which they may be projected; 1 if they
  *     are less) but for that whose gradient it is.

@@ -51,7 +51,7 @@ static layout layout_of(const att_problem *p)
     x.state = at, at = 0;
     x.z = at, at += rounded(x.n * x.width);
     x.dz = at, at += rounded(x.n * x.width);
-    x.sums = at, at += 2 * rounded(x.width);
+    x.sums = at, at += 3 * rounded(x.width);
     x.work = at;
     return x;
 }
@@ -198,8 +198,8 @@ static void remake(const att_call *c, const layout *x, float *z)
     }
 }
 
-/* Sums over tokens of g (u - mean) and g of the norm's output gradient g and
- * input u, per channel. */
+/* Sums over tokens of g (u - mean), g and g u of the norm's output gradient g and
+ * input u, per channel: far from the mean the third is not what the others give. */
 static void norm_sums(const att_call *c, const layout *x, const float *g,
                       const float *u, float *sums)
 {
@@ -207,13 +207,16 @@ static void norm_sums(const att_call *c, const layout *x, const float *g,
     #pragma omp parallel for num_threads(c->threads)
     for (size_t i = 0; i < x->width; i++) {
         const double mean = c->param[MEAN][i];
-        double along = 0, sum = 0;
+        double along = 0, sum = 0, times = 0;
         for (size_t t = 0; t < x->n; t++) {
-            along += g[t * x->width + i] * (u[t * x->width + i] - mean);
-            sum += g[t * x->width + i];
+            const double gt = g[t * x->width + i], ut = u[t * x->width + i];
+            along += gt * (ut - mean);
+            sum += gt;
+            times += gt * ut;
         }
         sums[i] = (float)along;
         sums[step + i] = (float)sum;
+        sums[2 * step + i] = (float)times;
     }
 }
 
@@ -225,7 +228,7 @@ static void norm_gradients(const att_call *c, const att_grad *g,
     for (size_t i = 0; i < x->width; i++) {
         const double inverse =
             1 / sqrt((double)c->param[VAR][i] + c->p->eps);
-        alpha += sums[i] + (double)sums[step + i] * c->param[MEAN][i];
+        alpha += sums[2 * step + i];
         if (g->dparam[GAMMA]) g->dparam[GAMMA][i] = (float)(sums[i] * inverse);
         if (g->dparam[BETA]) g->dparam[BETA][i] = sums[step + i];
     }

@@ -54,8 +54,8 @@ typedef struct job {
     size_t means, sums, total; /* in work: row means, pieces' sums, joined  */
 } job;
 
-/* Sums of a piece: A, L, B; in forward count-free mean and squares. */
-enum { SUMS = 3 };
+/* Sums of a piece: A, L, B, and X = sum g x; in forward count-free mean and squares. */
+enum { SUMS = 4 };
 
 static size_t saved_floats(const att_problem *p)
 {
@@ -257,13 +257,13 @@ static void backward_row(const job *k, size_t t, float *dx)
                          ((double)x[i] - x[0] - mean) * inverse * m2));
 }
 
-/* A, L and B of column i into the joined sums, and its part of dx (NULL: not
+/* A, L, B and X of column i into the joined sums, and its part of dx (NULL: not
  * wanted), added to that of the rows. */
 static void backward_column(const job *k, size_t i, float *dx)
 {
     const float *x = input(k) + i, *g = k->g->dout + i;
     const size_t w = k->width;
-    double var = 0, a = 0, l = 0, b = 0;
+    double var = 0, a = 0, l = 0, b = 0, gx = 0;
     const double base = k->columns ? k->column[i] : 0;
     double mean = k->columns ? k->column[k->padded + i] : 0;
     double inverse = k->columns ? k->column[2 * k->padded + i] : 0;
@@ -275,11 +275,13 @@ static void backward_column(const job *k, size_t i, float *dx)
         a += g[t * w];
         b += g[t * w] * (x[t * w] - base - mean) * inverse;
         if (k->rows) l += g[t * w] * in_row(k, t, i);
+        gx += (double)g[t * w] * x[t * w];
     }
     float *total = k->work + k->total;
     total[i] = (float)a;
     total[k->padded + i] = (float)l;
     total[2 * k->padded + i] = (float)b;
+    total[3 * k->padded + i] = (float)gx;
     const double share = k->train ? 1 / (double)k->n : 0;
     for (size_t t = 0; dx && k->columns && t < k->n; t++) {
         const double xb = (x[t * w] - base - mean) * inverse;
@@ -309,9 +311,7 @@ static void parameter_gradients(const job *k)
         if (k->kind == LAYERNORM) continue;
         if (d[GAMMA]) d[GAMMA][i] = k->columns ? rest * b[i] : 0;
         if (d[BETA]) d[BETA][i] = k->columns ? rest * a[i] : 0;
-        if (k->columns) /* sum g x, x = xb / inv + mean */
-            alpha += (double)b[i] / k->column[2 * k->padded + i] +
-                     ((double)k->column[i] + k->column[k->padded + i]) * a[i];
+        if (k->columns) alpha += b[k->padded + i];
     }
     if ((k->kind == REPBN || pre) && d[ALPHA])
         d[ALPHA][0] = (float)((1 - k->lambda) * alpha);
@@ -540,6 +540,9 @@ SIMD_INLINE void sum_row(const bool rows, const bool columns, const job *k,
             const vf xb = centred(k, i, at, lanes) *
                           load(k->column + 2 * k->padded + i, lanes);
             v_store(b, v_fma(dy, xb, v_load(b)));
+            if (k->kind == BATCHNORM) continue;
+            float *gx = sums + 3 * k->padded + i;
+            v_store(gx, v_fma(dy, at, v_load(gx)));
         }
     }
     if (!rows) return;
