@@ -20,7 +20,7 @@ check "table has both kernels" $?
 check "compare has the pair" $?
 python3 harness/peers/table.py "$dir/ours" "$dir" | \
     tee "$dir/table.md" |
-    grep -qE '^\| softmax.flash \| n=[^|]* \| [0-9]+ \| [^|]* \| fake \| ([0-9.]+ \([0-9.]+ to [0-9.]+\)|unreliable) \|'
+    grep -qE '^\| softmax.flash \| n=[^|]* \| [0-9]+ \| [^|]* \| fake \| ([0-9.]+ \([0-9.]+ to [0-9.]+\)|[0-9.]+ \(one process\)|unreliable) \|'
 check "table.py has the pair, with the interval of its ratio or none" $?
 python3 harness/peers/peers.py --fake --only nothing 2>"$dir/error"
 [ $? = 2 ] && grep -q 'matches nothing' "$dir/error"
