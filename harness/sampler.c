@@ -223,8 +223,8 @@ static const char *enough(sampler *s)
     const double seconds = s->goal->seconds, time = now(s);
     const double *x;
     stats_summary state;
-    if (s->out->count < CLEAN_LEAST)
-        return time - s->start > PATIENCE * seconds ? "time" : NULL;
+    if (s->out->count < CLEAN_LEAST) /* one at least: else nothing was measured */
+        return s->out->count && time - s->start > PATIENCE * seconds ? "time" : NULL;
     const int n = counted(s, &x);
     stats_summarise(x, n, &state);
     const double width = stats_half_width(&state);

@@ -72,7 +72,7 @@ for source in "$to/share/doc/attnbench/example.c" "$work/fast.c"; do
 done
 make -s uninstall B="$build" DESTDIR="$work/root" PREFIX="/opt/a b" >"$log" 2>&1 &&
     [ -z "$(find "$work/root" -type f)" ]
-check "make uninstall leaves $(find "$work/root" -type f | wc -l) files" $?
+rc=$?; check "make uninstall leaves $(find "$work/root" -type f | wc -l) files" "$rc"
 
 # ---- a small tree: revision, list of kernels, flags -----------------------------
 tree=$work/outer/tree
@@ -91,7 +91,7 @@ if needs git "the revision"; then
     revision() { # what, pattern
         tree b/revision
         grep -qxE -- "$2" "$tree/b/revision"
-        check "revision of $1: $(cat "$tree/b/revision")" $?
+        rc=$?; check "revision of $1: $(cat "$tree/b/revision")" "$rc"
     }
     revision "sources within another repository" unknown
     says "why it is unknown" '^note: .*unknown.*no git checkout'

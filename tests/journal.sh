@@ -24,7 +24,7 @@ measures() {
     shift 2
     sweep --out r "$@"
     [ "$(rows r case)" = "$want" ]
-    check "$what: $(rows r case) rows, not $want" $?
+    rc=$?; check "$what: $(rows r case) rows, not $want" "$rc"
 }
 
 # ---- settings ---------------------------------------------------------------------
@@ -40,7 +40,7 @@ measures "another --ci" 5 --ci 1%
 measures "with its check" 6 --check 1e7
 measures "--multiplex" 7 --multiplex
 measures "a variable of OpenMP" 7
-OMP_WAIT_POLICY=passive measures "a variable of OpenMP" 8
+OMP_WAIT_POLICY=active measures "a variable of OpenMP" 8
 OMP_NUM_THREADS=2 measures "a number of threads that the program sets itself" 8
 if [ "$(nproc)" -gt 1 ]; then
     before=$(taskset -cp $$ | sed 's/.*: //')
@@ -84,7 +84,7 @@ fresh s
 attnbench sweep --suite ./shared.json --kernel linear.fused --out s
 attnbench sweep --suite ./shared.json --out s
 [ "$(rows s case)" = 4 ]
-check "other cases of a block change no question: $(rows s case) rows" $?
+rc=$?; check "other cases of a block change no question: $(rows s case) rows" "$rc"
 
 # ---- machine ----------------------------------------------------------------------
 mkdir empty

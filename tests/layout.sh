@@ -151,5 +151,9 @@ awk 'NR == FNR { n[$1] = $2; next } n[$1] < 3 { print $2 ": " $1 }' \
     "$work/words" "$work/declared" | grep -v '^analysis/network.h: net_relu$' |
     none "declared, but not both defined and used"
 
+# In `check "... $(command)" $?` the status is that of the command in the text.
+grep -nE 'check ".*\$\(.*" \$\?' tests/*.sh | grep -v '^tests/layout.sh:' |
+    none "checks that judge the status of their own text"
+
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

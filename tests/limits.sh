@@ -221,7 +221,7 @@ has "and which a table marks" '†' "$work/out"
 kept '3 hours'
 sweep kept --kernel softmax.flash
 [ "$(age kept)" -ge 10800 ] && [ "$(age kept)" -lt 11000 ]
-check "ceilings of three hours ago are taken: age $(age kept) s" $?
+rc=$?; check "ceilings of three hours ago are taken: age $(age kept) s" "$rc"
 has "and their age is told" '^# ceilings were measured 3 h ago' "$work/out"
 kept '25 hours'
 sweep old --kernel softmax.flash

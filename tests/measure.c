@@ -285,6 +285,19 @@ static void three_samples(void **state)
     }
 }
 
+/* The time is over before the first: it is taken, or nothing is measured. */
+static void one_sample_at_least(void **state)
+{
+    (void)state;
+    const sampler_goal short_goal = { 0.02, 1e-4 };
+    world w = { .call = 5e-5 };
+    sample_process p = run(&w, &short_goal);
+    assert_int_equal(p.count, 1);
+    assert_string_equal(p.stop, "time");
+    near(p.of[0].ns, 5e4);
+    free(p.of);
+}
+
 /* A process of these samples. */
 static sample_process process_of(int count, const double *ns, const double *speed,
                                  unsigned touched_bits)
@@ -791,6 +804,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(steal_of_a_long_sample),
         cmocka_unit_test(stopped),
         cmocka_unit_test(three_samples),
+        cmocka_unit_test(one_sample_at_least),
         cmocka_unit_test(three_clean_ones),
         cmocka_unit_test(slow_for_a_while),
         cmocka_unit_test(slow_in_the_middle),

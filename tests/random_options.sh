@@ -128,7 +128,7 @@ judge() { # draw status
     # a file that was cut by a limit of its size is repaired by the next sweep
     if [ -s "$out/journal.jsonl" ]; then
         "$program" table "$out" >table 2>told </dev/null
-        check "$what: the journal cannot be read: $(tail -1 told)" $?
+        rc=$?; check "$what: the journal cannot be read: $(tail -1 told)" "$rc"
         ! tail -n +1 "$out/journal.jsonl" | grep -qavE '^\{.*\}$'
         check "$what: a line of the journal is no row" $?
     fi

@@ -58,7 +58,7 @@ fault() {
     "$program" check run --format csv >out 2>err
     local status=$?
     [ $status = 1 ] && [ "$(tail -n +2 out | cut -d, -f1)" = "$1" ]
-    check "$1: exit code $status, $(tail -n +2 out | cut -d, -f1 | xargs)" $?
+    rc=$?; check "$1: exit code $status, $(tail -n +2 out | cut -d, -f1 | xargs)" "$rc"
     seen="$seen $1"
 }
 mkdir fault && cd fault || exit 1
@@ -81,7 +81,7 @@ fault unbound case 's/"processors":\[1\]/"processors":null/'
 fault unbound case 's/"held":true/"held":false/'
 fault governor case 's/performance/powersave/'
 fault disagree case 's/"fraction":0.75/"fraction":0.95/'
-fault no-roofline case 's/"fraction":0.72/"fraction":null/'
+fault no-roofline case 's/"fraction":0.72/"fraction":null,"reason":"no ceilings"/'
 fault unchecked case 's/"pass":true/"pass":null/'
 fault reduced-check case 's/"against":"reference"/"against":"reference, on n=32"/'
 fault failed case 's/"status":"ok"/"status":"signal:11"/'
@@ -101,7 +101,14 @@ fault missing end 's/.*//'
 fault bare-ratio end 's/$/\n{"kind":"aa","schema":1,"case":"x","ratio":0.51,"ratio_lo":null,"ratio_hi":null}/'
 fault runs env 's/$/\n{"kind":"env","schema":1,"id":"e2","machine_id":"m1","binary":"b1","git_revision":"1","flags":"-O3","load":[0]}\n{"kind":"case","schema":1,"case":"other","env":"e2","when":"2026-01-31","mechanism":"x","kernel":"x.z","level":"v4","pass":"forward","status":"unsupported"}/'
 fault days env 's/$/\n{"kind":"case","schema":1,"case":"other","env":"e1","when":"2026-01-30T","mechanism":"x","kernel":"x.z","level":"v4","pass":"forward","status":"unsupported"}/'
-fault torn end 's/$/\n{"kind":"case","sche/'
+# the beginning of a row, without a newline
+cp ../env ../case ../end .
+write run
+printf '{"kind":"case","sche' >>run/journal.jsonl
+"$program" check run --format csv >out 2>err
+[ $? = 1 ] && [ "$(tail -n +2 out | cut -d, -f1)" = torn ]
+rc=$?; check "torn: $(tail -n +2 out | cut -d, -f1 | xargs)" "$rc"
+seen="$seen torn"
 # of another program or machine: only where they are mixed on purpose
 other='s/$/\n{"kind":"env","schema":1,"id":"e2","machine_id":"MACHINE","binary":"b2","git_revision":"1","flags":"-O3","load":[0]}\n{"kind":"case","schema":1,"case":"other","env":"e2","when":"2026-01-31","mechanism":"x","kernel":"x.z","level":"v4","pass":"forward","status":"unsupported"}/'
 for which in machines:m2 programs:m1; do
@@ -112,7 +119,7 @@ for which in machines:m2 programs:m1; do
     check "${which%:*}, of which a table takes one: exit code $?" $?
     "$program" check run --env all --format csv >out 2>err
     [ $? = 1 ] && [ "$(tail -n +2 out | cut -d, -f1)" = "${which%:*}" ]
-    check "${which%:*}, mixed: $(tail -n +2 out | cut -d, -f1 | xargs)" $?
+    rc=$?; check "${which%:*}, mixed: $(tail -n +2 out | cut -d, -f1 | xargs)" "$rc"
     "$program" table run --env all >out 2>err
     grep -q "Mind: cases of several ${which%:*} stand in one table: 2" out
     check "which the table tells" $?
@@ -120,7 +127,7 @@ for which in machines:m2 programs:m1; do
 done
 "$program" check --list --format csv | tail -n +2 | cut -d, -f1 | sort >all
 printf '%s\n' $seen | sort -u | cmp -s - all
-check "a fault for every objection that there is: $(printf '%s\n' $seen | sort -u | comm -3 - all | xargs)" $?
+rc=$?; check "a fault for every objection that there is: $(printf '%s\n' $seen | sort -u | comm -3 - all | xargs)" "$rc"
 
 # What earlier versions did not write is unknown, not wrong; a reason answers for a
 # place above the roofline.
@@ -128,11 +135,11 @@ cp ../env ../end .
 sed -E 's/"passes":3,//;s/"paired":\{[^}]*\},//;s/"noise":\{[^}]*\}/"noise":null/;s/,"governor":"performance"//' ../case >case
 write run
 "$program" check run >out 2>err
-check "a row of an earlier version: $(head -1 out)" $?
+rc=$?; check "a row of an earlier version: $(head -1 out)" "$rc"
 sed -E 's/"fraction":0.72/"fraction":1.72,"reason":"executed() does less"/;s/"paired":\{[^}]*\},//' ../case >case
 write run
 "$program" check run >out 2>err
-check "above the roofline with a reason: $(head -1 out)" $?
+rc=$?; check "above the roofline with a reason: $(head -1 out)" "$rc"
 
 # ---- tables, options --------------------------------------------------------------
 sed -E 's/"hi":104/"hi":400/' ../case >case
@@ -148,7 +155,7 @@ check "and explains it below" $?
 check "a warning is no error: exit code $?" $?
 "$program" check run --processes 6 --count --format csv >out 2>err
 [ "$(tail -n +2 out | cut -d, -f1,3 | xargs)" = "wide,1 few-processes,1 few-passes,1" ]
-check "--processes 6 --count: $(tail -n +2 out | cut -d, -f1,3 | xargs)" $?
+rc=$?; check "--processes 6 --count: $(tail -n +2 out | cut -d, -f1,3 | xargs)" "$rc"
 for format in text md tex json; do
     "$program" check run --format $format >out 2>err
     [ $? = 1 ] && grep -q 'x.y/n=64' out && grep -qi '4.08' out

@@ -38,10 +38,10 @@ fi
 # fit WHAT DIR - both say so of all rows.
 fit() {
     attnbench journal "$2"
-    check "$1: $(head -1 out)" $?
+    rc=$?; check "$1: $(head -1 out)" "$rc"
     [ -z "$python" ] && return
     python3 with_python.py "$2" >out 2>&1
-    check "$1, by another reader: $(head -1 out)" $?
+    rc=$?; check "$1, by another reader: $(head -1 out)" "$rc"
 }
 
 small=(--seq 16 --head-dim 8 --time 0.001 --processes 1)
@@ -84,7 +84,7 @@ refused() {
     head -3 all/journal.jsonl | sed -E "$2" >bad/journal.jsonl
     attnbench journal bad
     [ $? != 0 ] && cat out err | grep -qE "$3"
-    check "$1: $(cat out err | head -1)" $?
+    rc=$?; check "$1: $(cat out err | head -1)" "$rc"
     [ -z "$python" ] && return
     ! python3 with_python.py bad >out 2>&1
     check "$1, by another reader" $?
