@@ -161,6 +161,8 @@ sweep --time 0.3 --ci 1% --out single
 sed -Ei -e 's/"unreliable":true/"unreliable":false/' \
     -e 's/"ns":\[[^]]*\],"touched":\[[^]]*\]/"ns":[1000,1010,990,1000,1005],"touched":[]/g' \
     {one,two,single}/journal.jsonl
+# and no neighbour that leaves one of the processes without a clean sample
+sed -i -E 's/"probe":\[[^]]*\],//g' {one,two,single}/journal.jsonl
 gate 0 '' two two --min-effect 100%
 gate 1 '1 missing in B' two one --min-effect 100%
 gate 1 'of one process only' single single
