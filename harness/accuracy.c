@@ -238,12 +238,15 @@ static int call(const drawn *d, const att_entry *entry, int threads, bool grad,
     return why ? error_set(e, "%s: %s", entry->kernel->name, why) : 0;
 }
 
+/* A gradient below this share of its terms cancels wholly. */
+#define CANCELLED 1e-4
+
 static double scale_of(const bounds *b, int i)
 {
     const check_output *ref = &b->want->output[i];
     const double most = ulp_scale(ref->value, ref->elements);
     const double terms = bound_terms(b->want, i), scale = fmax(most, b->scale[i]);
-    return most <= BOUND_CANCELLED * terms ? fmax(scale, terms) : scale;
+    return most <= CANCELLED * terms ? fmax(scale, terms) : scale;
 }
 
 static void judge(const bounds *b, const check_values *got, accuracy_result *r)

@@ -72,9 +72,6 @@ typedef struct bound_verdict {
  * whose gradient it is; 0 for what is no gradient. */
 double bound_terms(const check_values *v, int i);
 
-/* A gradient below this share of its terms cancels wholly. */
-#define BOUND_CANCELLED 1e-4
-
 /* All outputs that got has; those of want may be more (gradients). */
 void bounds_judge(const bounds *b, const check_values *got, bound_verdict *out);
 

@@ -172,11 +172,11 @@ static void times(struct row *row, const sweep_case *c, const sweep_outcome *o,
     stats_summarise(p.ns, p.n, &s);
     spread_estimate(&o->units, prior, 0.05, &x);
     const double median = row->time_ns.median = exp(x.centre);
-    const double apart = spread_ends(&x, fmax(least, fastest(m)),
+    row->time_ns.min = fastest(m);
+    const double apart = spread_ends(&x, fmax(least, row->time_ns.min),
                                      &row->time_ns.lo, &row->time_ns.hi);
     const double width = (row->time_ns.hi - row->time_ns.lo) / 2 / median;
     doubt(&p, o->units.units, apart, said->doubt, sizeof said->doubt);
-    row->time_ns.min = s.min;
     row->time_ns.mad = s.mad;
     row->time_ns.n = p.n;
     row->time_ns.touched = p.touched;

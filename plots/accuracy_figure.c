@@ -122,7 +122,7 @@ static int draw(const figure_request *q, const results *r, const slice *s, error
         caption_comment(r, s, q->file, comment, sizeof comment);
         const chart figure = {
             .name = q->file,
-            .x_title = relative ? "time over that of the plain kernel at the same level"
+            .x_title = relative ? "time over the plain kernel's"
                                 : "time per call (s)",
             .y_title = "rms error (ulp)",
             .x_ticks = CHART_DECADES,

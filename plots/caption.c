@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../harness/clean.h"
 #include "../harness/file.h"
 
 static void *sure(void *p)
@@ -84,11 +83,8 @@ void caption_note(const results *r, const slice *s, const lines *all,
     char text[160];
     *out = 0;
     if (zero) note_zeros(all, zero, out, size);
-    if (any_hollow(all)) {
-        snprintf(text, sizeof text, "Hollow: fewer than %d clean samples.",
-                 CLEAN_LEAST);
-        append(out, size, " ", text);
-    }
+    if (any_hollow(all))
+        append(out, size, " ", "Hollow: unreliable (attnbench check says why).");
     note_failed(s, out, size);
     if (all->lonely) {
         snprintf(text, sizeof text, "%d kernel%s measured at one place only %s "

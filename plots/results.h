@@ -32,8 +32,8 @@ typedef struct result {
     int threads;
     accuracy_errors accuracy; /* of its kernel (accuracy.h)                  */
     bool ok;         /* status "ok", with a median if it was timed           */
-    bool unreliable; /* fewer than CLEAN_LEAST clean samples (clean.h), or
-                        faster than the roofline                             */
+    bool unreliable; /* too few clean samples, processes that differ too much
+                        (both time_ns.unreliable), or faster than the roofline */
 } result;
 
 typedef struct results {

@@ -276,19 +276,6 @@ static void sharp_inputs(void **state)
     journal_free(&j);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return test_folder(folder, sizeof folder, "fits") ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +285,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(slower_levels),
         cmocka_unit_test(sharp_inputs),
     };
+    if (!test_folder(folder, sizeof folder, "fits")) return 1;
     test_arguments(argc, argv);
-    return cmocka_run_group_tests_name("fits", tests, set_up, tear_down);
+    const int rc = cmocka_run_group_tests_name("fits", tests, NULL, NULL);
+    test_folder_remove(folder);
+    return rc;
 }

@@ -717,19 +717,6 @@ static void scene_as_before(void **state)
     picture_free(&p);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return test_folder(folder, sizeof folder, "maps") ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -758,6 +745,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(projections),
         cmocka_unit_test(scene_as_before),
     };
+    if (!test_folder(folder, sizeof folder, "maps")) return 1;
     test_arguments(argc, argv);
-    return cmocka_run_group_tests_name("maps", tests, set_up, tear_down);
+    const int rc = cmocka_run_group_tests_name("maps", tests, NULL, NULL);
+    test_folder_remove(folder);
+    return rc;
 }

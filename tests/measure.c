@@ -511,6 +511,22 @@ static void below_the_roofline(void **state)
     measurement_free(&m);
 }
 
+/* A sample that lost time may be the fastest all the same: so fast the case can be. */
+static void fastest_ever(void **state)
+{
+    (void)state;
+    static const double full[] = { 1, 1 };
+    measurement m = two_processes(2000, 2000, full);
+    m.process[0].of[3].ns = 1500;
+    m.process[0].of[3].touched = true;
+    json *row = row_of(&m, "core");
+    near(number(row, "time_ns", "min"), 1500);
+    near(number(row, "time_ns", "n"), 19);
+    assert_true(number(row, "time_ns", "lo") >= 1500);
+    json_free(row);
+    measurement_free(&m);
+}
+
 /* All of one process beside a core of half the speed: its samples do not count,
  * pairing gives what the undisturbed process gives. */
 static void half_the_speed(void **state)
@@ -810,6 +826,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(slow_in_the_middle),
         cmocka_unit_test(slow_for_ever),
         cmocka_unit_test(below_the_roofline),
+        cmocka_unit_test(fastest_ever),
         cmocka_unit_test(half_the_speed),
         cmocka_unit_test(processes_disagree),
         cmocka_unit_test(no_probe),

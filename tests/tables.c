@@ -930,19 +930,6 @@ static void merged_parts(void **state)
     says("m/journal.jsonl", "\"case\":\"q\"", true);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return test_folder(folder, sizeof folder, "tables") ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -966,6 +953,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(merged_conflicts),
         cmocka_unit_test(merged_parts),
     };
+    if (!test_folder(folder, sizeof folder, "tables")) return 1;
     test_arguments(argc, argv);
-    return cmocka_run_group_tests_name("tables", tests, set_up, tear_down);
+    const int rc = cmocka_run_group_tests_name("tables", tests, NULL, NULL);
+    test_folder_remove(folder);
+    return rc;
 }

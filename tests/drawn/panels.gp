@@ -37,7 +37,7 @@ set label 'N' at screen 0.21881,0.77138 left font ',6.5' textcolor rgb '#666666'
 set arrow from screen 0.12048,0.66985 to screen 0.21473,0.87290 nohead back linecolor rgb '#888888' linewidth 0.7
 set label 'N²' at screen 0.21881,0.87290 left font ',6.5' textcolor rgb '#666666'
 set label 'time per call (median and 95 % interval)' at screen 0.01429,0.61424 center rotate font ',6.5' textcolor rgb '#000000'
-set label 'Hollow: fewer than 3 clean samples. Diamonds: where a line crosses that of softmax.k00.' at screen 0.00816,0.02522 left font ',6.5' textcolor rgb '#555555'
+set label 'Hollow: unreliable (attnbench check says why). Diamonds: where a line crosses that of softmax.k00.' at screen 0.00816,0.02522 left font ',6.5' textcolor rgb '#555555'
 plot 'scaling-time'.'.tsv' index 0 using 1:3:4 notitle with filledcurves fillcolor rgb '#0072b2' fillstyle transparent solid 0.15 noborder, \
      '' index 1 using 1:3:4 notitle with filledcurves fillcolor rgb '#d55e00' fillstyle transparent solid 0.15 noborder, \
      '' index 2 using 1:3:4 notitle with filledcurves fillcolor rgb '#009e73' fillstyle transparent solid 0.15 noborder, \

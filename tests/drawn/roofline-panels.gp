@@ -39,7 +39,7 @@ set label 'softmax.k01' at screen 0.41651,0.85401 left font ',7' textcolor rgb '
 set label '' at screen 0.40427,0.80415 point pointtype 9 pointsize 0.5*symbol linecolor rgb '#009e73'
 set label 'softmax.k02' at screen 0.41651,0.80415 left font ',7' textcolor rgb '#009e73'
 set label 'multiply-add rate (GFLOP/s)' at screen 0.01429,0.61424 center rotate font ',8' textcolor rgb '#000000'
-set label 'Hollow: fewer than 3 clean samples.' at screen 0.00816,0.02522 left font ',6.5' textcolor rgb '#555555'
+set label 'Hollow: unreliable (attnbench check says why).' at screen 0.00816,0.02522 left font ',6.5' textcolor rgb '#555555'
 plot 'roofline'.'.tsv' index 0 using 1:3:4 notitle with filledcurves fillcolor rgb '#0072b2' fillstyle transparent solid 0.15 noborder, \
      '' index 1 using 1:3:4 notitle with filledcurves fillcolor rgb '#d55e00' fillstyle transparent solid 0.15 noborder, \
      '' index 2 using 1:3:4 notitle with filledcurves fillcolor rgb '#009e73' fillstyle transparent solid 0.15 noborder, \

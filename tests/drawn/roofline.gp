@@ -36,7 +36,7 @@ set label 'softmax.flash' at screen 0.89282,0.97045 left font ',7' textcolor rgb
 set label '' at screen 0.88057,0.94018 point pointtype 5 pointsize 0.5*symbol linecolor rgb '#d55e00'
 set label 'linear.fused' at screen 0.89282,0.94018 left font ',7' textcolor rgb '#d55e00'
 set label 'multiply-add rate (GFLOP/s)' at screen 0.01429,0.56937 center rotate font ',8' textcolor rgb '#000000'
-set label 'Hollow: fewer than 3 clean samples. 1 case without a point: 1 timeout.' at screen 0.00816,0.01532 left font ',6.5' textcolor rgb '#555555'
+set label 'Hollow: unreliable (attnbench check says why). 1 case without a point: 1 timeout.' at screen 0.00816,0.01532 left font ',6.5' textcolor rgb '#555555'
 plot 'roofline'.'.tsv' index 0 using 1:3:4 notitle with filledcurves fillcolor rgb '#0072b2' fillstyle transparent solid 0.15 noborder, \
      '' index 1 using 1:3:4 notitle with filledcurves fillcolor rgb '#d55e00' fillstyle transparent solid 0.15 noborder, \
      '' index 0 using 1:2 notitle with lines linecolor rgb '#0072b2' linewidth 1.1 dashtype solid, \

@@ -32,7 +32,7 @@ set label 'q, k, v, o fill L1' at screen 0.70796,0.14955 left rotate font ',6.5'
 set label 'softmax.flash' at screen 0.88669,0.43777 left font ',7' textcolor rgb '#0072b2'
 set label 'linear.fused' at screen 0.88669,0.49888 left font ',7' textcolor rgb '#d55e00'
 set label 'rate (GFLOP/s, median and 95 % interval)' at screen 0.01429,0.56937 center rotate font ',8' textcolor rgb '#000000'
-set label 'Hollow: fewer than 3 clean samples. 1 case without a point: 1 timeout.' at screen 0.00816,0.01532 left font ',6.5' textcolor rgb '#555555'
+set label 'Hollow: unreliable (attnbench check says why). 1 case without a point: 1 timeout.' at screen 0.00816,0.01532 left font ',6.5' textcolor rgb '#555555'
 plot 'scaling-gflops'.'.tsv' index 0 using 1:3:4 notitle with filledcurves fillcolor rgb '#0072b2' fillstyle transparent solid 0.15 noborder, \
      '' index 1 using 1:3:4 notitle with filledcurves fillcolor rgb '#d55e00' fillstyle transparent solid 0.15 noborder, \
      '' index 0 using 1:2 notitle with lines linecolor rgb '#0072b2' linewidth 1.1 dashtype solid, \

@@ -31,7 +31,7 @@ set label 'softmax.flash  N^{1.99}' at screen 0.83812,0.91420 left font ',7' tex
 set label 'linear.fused' at screen 0.83812,0.84151 left font ',7' textcolor rgb '#d55e00'
 set label '' at screen 0.66185,0.76882 front point pointtype 12 pointsize 0.7*symbol linecolor rgb '#000000'
 set label 'time per call (median and 95 % interval)' at screen 0.01429,0.56937 center rotate font ',8' textcolor rgb '#000000'
-set label 'Hollow: fewer than 3 clean samples. 1 case without a point: 1 timeout. Diamonds: where a line crosses that of softmax.flash.' at screen 0.00816,0.01532 left font ',6.5' textcolor rgb '#555555'
+set label 'Hollow: unreliable (attnbench check says why). 1 case without a point: 1 timeout. Diamonds: where a line crosses that of softmax.flash.' at screen 0.00816,0.01532 left font ',6.5' textcolor rgb '#555555'
 plot 'scaling-time'.'.tsv' index 0 using 1:3:4 notitle with filledcurves fillcolor rgb '#0072b2' fillstyle transparent solid 0.15 noborder, \
      '' index 1 using 1:3:4 notitle with filledcurves fillcolor rgb '#d55e00' fillstyle transparent solid 0.15 noborder, \
      '' index 0 using 1:2 notitle with lines linecolor rgb '#0072b2' linewidth 1.1 dashtype solid, \
