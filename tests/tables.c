@@ -886,11 +886,11 @@ static void merged_rows(void **state)
                                   CASE("e1", "q", CUT), CASE("e1", "p", OK ",\"n\":2"),
                                   CASE("e1", "r", OK),
                                   "{\"kind\":\"end\",\"schema\":1}", NULL });
-    run_of("y", (const char *[]){ ENV("e2"), CASE("e2", "p", OK ",\"n\":3"), ENV("e1"),
+    run_of("y", (const char *[]){ ENV("e2"), CASE("e2", "r", OK ",\"n\":3"), ENV("e1"),
                                   CASE("e1", "q", OK), CASE("e1", "r", CUT), NULL });
     merges("", 0, (const char *[]){ ENV("e1"), CASE("e1", "p", OK ",\"n\":2"),
                                     CASE("e1", "q", OK), CASE("e1", "r", OK), ENV("e2"),
-                                    CASE("e2", "p", OK ",\"n\":3"), NULL });
+                                    CASE("e2", "r", OK ",\"n\":3"), NULL });
     says("err", "4 cases in", true);
     says("err", "1 rows were there twice, 1 closing rows left out", true);
     says("err", "1 case was measured in several of these runs", true);
