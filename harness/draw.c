@@ -267,8 +267,8 @@ static int fill_slot(const drawn *d, check_values *v, enum att_slot slot,
     float *x = malloc((n + 1) * sizeof *x);
     if (!x) return -1;
     att_shape_of(d->mechanism, &d->problem, slot, &shape);
-    inputs_fill(d->kind[which], dtype, true, only, (size_t)shape.channels, &seed,
-                x, n);
+    inputs_fill(d->kind[which], dtype, true, only, (size_t)shape.channels, NULL,
+                &seed, x, n);
     for (size_t i = 0; i < n; i++) {
         float rounded[2]; /* room for any storage */
         att_store(dtype, rounded, &x[i], 1);
@@ -298,7 +298,7 @@ static int fill_parameter(const drawn *d, check_values *v, int i)
         inputs_parameter(d->mechanism, &d->problem, i, t, d->seed, kind, x);
     else
         inputs_fill(kind, ATT_F32, true, false, (size_t)t->dim[t->dims - 1],
-                    &seed, x, n);
+                    NULL, &seed, x, n);
     for (size_t k = 0; k < n; k++) v->param[i][k] = x[k];
     free(x);
     return 0;

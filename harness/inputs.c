@@ -81,12 +81,13 @@ static float at_most(int dtype, float scale)
     return dtype == ATT_F16 ? fminf(scale, 1e4f) : scale;
 }
 
-void inputs_fill(enum inputs_family family, int dtype, bool large,
-                 bool only, size_t channels, uint64_t *seed, float *out, size_t n)
+void inputs_fill(enum inputs_family family, int dtype, bool large, bool only,
+                 size_t channels, const double *normal, uint64_t *seed,
+                 float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const size_t row = i / channels, c = i % channels;
-        const float drawn = (float)att_normal(seed);
+        const float drawn = (float)(normal ? normal[i] : att_normal(seed));
         const float z = copysignf(fmaxf(fabsf(drawn), LEAST), drawn);
         switch (family) {
         case INPUTS_LARGE: out[i] = large ? LARGE * z : z; break;
@@ -179,10 +180,27 @@ bool inputs_family_backward(enum inputs_family family)
     return family != INPUTS_HUGE;
 }
 
+/* A stream of its own for each tensor: one size does not move another. */
+static uint64_t seed_of(uint64_t seed, enum att_slot s)
+{
+    return seed * 8 + s;
+}
+
+void inputs_keep(const att_mechanism *m, const att_problem *p, uint64_t seed,
+                 bool grad)
+{
+    if (att_reject(m, p)) return; /* it has no shapes */
+    for (enum att_slot s = ATT_Q; s <= ATT_O; s++)
+        if (grad || s != ATT_O)
+            att_normals_keep(seed_of(seed, s), slot_elements(m, p, s));
+    att_parameters_keep(m, p);
+}
+
 /* One row at a time, so that no second copy of the tensor is needed. */
 static int fill_slot(inputs *in, const att_mechanism *m, const att_problem *p,
                      enum att_slot s, uint64_t seed, enum inputs_family family)
 {
+    const double *z = att_normals_kept(seed, in->elements[s]);
     att_shape shape;
     att_shape_of(m, p, s, &shape);
     const size_t n = in->elements[s], block = 4096;
@@ -193,7 +211,7 @@ static int fill_slot(inputs *in, const att_mechanism *m, const att_problem *p,
     for (size_t at = 0; at < n; at += step) {
         const size_t count = n - at < step ? n - at : step;
         inputs_fill(family, p->dtype, s == large_slot(in), alone(in), channels,
-                    &seed, row, count);
+                    z ? z + at : NULL, &seed, row, count);
         att_store(p->dtype,
                   (char *)in->value[s] + at * att_dtype_bytes(p->dtype), row,
                   count);
@@ -223,13 +241,14 @@ int inputs_make(inputs *in, const att_mechanism *m, const att_problem *p,
         if (grad && s == ATT_O)
             made &= (in->dout = take(float_bytes(n))) != NULL;
     }
-    /* A stream of its own for each tensor: one size does not move another. */
     for (enum att_slot s = ATT_Q; made && s < ATT_O; s++)
         if (in->elements[s])
-            made &= !fill_slot(in, m, p, s, seed * 8 + s, family);
-    seed = seed * 8 + ATT_O;
-    for (size_t i = 0; made && grad && i < in->elements[ATT_O]; i++)
-        in->dout[i] = (float)att_normal(&seed);
+            made &= !fill_slot(in, m, p, s, seed_of(seed, s), family);
+    seed = seed_of(seed, ATT_O);
+    const size_t n = in->elements[ATT_O];
+    const double *z = att_normals_kept(seed, n);
+    for (size_t i = 0; made && grad && i < n; i++)
+        in->dout[i] = (float)(z ? z[i] : att_normal(&seed));
     if (made) return 0;
     inputs_free(in);
     return error_set(e, "out of memory for the inputs (%zu bytes): use a "

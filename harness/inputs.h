@@ -54,11 +54,16 @@ typedef struct inputs {
 int inputs_make(inputs *in, const att_mechanism *m, const att_problem *p,
                 uint64_t seed, enum inputs_family family, bool grad, error *e);
 void inputs_free(inputs *in);
-/* n values of an input with that many channels, as inputs_make() fills it:
- * large tells the side that INPUTS_LARGE makes so, only that the mechanism has
- * no other input.  Moves the seed on. */
+/* Children that are forked from here on make the same inputs and parameters of that
+ * problem without drawing them (att_normals_keep). */
+void inputs_keep(const att_mechanism *m, const att_problem *p, uint64_t seed,
+                 bool grad);
+/* n values of an input with that many channels, as inputs_make() fills it, from
+ * normal numbers z, NULL: from seed, which moves on.  large tells the side that
+ * INPUTS_LARGE makes so, only that the mechanism has no other input. */
 void inputs_fill(enum inputs_family family, int dtype, bool large, bool only,
-                 size_t channels, uint64_t *seed, float *out, size_t n);
+                 size_t channels, const double *z, uint64_t *seed, float *out,
+                 size_t n);
 /* Parameter `index` of m, described by t: as att_parameter_fill() does, and
  * then moved away from zeros and ones, where a kernel that ignores it or its
  * neighbours could pass; given ones keep their meaning.  x has room for

@@ -229,7 +229,7 @@ static void attend(watch *w, const isolate_limits *limits)
 {
     double ticked = w->seen;
     while (!has_ended(w)) {
-        if (w->words < 0 && w->answer < 0) usleep(1000);
+        if (w->words < 0 && w->answer < 0) usleep(100);
         else listen_once(w, TICK_MS);
         pass_time(w);
         if (w->seen - ticked < TICK_MS / 1e3) continue;

@@ -118,6 +118,8 @@ int sweep_process(sweep_run *r, int i, const sweep_turn *turn, sweep_outcome *o)
     isolate_result result;
     r->doing = c->name;
     tick(r);
+    inputs_keep(c->entry.mechanism, &c->problem, (uint64_t)c->problem.seed,
+                c->pass == ATT_BACKWARD);
     if (isolate_run(sweep_case_run, &job, &limits, &result, &r->o->error) < 0)
         return sweep_fail(r->o, EXIT_MISSING);
     if (!result.value && turn->first) describe_failed(&job, &result);
@@ -131,6 +133,7 @@ int sweep_process(sweep_run *r, int i, const sweep_turn *turn, sweep_outcome *o)
                  json_copy(json_get(result.value, "check")));
     const json *samples = json_get(result.value, "samples");
     r->kernel += json_number(json_get(samples, "kernel_s"), 0);
+    r->waited += json_number(json_get(samples, "waited_s"), 0);
     sweep_outcome_add(o, &result);
     r->done++;
     return 0;
@@ -187,18 +190,29 @@ static int before_pass(const sweep_settings *s, int pass)
     return pass * (s->processes / passes) + (pass < more ? pass : more);
 }
 
+/* Whether neighbours left so few of a case's passes a clean sample that others are
+ * worth their time.  Who asks for one process gets one. */
+static bool has_lost(const sweep_run *r, int i)
+{
+    enum { WANTED = 3 };
+    const sweep_settings *s = &r->cases.of[i].settings;
+    const int units = s->passes > 1 && s->passes < s->processes ? s->passes
+                                                                : s->processes;
+    return units > 1 && r->outcome[i].clean < (units < WANTED ? units : WANTED);
+}
+
 /* Process number `number` of case i, unless it has it already. */
 static int run_process(sweep_run *r, int i, int number, int pass)
 {
     sweep_outcome *o = &r->outcome[i];
-    const int processes = r->cases.of[i].settings.processes;
+    const int left = r->cases.of[i].settings.processes - 1 - number;
     const sweep_turn turn = { .pass = pass, .first = number == 0 };
     if (r->row[i] || json_size(o->samples) > number) return 0;
     if (sweep_process(r, i, &turn, o)) return -1;
     const bool ok = !strcmp(o->status, "ok");
-    if (!ok) r->done += processes - 1 - number;
-    return !ok || number == processes - 1 ? finish_case(r, i)
-                                          : keep_process(r, i);
+    if (!ok && left > 0) r->done += left;
+    return !ok || (left <= 0 && !has_lost(r, i)) ? finish_case(r, i)
+                                                 : keep_process(r, i);
 }
 
 /* The cases of one problem in one pass, round by round, one process of each case
@@ -235,6 +249,28 @@ static int run_groups(sweep_run *r)
             for (to = from + 1; to < r->cases.count; to++)
                 if (c[to].group != c[from].group) break;
             if (run_group(r, from, to, pass)) return -1;
+        }
+    return 0;
+}
+
+/* Cases of which a process was lost have no row yet: they get others, in passes of
+ * their own, for a part of the time that the run took so far.  Then their rows are
+ * written, whatever they have. */
+static int repeat_lost(sweep_run *r)
+{
+    enum { PASSES = 6 };
+    const double MOST = 0.1;
+    const double start = measure_now(), end = start + MOST * (start - r->start);
+    for (int pass = 0; pass <= PASSES; pass++)
+        for (int i = 0; i < r->cases.count; i++) {
+            if (r->row[i]) continue;
+            if (pass < PASSES && has_lost(r, i) && measure_now() < end) {
+                r->bar.total++;
+                r->again++;
+                if (run_process(r, i, json_size(r->outcome[i].samples),
+                                r->passes + pass))
+                    return -1;
+            } else if (finish_case(r, i)) return -1;
         }
     return 0;
 }
@@ -355,7 +391,7 @@ static int go(sweep_run *r)
     if (r->left && prepare(r) < 0) return -1;
     if (r->o->aa) return sweep_aa(r);
     sweep_say_legend(r);
-    if (run_groups(r) < 0) return -1;
+    if (run_groups(r) < 0 || repeat_lost(r) < 0) return -1;
     return finish(r);
 }
 

@@ -30,7 +30,7 @@ void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
     if (samples) json_push(o->samples, json_copy(samples));
     measurement m;
     measurement_read(o->samples, &m);
-    sweep_units(&m, &o->units);
+    o->clean = sweep_units(&m, &o->units);
     measurement_free(&m);
     if (!o->first) o->first = r->value;
     else json_free(r->value);
@@ -83,15 +83,17 @@ bool sweep_pass_take(const struct row *row, sweep_outcome *o)
 
 /* ---- times --------------------------------------------------------------- */
 
-void sweep_units(const measurement *m, spread *out)
+int sweep_units(const measurement *m, spread *out)
 {
     clean_samples c;
     clean_take(m, &c);
     double *ln = sure(malloc(((size_t)c.processes + 1) * sizeof *ln));
     for (int p = 0; p < c.processes; p++) ln[p] = log(clean_median(&c, p));
     spread_of(ln, c.pass, c.processes, out);
+    const bool clean = !c.slowed && !c.all;
     free(ln);
     clean_free(&c);
+    return clean ? out->units : 0;
 }
 
 /* Why the measurement as a whole ended: when each process was content but they

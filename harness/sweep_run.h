@@ -17,6 +17,7 @@ typedef struct sweep_run {
     journal before;         /* as it was when we came                        */
     sweep_env env;
     double start, kernel;   /* when it began; seconds inside kernels         */
+    double waited;          /* seconds for a neighbour to leave a core       */
     double ceilings;        /* seconds of measuring the machine itself       */
     double clock;           /* measure_clock() now                           */
     const struct row **row; /* of each case; NULL: not yet                   */
@@ -31,6 +32,7 @@ typedef struct sweep_run {
     int resumed;            /* processes of others that were, too            */
     int left, done;         /* the processes of these that are to run        */
     int passes;             /* over all cases                                */
+    int again;              /* processes in the place of lost ones           */
     const char *doing;
     int width;              /* of the table's first column                   */
 } sweep_run;

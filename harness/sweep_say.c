@@ -196,9 +196,12 @@ void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits,
     if (r->done > 0) {
         const double wall = measure_now() - r->start;
         printf("\nkernels ran in %.0f %% of %.1f s, %.1f s were ceilings of the "
-               "machine; the rest: checks, inputs, processes",
-               100 * r->kernel / wall, wall, r->ceilings);
+               "machine, %.1f s waiting for a slow core; the rest: checks, inputs, "
+               "processes", 100 * r->kernel / wall, wall, r->ceilings, r->waited);
     }
+    if (r->again)
+        printf("\n%d process%s in the place of those that a neighbour left "
+               "without a clean sample", r->again, r->again == 1 ? " ran" : "es ran");
     printf("\njournal: %s\n", r->writer.path);
     if (sweep_exit_code(r) == EXIT_SOME_FAILED)
         printf("failed cases stay as they are; --retry measures them again\n");

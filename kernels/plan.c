@@ -250,6 +250,42 @@ double att_normal(uint64_t *state)
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
+static struct {
+    uint64_t seed, state; /* the state behind the last of them               */
+    size_t n;
+    double *x;
+} kept[16];
+static int kept_count;
+
+static int kept_find(uint64_t seed)
+{
+    int i = 0;
+    while (i < kept_count && kept[i].seed != seed) i++;
+    return i;
+}
+
+void att_normals_keep(uint64_t seed, size_t n)
+{
+    const size_t most = 1 << 20;
+    const int i = kept_find(seed);
+    if (i == sizeof kept / sizeof *kept || n > most) return;
+    if (i == kept_count) {
+        kept[i].seed = kept[i].state = seed;
+        kept_count++;
+    }
+    if (kept[i].n >= n) return;
+    double *x = realloc(kept[i].x, n * sizeof *x);
+    if (!x) return;
+    kept[i].x = x;
+    for (; kept[i].n < n; kept[i].n++) x[kept[i].n] = att_normal(&kept[i].state);
+}
+
+const double *att_normals_kept(uint64_t seed, size_t n)
+{
+    const int i = kept_find(seed);
+    return i < kept_count && kept[i].n >= n ? kept[i].x : NULL;
+}
+
 size_t att_dtype_bytes(int dtype)
 {
     return dtype == ATT_F32 ? 4 : 2;

@@ -108,6 +108,8 @@ int att_extras(const att_mechanism *m, const att_problem *p,
 /* Seeded default values of parameter `index`; data holds its elements. */
 void att_parameter_fill(const att_mechanism *m, const att_problem *p, int index,
                         const att_tensor *t, float *data);
+/* Children that are forked from here on need not draw them. */
+void att_parameters_keep(const att_mechanism *m, const att_problem *p);
 /* Columns of the effective matrix. */
 size_t att_columns(const att_mechanism *m, const att_problem *p);
 size_t att_dtype_bytes(int dtype);
@@ -163,6 +165,12 @@ void att_reference_backward(const att_mechanism *m, const att_ref *r);
 uint64_t att_random(uint64_t *state);
 double att_uniform(uint64_t *state); /* in [0, 1)                            */
 double att_normal(uint64_t *state);
+
+/* A process that is going to fork children that draw the same numbers again and
+ * again keeps them: the first n (at most a million) of att_normal() from a seed
+ * on.  No error where memory lacks.  kept(): they, or NULL. */
+void att_normals_keep(uint64_t seed, size_t n);
+const double *att_normals_kept(uint64_t seed, size_t n);
 
 /* n float to or from storage of a dtype (round to nearest even). */
 void att_store(int dtype, void *out, const float *in, size_t n);

@@ -441,11 +441,26 @@ int att_extras(const att_mechanism *m, const att_problem *p,
     return m->extras ? m->extras(p, out) : 0;
 }
 
+static uint64_t parameter_seed(const att_problem *p, int index)
+{
+    return (uint64_t)p->seed * 0x9e3779b97f4a7c15u + (uint64_t)index;
+}
+
+void att_parameters_keep(const att_mechanism *m, const att_problem *p)
+{
+    att_tensor t[ATT_PARAMS];
+    const int n = att_parameters(m, p, t);
+    for (int i = 0; i < n; i++)
+        if (t[i].init == ATT_INIT_NORMAL)
+            att_normals_keep(parameter_seed(p, i), att_elements(&t[i]));
+}
+
 void att_parameter_fill(const att_mechanism *m, const att_problem *p, int index,
                         const att_tensor *t, float *data)
 {
     const size_t n = att_elements(t);
-    uint64_t seed = (uint64_t)p->seed * 0x9e3779b97f4a7c15u + (uint64_t)index;
+    uint64_t seed = parameter_seed(p, index);
+    const double *z = att_normals_kept(seed, n);
     if (n == 0) return;
     switch (t->init) {
     case ATT_INIT_ZERO:
@@ -456,7 +471,7 @@ void att_parameter_fill(const att_mechanism *m, const att_problem *p, int index,
         break;
     case ATT_INIT_NORMAL:
         for (size_t i = 0; i < n; i++)
-            data[i] = (float)(t->std * att_normal(&seed));
+            data[i] = (float)(t->std * (z ? z[i] : att_normal(&seed)));
         break;
     case ATT_INIT_FILL:
         m->fill(p, index, data);

@@ -356,6 +356,17 @@ void column_numbers(const column *c, const result *r, double value[3])
     }
 }
 
+static bool is_objections(const column *c)
+{
+    return c->kind == COLUMN_TEXT && !c->member && !c->word;
+}
+
+void column_mark(const column *c, const result *r, char *out, size_t size)
+{
+    if (is_objections(c)) objections_mark(r, out, size);
+    else column_text(c, r, out, size);
+}
+
 void column_text(const column *c, const result *r, char *out, size_t size)
 {
     *out = 0;
@@ -363,7 +374,7 @@ void column_text(const column *c, const result *r, char *out, size_t size)
         char text[RESULT_TEXT];
         result_axis(r, c->name, text);
         snprintf(out, size, "%s", text);
-    } else if (c->kind == COLUMN_TEXT && !c->member && !c->word)
+    } else if (is_objections(c))
         objections_of_case(r, out, size);
     else if (c->kind == COLUMN_TEXT) {
         const char *text = c->word ? c->word(r) : row_text_of(r->row, c->member);

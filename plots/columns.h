@@ -53,6 +53,8 @@ void column_numbers(const column *c, const result *r, double value[3]);
 /* Text of words and axes; "" if the case has none.  out: RESULT_TEXT bytes, or
  * more for words. */
 void column_text(const column *c, const result *r, char *out, size_t size);
+/* The same for people, where words are too long for a table. */
+void column_mark(const column *c, const result *r, char *out, size_t size);
 /* How many of these cases are measured with it? */
 bool column_has_interval(const column *c);
 

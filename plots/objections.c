@@ -508,19 +508,43 @@ int objections_find(const results *r, int processes, objection_found **out)
     return f.count;
 }
 
-void objections_of_case(const result *r, char *out, size_t size)
+/* Letters in the order of the rules about cases, whether they apply or not: the
+ * same in every table.  No more than the alphabet has. */
+static char letter_of(int rule)
+{
+    char letter = 'a';
+    for (int i = 0; i < rule; i++)
+        letter += objections[i].scope == OBJECTION_CASE;
+    return letter;
+}
+
+static bool applies(int rule, const result *r)
 {
     objection_subject s = {.c = r->row,
                            .item = r,
                            .env = r->env,
                            .processes = OBJECTION_PROCESSES};
+    return objections[rule].scope == OBJECTION_CASE &&
+           row_has(r->row->kind, "case") && objections[rule].test(&s);
+}
+
+void objections_of_case(const result *r, char *out, size_t size)
+{
     size_t at = 0;
     *out = 0;
-    if (!row_has(r->row->kind, "case")) return;
     for (int i = 0; i < objections_count && at < size; i++)
-        if (objections[i].scope == OBJECTION_CASE && objections[i].test(&s))
+        if (applies(i, r))
             at += (size_t)snprintf(out + at, size - at, "%s%s", at ? " " : "",
                                    objections[i].id);
+}
+
+void objections_mark(const result *r, char *out, size_t size)
+{
+    size_t at = 0;
+    *out = 0;
+    for (int i = 0; i < objections_count && at < size; i++)
+        if (applies(i, r))
+            at += (size_t)snprintf(out + at, size - at, "%c", letter_of(i));
 }
 
 void objections_of_mixture(const results *r, char *out, size_t size)
@@ -541,18 +565,12 @@ void objections_explain(const results *r, char *out, size_t size)
     size_t at = 0;
     *out = 0;
     for (int i = 0; i < objections_count && at < size; i++) {
-        bool applies = false;
-        for (int k = 0; k < r->count && !applies; k++) {
-            objection_subject s = {.c = r->item[k].row,
-                                   .item = &r->item[k],
-                                   .env = r->item[k].env,
-                                   .processes = OBJECTION_PROCESSES};
-            applies =
-                objections[i].scope == OBJECTION_CASE && objections[i].test(&s);
-        }
-        if (applies)
-            at += (size_t)snprintf(out + at, size - at, "%s%s: %s",
-                                   at ? "; " : "", objections[i].id,
-                                   objections[i].text);
+        bool any = false;
+        for (int k = 0; k < r->count && !any; k++)
+            any = applies(i, &r->item[k]);
+        if (any)
+            at += (size_t)snprintf(out + at, size - at, "%s%c %s: %s",
+                                   at ? "; " : "", letter_of(i),
+                                   objections[i].id, objections[i].text);
     }
 }

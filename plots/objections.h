@@ -64,11 +64,15 @@ int objections_find(const results *r, int processes, objection_found **out);
 /* Ids of those that apply to one case, with blanks between; "" if none does. */
 void objections_of_case(const result *r, char *out, size_t size);
 
+/* The same, a letter each and nothing between: for columns that people read. */
+void objections_mark(const result *r, char *out, size_t size);
+
 /* "cases of several days stand in one table: 2" for people; "" if they belong
  * together. */
 void objections_of_mixture(const results *r, char *out, size_t size);
 
-/* "wide: its interval ...; ..." of those that apply to a case of the run. */
+/* "a wide: its interval ...; ..." of those that apply to a case of the run, with
+ * their letters. */
 void objections_explain(const results *r, char *out, size_t size);
 
 #endif

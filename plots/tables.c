@@ -78,6 +78,8 @@ static void put_cell(cell *x, const column *c, const result *r, unit u)
     else {
         column_text(c, r, text, sizeof text);
         cell_word(x, text);
+        column_mark(c, r, text, sizeof text);
+        sheet_text(&x->text, text);
     }
 }
 

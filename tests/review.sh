@@ -149,8 +149,10 @@ write run
   "$(tail -1 out | tr , '\n' | grep -n '^wide$' | cut -d: -f1)" ]
 check "a table says it in its column" $?
 "$program" table run >out 2>err
-grep -q 'Objections: wide: its interval is wider than a factor of 1.5.' out
-check "and explains it below" $?
+grep -q 'Objections: h wide: its interval is wider than a factor of 1.5.' out
+check "and explains its letter below" $?
+grep -qE '^\|.*\| h +\|' out
+check "which stands in the column" $?
 "$program" check run --least error >out 2>err
 check "a warning is no error: exit code $?" $?
 "$program" check run --processes 6 --count --format csv >out 2>err
