@@ -97,14 +97,25 @@ static int fewer(const ratio_samples *a, const ratio_samples *b)
     return a->processes < b->processes ? a->processes : b->processes;
 }
 
-/* The variances of both sides, and the degrees of freedom of their sum. */
-static spread_interval together(const spread_interval *a,
-                                const spread_interval *b)
+/* Degrees of freedom that come from the other cases. */
+static double freedom_of(const spread_prior *p)
 {
+    return p && isfinite(p->freedom) ? p->freedom : 0;
+}
+
+/* The variances of both sides, and the degrees of freedom of their sum.  The sides
+ * are the same case: what other cases tell of its variance counts once. */
+static spread_interval together(const spread_interval *a,
+                                const spread_prior *prior_a,
+                                const spread_interval *b,
+                                const spread_prior *prior_b)
+{
+    const double twice = fmin(freedom_of(prior_a), freedom_of(prior_b));
     spread_interval x = { .own = a->own + b->own,
                           .shared = a->shared + b->shared };
     x.freedom = x.own * x.own / (a->own * a->own / a->freedom +
                                  b->own * b->own / b->freedom);
+    x.freedom = fmax(x.freedom - twice, fmin(a->freedom, b->freedom));
     if (x.shared > 0)
         x.shared_freedom =
             x.shared * x.shared /
@@ -133,7 +144,7 @@ void ratio_make(ratio *out, const ratio_samples *a, const spread_prior *prior_a,
     spread_estimate(&side[1], prior_b, alpha, &y);
     set(out, y.centre - x.centre, NAN);
     if (side[0].units < 2 || side[1].units < 2) return;
-    const spread_interval both = together(&x, &y);
+    const spread_interval both = together(&x, prior_a, &y, prior_b);
     out->error = sqrt(both.own + both.shared);
     set(out, y.centre - x.centre, spread_half_width(&both, alpha));
 }

@@ -250,11 +250,9 @@ void spread_estimate(const spread *s, const spread_prior *prior, double alpha,
 double spread_half_width(const spread_interval *x, double alpha)
 {
     const double all = x->own + x->shared;
-    const double t = stats_student_upper(alpha / 2, x->freedom);
-    if (x->shared == 0) return t * sqrt(x->own);
-    return (t * x->own +
-            stats_student_upper(alpha / 2, x->shared_freedom) * x->shared) /
-           sqrt(all);
+    double parts = x->own * x->own / x->freedom;
+    if (x->shared > 0) parts += x->shared * x->shared / x->shared_freedom;
+    return stats_student_upper(alpha / 2, all * all / parts) * sqrt(all);
 }
 
 double spread_ends(const spread_interval *x, double least, double *lo,

@@ -61,9 +61,9 @@ typedef struct spread_interval {
     double variance;       /* of the case's units alone                     */
 } spread_interval;
 
-/* Covers with probability 1 - alpha: the quantile of Student's t is the mean of
- * those of both causes, weighted by their variances [W. G. Cochran and G. M. Cox,
- * Experimental Designs, 1950].  prior NULL: nothing is known. */
+/* Covers with probability 1 - alpha: Student's t, of as many degrees of freedom as
+ * the sum of both variances has [F. E. Satterthwaite, Biometrics Bulletin 2(6),
+ * 1946].  prior NULL: nothing is known. */
 void spread_estimate(const spread *s, const spread_prior *prior, double alpha,
                      spread_interval *out);
 double spread_half_width(const spread_interval *x, double alpha);

@@ -190,15 +190,18 @@ static int before_pass(const sweep_settings *s, int pass)
     return pass * (s->processes / passes) + (pass < more ? pass : more);
 }
 
-/* Whether neighbours left so few of a case's passes a clean sample that others are
- * worth their time.  Who asks for one process gets one. */
+/* Whether neighbours left so little of a case clean that other processes are worth
+ * their time.  Who asks for one process gets one. */
 static bool has_lost(const sweep_run *r, int i)
 {
     enum { WANTED = 3 };
+    const double CLEAN = 0.5;
     const sweep_settings *s = &r->cases.of[i].settings;
     const int units = s->passes > 1 && s->passes < s->processes ? s->passes
                                                                 : s->processes;
-    return units > 1 && r->outcome[i].clean < (units < WANTED ? units : WANTED);
+    const sweep_outcome *o = &r->outcome[i];
+    return units > 1 && (o->units.units < (units < WANTED ? units : WANTED) ||
+                         o->clean < CLEAN);
 }
 
 /* Process number `number` of case i, unless it has it already. */
@@ -253,13 +256,13 @@ static int run_groups(sweep_run *r)
     return 0;
 }
 
-/* Cases of which a process was lost have no row yet: they get others, in passes of
- * their own, for a part of the time that the run took so far.  Then their rows are
+/* Cases that neighbours spoilt have no row yet: they get other processes, in passes
+ * of their own, for a part of the time that the run took so far.  Then their rows are
  * written, whatever they have. */
 static int repeat_lost(sweep_run *r)
 {
     enum { PASSES = 6 };
-    const double MOST = 0.1;
+    const double MOST = 0.2;
     const double start = measure_now(), end = start + MOST * (start - r->start);
     for (int pass = 0; pass <= PASSES; pass++)
         for (int i = 0; i < r->cases.count; i++) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clean.h"
 #include "machine.h"
 #include "paired.h"
 #include "question.h"
@@ -18,6 +19,15 @@ static void *sure(void *p)
 
 /* ---- outcome ------------------------------------------------------------- */
 
+static double share_clean(const measurement *m)
+{
+    int clean = 0, all = 0;
+    for (int p = 0; p < m->processes; p++)
+        for (int i = 0; i < m->process[p].count; i++, all++)
+            clean += clean_is(&m->process[p].of[i]);
+    return all ? (double)clean / all : 0;
+}
+
 void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
 {
     const char *status = json_text(json_get(r->value, "status"));
@@ -30,7 +40,8 @@ void sweep_outcome_add(sweep_outcome *o, isolate_result *r)
     if (samples) json_push(o->samples, json_copy(samples));
     measurement m;
     measurement_read(o->samples, &m);
-    o->clean = sweep_units(&m, &o->units);
+    sweep_units(&m, &o->units);
+    o->clean = share_clean(&m);
     measurement_free(&m);
     if (!o->first) o->first = r->value;
     else json_free(r->value);
@@ -83,17 +94,15 @@ bool sweep_pass_take(const struct row *row, sweep_outcome *o)
 
 /* ---- times --------------------------------------------------------------- */
 
-int sweep_units(const measurement *m, spread *out)
+void sweep_units(const measurement *m, spread *out)
 {
     clean_samples c;
     clean_take(m, &c);
     double *ln = sure(malloc(((size_t)c.processes + 1) * sizeof *ln));
     for (int p = 0; p < c.processes; p++) ln[p] = log(clean_median(&c, p));
     spread_of(ln, c.pass, c.processes, out);
-    const bool clean = !c.slowed && !c.all;
     free(ln);
     clean_free(&c);
-    return clean ? out->units : 0;
 }
 
 /* Why the measurement as a whole ended: when each process was content but they

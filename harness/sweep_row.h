@@ -19,7 +19,7 @@ typedef struct sweep_outcome {
     char status[16];  /* "" until a process has ended                        */
     char reason[320];
     spread units;     /* of the samples so far                               */
-    int clean;        /* how many units came from clean samples              */
+    double clean;     /* part of the samples that are                        */
 } sweep_outcome;
 
 /* Takes the result of one process over (and its value). */
@@ -39,9 +39,8 @@ void sweep_row_head(struct row *row, sweep_said *said, const char *kind,
                     const sweep_case *c, const sweep_env *env);
 void sweep_said_free(sweep_said *said);
 
-/* The units (spread.h) of a row's or an outcome's samples; returns how many of
- * them are of clean samples: all, or none. */
-int sweep_units(const measurement *m, spread *out);
+/* The units (spread.h) of a row's or an outcome's samples. */
+void sweep_units(const measurement *m, spread *out);
 
 /* The case row; keys in results/README.md.  prior: what the cases of this run have
  * in common. */

@@ -200,8 +200,8 @@ void sweep_say_summary(const sweep_run *r, const json *counts, const json *fits,
                "processes", 100 * r->kernel / wall, wall, r->ceilings, r->waited);
     }
     if (r->again)
-        printf("\n%d process%s in the place of those that a neighbour left "
-               "without a clean sample", r->again, r->again == 1 ? " ran" : "es ran");
+        printf("\n%d more process%s ran, of cases that neighbours left few clean "
+               "samples", r->again, r->again == 1 ? "" : "es");
     printf("\njournal: %s\n", r->writer.path);
     if (sweep_exit_code(r) == EXIT_SOME_FAILED)
         printf("failed cases stay as they are; --retry measures them again\n");

@@ -227,7 +227,9 @@ static void ratios_tell(void **state)
             found[2] = differing((enum world)w, processes[k], 0.10, runs, &wrong);
             printf("    %-11s %9d %14.1f %10.1f %10.1f\n", world_name[w],
                    processes[k], found[0] + no, found[1], found[2]);
-            if (found[0] + no > 7)
+            /* times at two speeds lie on a few values, and so do means of two */
+            const bool few = w == TWO_SPEEDS && processes[k] == 2;
+            if (found[0] + no > (few ? 9 : 7))
                 fail_msg("%s, %d processes: %.1f %% false alarms", world_name[w],
                          processes[k], found[0] + no);
             if (processes[k] == 10 && w != TWO_SPEEDS && found[2] < 80)
@@ -291,9 +293,34 @@ static void intervals_by_hand(void **state)
     spread_estimate(&s, &moved, 0.05, &x);
     near(x.variance, 1.0 / 12, 1e-12); /* of 2, 2, 2.5                       */
     near(x.shared, 1, 1e-12);
-    near(x.hi - x.centre, stats_student(2) * sqrt(1 + 1.0 / 36), 1e-9);
+    const double all = 1 + 1.0 / 36; /* Satterthwaite's degrees of freedom   */
+    near(x.hi - x.centre,
+         stats_student(all * all / (1.0 / 2 + 1.0 / 36 / 36 / 2)) * sqrt(all), 1e-9);
     spread_estimate(&(spread){ .unit = { 5 }, .units = 1 }, &prior, 0.05, &x);
     assert_true(x.centre == 5 && isnan(x.lo) && isnan(x.hi));
+}
+
+/* Of one case in two runs: what its other cases tell of its variance, which is the
+ * same in both, counts once. */
+static void ratios_by_hand(void **state)
+{
+    (void)state;
+    const spread_prior prior = { .variance = 4e-4, .freedom = 6, .widening = 1 };
+    const spread_prior alike = { .variance = 4e-4, .freedom = INFINITY,
+                                 .widening = 1 };
+    const spread s = { .unit = { 0.1, 0.12, 0.14 }, .units = 3 };
+    static ratio_samples a, b;
+    ratio r;
+    samples_of(&s, 0, &a);
+    samples_of(&s, 0.05, &b);
+    const double own = (6 * 4e-4 + 2 * 4e-4) / 8 / 3;
+    ratio_make(&r, &a, &prior, &b, &prior, 0.05);
+    near(r.value, exp(-0.05), 1e-9);
+    near(log(r.hi / r.value), stats_student(8 + 8 - 6) * sqrt(2 * own), 1e-6);
+    ratio_make(&r, &a, &alike, &b, &alike, 0.05);
+    near(log(r.hi / r.value), stats_student(1e6) * sqrt(2 * 4e-4 / 3), 1e-6);
+    ratio_make(&r, &a, NULL, &b, NULL, 0.05);
+    near(log(r.hi / r.value), stats_student(4) * sqrt(2 * 4e-4 / 3), 1e-6);
 }
 
 /* No end below what is possible, no interval that spans more than SPREAD_WIDEST. */
@@ -360,6 +387,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units_are_passes),
         cmocka_unit_test(intervals_by_hand),
+        cmocka_unit_test(ratios_by_hand),
         cmocka_unit_test(ends_are_possible),
         cmocka_unit_test(priors_are_found),
         cmocka_unit_test(intervals_cover),

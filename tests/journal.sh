@@ -144,7 +144,7 @@ check "an env row lists the code of every kernel" $?
 
 # ---- lost processes ---------------------------------------------------------------
 # To a machine whose probes ran ten times as fast once, every core is slow now.
-again() { grep -oE '^[0-9]+ process(es)? ran in the place' out | grep -oE '^[0-9]+'; }
+again() { grep -oE '^[0-9]+ more process' out | grep -oE '^[0-9]+'; }
 processes() { grep '"kind":"case"' "$1/journal.jsonl" | grep -oE '"processes":[0-9]+,"passes":[0-9]+,"units"' | grep -oE '^"processes":[0-9]+'; }
 mkdir slow
 head -1 r/journal.jsonl |
