@@ -266,6 +266,21 @@ static double best_of(const double *rate, int looks)
     return looks ? x[(9 * (looks - 1) + 5) / 10] : NAN;
 }
 
+bool probe_bench_scales(const probe_bench *b, int cores)
+{
+    for (int i = 0; i < b->count; i++)
+        for (int k = 0; k < b->count; k++) {
+            const core_probe *p = b->item[i].probe, *one = b->item[k].probe;
+            if (p->threads > 1 && p->threads <= cores && one->threads == 1 &&
+                p->kind == PROBE_CORE && one->kind == p->kind &&
+                one->level == p->level &&
+                best_of(b->item[i].rate, b->looks) <
+                    0.9 * best_of(b->item[k].rate, b->looks))
+                return false;
+        }
+    return true;
+}
+
 double probe_best(core_probe *p)
 {
     double rate[LOOKS];

@@ -58,6 +58,9 @@ enum probe_kind probe_for(const char *bound);
 typedef struct probe_bench probe_bench;
 probe_bench *probe_bench_make(const int *threads, int count);
 void probe_bench_round(probe_bench *b);
+/* Whether threads on so many cores are each about as fast as one alone, in what
+ * cores do not share; else somebody else has them just now. */
+bool probe_bench_scales(const probe_bench *b, int cores);
 /* {"tile": rate, ...} of a level and number of threads; see probe_rate(). */
 json *probe_bench_rates(const probe_bench *b, enum att_level level,
                         int threads);

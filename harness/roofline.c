@@ -28,6 +28,7 @@ static const char *const place_names[PLACES] = { "L1", "L2", "L3", "memory" };
 enum {
     ROUNDS = 75,    /* most; three at least,                                */
     ENOUGH = 8,     /* and so many if there is time                         */
+    PATIENCE = 5,   /* times the seconds asked for, while a neighbour is seen */
     CHUNK = 1 << 16 /* floats that a loop is given at most                  */
 };
 
@@ -314,7 +315,7 @@ static bool scales(const bench *b)
             ceiling_of(b, p) < 0.9 * p->threads * ceiling_of(b, one))
             return false;
     }
-    return true;
+    return probe_bench_scales(b->beside, cores);
 }
 
 double roofline_rate_at_least(const roofline_rate *all, int count,
@@ -466,7 +467,8 @@ static json *measure(void *arg)
         const double took = now() - start;
         if (b.rounds == ROUNDS ||
             (b.rounds >= 3 && took >= r->seconds &&
-             (took >= 3 * r->seconds || (b.rounds >= ENOUGH && scales(&b)))))
+             (took >= PATIENCE * r->seconds ||
+              (b.rounds >= ENOUGH && scales(&b)))))
             break;
         for (int i = 0; i < b.count; i++)
             slot(&b, &b.probe[i], &b.probe[i].rate[b.rounds],

@@ -10,8 +10,8 @@
 /* Measures, for every level that the CPU runs and for each thread count: the
  * FMA peak (flop/s), multiplications, additions, both in turns, divisions and
  * exponentials per second, read, copy, triad and write bandwidth of L1, L2, L3
- * and memory (bytes/s).  About `seconds` in all.  The `roofline` object of an env
- * row. */
+ * and memory (bytes/s).  About `seconds` in all, up to five
+ * times that while a neighbour is seen.  The `roofline` object of an env row. */
 json *roofline_measure(const int *threads, int count, double seconds);
 
 /* A rate that was measured: what (kind), by code of a level, with threads, on data
