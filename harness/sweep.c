@@ -40,8 +40,7 @@ static void keep_finished(sweep_run *r)
 }
 
 /* What an interrupted run has measured of cases without a row is taken up: its
- * processes since the last row of that case.  The last process of a case has no
- * row of its own. */
+ * processes since the last row of that case. */
 static void take_passes(sweep_run *r)
 {
     for (int i = 0; i < r->cases.count; i++) {
@@ -56,12 +55,11 @@ static void take_passes(sweep_run *r)
             if (!asked) asked = question_settings(c, r->env.row);
             if (!question_answered(row, asked, why, sizeof why)) continue;
             if (!is_pass) sweep_outcome_free(o);
-            else if (json_size(o->samples) < c->settings.processes - 1 &&
-                     sweep_pass_take(row, o))
-                r->resumed++;
+            else if (sweep_pass_take(row, o)) r->resumed++;
         }
         json_free(asked);
-        r->left -= json_size(o->samples);
+        const int taken = json_size(o->samples), most = c->settings.processes - 1;
+        r->left -= taken < most ? taken : most; /* its row is left, at least */
         const char *checked = json_text(json_get(o->first, "checked"));
         if (checked)
             json_put(r->checks, checked, json_copy(json_get(o->first, "check")));

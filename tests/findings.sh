@@ -119,10 +119,16 @@ def medians(of, core):
     if core: return [statistics.median(ns * probe for ns, probe, _ in s) if s else None for s in of_core(of)]
     return [statistics.median(x[0] for x in s) if s else None
             for s in kept(of, fast, quiet, lambda *x: True, least=3)]
-sides = samples('softmax.naive'), samples('softmax.flash')
+def passes(kernel):
+    row = next(r for r in rows if r['kind'] == 'case' and r['kernel'] == kernel)
+    return [s['pass'] for s in row['time_ns']['samples']]
+both = 'softmax.naive', 'softmax.flash'
+sides = [samples(k) for k in both]
 core = all(sum(map(len, of_core(x))) >= 3 for x in sides)
-logs = [math.log(a / b) for a, b in zip(*(medians(x, core) for x in sides)) if a and b]
-assert len(logs) == 3 or f'{3 - len(logs)} of 3 rounds' in q['faster']['note'], q
+rounds = [dict(zip(passes(k), medians(x, core))) for k, x in zip(both, sides)]
+logs = [math.log(a / rounds[1][p]) for p, a in rounds[0].items() if a and rounds[1].get(p)]
+# of more passes than three if a neighbour spoilt them
+assert len(logs) >= 3 or f"{max(map(len, rounds)) - len(logs)} of " in q['faster']['note'], q
 n = len(logs)
 assert abs(math.log(q['faster']['value'][0]) - sum(logs) / n) < 1e-9
 if n == 3:
