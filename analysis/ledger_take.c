@@ -345,21 +345,29 @@ static const json *only_row(const json *rows, const char *filters, error *e)
 static int ratio_of_rounds(const clean_samples *a, const clean_samples *b,
                            ledger_quantity *q, error *e)
 {
-    int n = 0;
-    if (a->processes != b->processes)
-        return error_set(e, "its rows have %d and %d processes: they took no "
-                            "turns", a->processes, b->processes);
+    int n = 0, rounds = 0;
     double *ratio = malloc(((size_t)a->processes + 1) * sizeof *ratio);
     if (!ratio) abort();
-    for (int p = 0; p < a->processes; p++)
-        if (a->count[p] && b->count[p])
-            ratio[n++] = clean_median(a, p) / clean_median(b, p);
-    if (n < a->processes)
+    /* one that a neighbour spoilt may have passes that the other has not */
+    for (int i = 0, k = 0; i < a->processes && k < b->processes;) {
+        if (a->pass[i] < b->pass[k]) i++;
+        else if (a->pass[i] > b->pass[k]) k++;
+        else {
+            if (a->count[i] && b->count[k])
+                ratio[n++] = clean_median(a, i) / clean_median(b, k);
+            rounds++, i++, k++;
+        }
+    }
+    if (n < rounds)
         snprintf(q->note, sizeof q->note,
                  "%d of %d rounds left out: a side had no clean samples",
-                 a->processes - n, a->processes);
-    if (n) ledger_add(q, geometric_mean_of(ratio, n));
+                 rounds - n, rounds);
+    const bool turns = rounds > 1 || a->processes == b->processes;
+    if (n && turns) ledger_add(q, geometric_mean_of(ratio, n));
     free(ratio);
+    if (!turns)
+        return error_set(e, "its rows have %d and %d processes: they took no "
+                            "turns", a->processes, b->processes);
     return n ? 0 : error_set(e, "its rows have no round in common");
 }
 
