@@ -190,7 +190,7 @@ static int before_pass(const sweep_settings *s, int pass)
 
 /* Whether neighbours left so little of a case clean that other processes are worth
  * their time.  Who asks for one process gets one. */
-static bool has_lost(const sweep_run *r, int i)
+static bool is_spoilt(const sweep_run *r, int i)
 {
     enum { WANTED = 3 };
     const double CLEAN = 0.5;
@@ -212,7 +212,7 @@ static int run_process(sweep_run *r, int i, int number, int pass)
     if (sweep_process(r, i, &turn, o)) return -1;
     const bool ok = !strcmp(o->status, "ok");
     if (!ok && left > 0) r->done += left;
-    return !ok || (left <= 0 && !has_lost(r, i)) ? finish_case(r, i)
+    return !ok || (left <= 0 && !is_spoilt(r, i)) ? finish_case(r, i)
                                                  : keep_process(r, i);
 }
 
@@ -257,7 +257,7 @@ static int run_groups(sweep_run *r)
 /* Cases that neighbours spoilt have no row yet: they get other processes, in passes
  * of their own, for a part of the time that the run took so far.  Then their rows are
  * written, whatever they have. */
-static int repeat_lost(sweep_run *r)
+static int repeat_spoilt(sweep_run *r)
 {
     enum { PASSES = 6 };
     const double MOST = 0.2;
@@ -265,7 +265,7 @@ static int repeat_lost(sweep_run *r)
     for (int pass = 0; pass <= PASSES; pass++)
         for (int i = 0; i < r->cases.count; i++) {
             if (r->row[i]) continue;
-            if (pass < PASSES && has_lost(r, i) && measure_now() < end) {
+            if (pass < PASSES && is_spoilt(r, i) && measure_now() < end) {
                 r->bar.total++;
                 r->again++;
                 if (run_process(r, i, json_size(r->outcome[i].samples),
@@ -392,7 +392,7 @@ static int go(sweep_run *r)
     if (r->left && prepare(r) < 0) return -1;
     if (r->o->aa) return sweep_aa(r);
     sweep_say_legend(r);
-    if (run_groups(r) < 0 || repeat_lost(r) < 0) return -1;
+    if (run_groups(r) < 0 || repeat_spoilt(r) < 0) return -1;
     return finish(r);
 }
 

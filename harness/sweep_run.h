@@ -32,7 +32,7 @@ typedef struct sweep_run {
     int resumed;            /* processes of others that were, too            */
     int left, done;         /* the processes of these that are to run        */
     int passes;             /* over all cases                                */
-    int again;              /* processes in the place of lost ones           */
+    int again;              /* more processes, of cases that neighbours spoilt */
     const char *doing;
     int width;              /* of the table's first column                   */
 } sweep_run;

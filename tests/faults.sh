@@ -58,7 +58,7 @@ same_as_whole() { # what DIR
     [ -z "$(measured "$2" | uniq -d)" ]
     check "$1: a process of a case is there twice" $?
     # more of those that a neighbour spoilt
-    [ "$(grep -oE '"processes":[0-9]+,"passes":([3-9]|[1-9][0-9]+),"units"' "$2/journal.jsonl" |
+    [ "$(grep -oE '"processes":([3-9]|[1-9][0-9]+),"passes":([3-9]|[1-9][0-9]+),"units"' "$2/journal.jsonl" |
         wc -l)" = "$cases" ]
     check "$1: not all cases have the processes of all passes" $?
 }

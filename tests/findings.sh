@@ -128,6 +128,7 @@ core = all(sum(map(len, of_core(x))) >= 3 for x in sides)
 rounds = [dict(zip(passes(k), medians(x, core))) for k, x in zip(both, sides)]
 common = [p for p in rounds[0] if p in rounds[1]]
 logs = [math.log(rounds[0][p] / rounds[1][p]) for p in common if rounds[0][p] and rounds[1][p]]
+assert len(common) >= 3, rounds
 lost = len(common) - len(logs)
 assert not lost or f'{lost} of {len(common)} rounds' in q['faster']['note'], q
 n = len(logs)

@@ -321,6 +321,34 @@ static void metrics_of_limits(void **state)
 
 /* ---- inputs ------------------------------------------------------------------------------ */
 
+/* Kept numbers, fewer, more or as many as are asked for, change no input. */
+static void inputs_are_kept(void **state)
+{
+    (void)state;
+    const att_mechanism *m = att_find_mechanism("softmax");
+    const uint64_t seed = 12345;
+    att_problem p = att_problem_default;
+    error e;
+    for (int batch = 1; batch <= 3; batch++) {
+        inputs drawn, kept;
+        p.batch = batch;
+        assert_int_equal(inputs_make(&drawn, m, &p, seed, INPUTS_SHARP, true, &e), 0);
+        p.batch = batch == 2 ? 1 : batch; /* kept for the smaller one          */
+        inputs_keep(m, &p, seed, true);
+        p.batch = batch;
+        assert_int_equal(inputs_make(&kept, m, &p, seed, INPUTS_SHARP, true, &e), 0);
+        assert_null(att_normals_kept(seed * 8 + ATT_Q, 3 * kept.elements[ATT_Q] + 1));
+        for (int s = ATT_Q; s <= ATT_V; s++)
+            assert_memory_equal(drawn.value[s], kept.value[s],
+                                drawn.elements[s] * sizeof(float));
+        assert_memory_equal(drawn.dout, kept.dout,
+                            drawn.elements[ATT_O] * sizeof(float));
+        inputs_free(&drawn);
+        inputs_free(&kept);
+    }
+    assert_non_null(att_normals_kept(seed * 8 + ATT_Q, 3 * 64 * 32));
+}
+
 static void inputs_are_seeded(void **state)
 {
     (void)state;
@@ -600,6 +628,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(singular_values),
         cmocka_unit_test(metrics_of_limits),
         cmocka_unit_test(inputs_are_seeded),
+        cmocka_unit_test(inputs_are_kept),
         cmocka_unit_test(input_families),
         cmocka_unit_test(masked_terms),
         cmocka_unit_test(one_of_two_names),
